@@ -1,0 +1,114 @@
+"""Tiny videos whose frame `k` has a known colour, so that tests read frame numbers from pixels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_LEVELS = (20, 63, 106, 149, 192, 235)  # six steps per channel, far enough apart to survive yuv420 and compression
+MAX_FRAMES = len(_LEVELS) ** 3
+
+
+def color_of(index: int) -> tuple[int, int, int]:
+    """RGB colour of frame `index`, 0 <= index < 216; neighbours differ strongly."""
+    shuffled = index * 89 % MAX_FRAMES  # 89 and 216 share no divisor
+    return _LEVELS[shuffled // 36], _LEVELS[shuffled // 6 % 6], _LEVELS[shuffled % 6]
+
+
+def index_from_pixels(frame: Tensor) -> int:
+    """The number of a frame `(3, H, W)` painted by `colored_frames`, after any resize or crop."""
+    mean = frame.float().mean((-2, -1))
+    digits = (mean[:, None] - torch.tensor(_LEVELS)).abs().argmin(1).tolist()
+    return (digits[0] * 36 + digits[1] * 6 + digits[2]) * pow(89, -1, MAX_FRAMES) % MAX_FRAMES
+
+
+def indices_from_pixels(frames: Tensor) -> list[int]:
+    """`index_from_pixels` of each frame of `(T, 3, H, W)`."""
+    return [index_from_pixels(frame) for frame in frames]
+
+
+def colored_frames(count: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    """`(count, height, width, 3)` uint8, frame `k` filled with `color_of(k)`."""
+    colors = np.array([color_of(k) for k in range(count)], dtype=np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(colors[:, None, None], (count, height, width, 3)))
+
+
+def moving_frames(count: int, height: int = 48, width: int = 64, seed: int = 0) -> NDArray[np.uint8]:
+    """`(count, height, width, 3)` uint8: a panning picture, so that encoders really predict from neighbours."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (height // 8 + 2, width // 8 + 2, 3)).astype(np.float32)
+    picture = np.kron(coarse, np.ones((16, 16, 1), dtype=np.float32)).astype(np.uint8)
+    return np.stack([np.roll(picture, (k, 2 * k), (0, 1))[:height, :width] for k in range(count)])
+
+
+def write_video(
+    path: Path,
+    frames: int | NDArray[np.uint8],
+    *,
+    codec: str = "libx264",
+    fps: int = 25,
+    gop: int = 12,
+    bframes: int = 0,
+    options: Mapping[str, str] | None = None,
+    container_options: Mapping[str, str] | None = None,
+    rotation: int = 0,
+    pix_fmt: str = "yuv420p",
+) -> Path:
+    """Encode `frames` (`(T, H, W, 3)` uint8, or how many coloured ones) and return `path`; its suffix is the container.
+
+    `rotation` is written as display matrix, in degrees counterclockwise.
+    """
+    pixels = colored_frames(frames) if isinstance(frames, int) else frames
+    with av.open(str(path), "w", options=dict(container_options or {})) as container:
+        stream = container.add_stream(codec, rate=fps, options=dict(options or {}))
+        stream.height, stream.width = pixels.shape[1:3]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.gop_size = gop
+        stream.codec_context.max_b_frames = bframes
+        stream.codec_context.thread_count = 1
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for image in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """A file with sound and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        for k in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 16000
+            frame.pts = 1024 * k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def cut(source: Path, target: Path, share: float) -> Path:
+    """The first `share` of a file's bytes."""
+    shutil.copyfile(source, target)
+    with target.open("r+b") as file:
+        file.truncate(int(source.stat().st_size * share))
+    return target
+
+
+def decode_sequentially(path: Path) -> Tensor:
+    """Every frame that plain PyAV decoding yields before it fails, `(T, 3, H, W)` uint8 as stored: the reference."""
+    frames = []
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                frames.append(frame.to_ndarray(format="rgb24"))
+    except av.FFmpegError:
+        pass
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)

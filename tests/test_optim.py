@@ -1,0 +1,64 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlbench.errors import ConfigError
+from vlbench.optim import Schedule
+
+
+@given(
+    warmup=st.integers(0, 5),
+    epochs=st.integers(6, 40),
+    per_epoch=st.integers(1, 30),
+    final=st.floats(0, 1),
+)
+def test_rises_to_the_peak_then_falls_to_the_final_ratio(warmup, epochs, per_epoch, final):
+    schedule = Schedule(warmup_epochs=warmup, final_ratio=final)
+    total = epochs * per_epoch
+    values = [schedule.factor(step, steps_per_epoch=per_epoch, total_steps=total) for step in range(total + 1)]
+    peak = warmup * per_epoch
+    assert values[:peak] == sorted(values[:peak])
+    assert values[peak] == pytest.approx(1.0)
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+    assert values[-1] == pytest.approx(final)
+    assert warmup == 0 or values[0] == 0.0
+
+
+def test_depends_on_epochs_and_not_on_their_length():
+    """Half an epoch in, the rate is the same whether an epoch has 10 steps or 1000."""
+    schedule = Schedule(warmup_epochs=5)
+    coarse = [schedule.factor(step, steps_per_epoch=10, total_steps=300) for step in range(0, 300, 5)]
+    fine = [schedule.factor(step, steps_per_epoch=1000, total_steps=30000) for step in range(0, 30000, 500)]
+    assert coarse == pytest.approx(fine)
+
+
+def test_refresh_every_ten_holds_the_rate_between_refreshes():
+    schedule = Schedule(warmup_epochs=2, refresh_every=10)
+    values = [schedule.factor(step, steps_per_epoch=25, total_steps=250) for step in range(50)]
+    every = [Schedule(warmup_epochs=2).factor(step, steps_per_epoch=25, total_steps=250) for step in range(50)]
+    assert values[:9] == [0.0] * 9  # the first nine updates of the released recipe do nothing
+    assert values[9:19] == [every[9]] * 10
+    assert values[19:25] == [every[19]] * 6
+    assert values[25:34] == [every[25]] * 9  # an epoch starts with a refresh
+    assert values[34] == every[34]
+
+
+def test_scheduler_drives_every_group_in_proportion():
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.AdamW([{"params": [parameters[0]], "lr": 1.0}, {"params": [parameters[1]], "lr": 0.07}])
+    scheduler = Schedule(warmup_epochs=1).scheduler(optimizer, steps_per_epoch=4, total_steps=12)
+    seen = []
+    for _ in range(12):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert [lr for lr, _ in seen[:5]] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
+    assert all(second == pytest.approx(0.07 * first) for first, second in seen)
+
+
+@pytest.mark.parametrize("values", [{"warmup_epochs": -1}, {"final_ratio": 1.5}, {"refresh_every": 0}])
+def test_refuses_values_out_of_range(values):
+    (name,) = values
+    with pytest.raises(ConfigError, match=f"{name} is"):
+        Schedule(**values)

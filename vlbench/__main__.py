@@ -1,0 +1,5 @@
+"""`python -m vlbench`."""
+
+from vlbench.cli.main import entry
+
+entry()

@@ -1,0 +1,7 @@
+"""Vision-language backbones."""
+
+from vlbench.backbones.base import DualEncoder, Layout, Tower
+from vlbench.backbones.openclip import OpenCLIP
+from vlbench.backbones.tiny import TinyCLIP
+
+__all__ = ["DualEncoder", "Layout", "OpenCLIP", "TinyCLIP", "Tower"]

@@ -1,0 +1,27 @@
+"""The small CLIP that ships with vlbench, pre-trained on the synthetic dataset's world."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load_file
+
+from vlbench.backbones.openclip import CLIPEncoder, create_clip
+from vlbench.synthetic import tiny_clip
+
+
+class TinyCLIP(CLIPEncoder):
+    """1.4 million parameters, frames of 32 x 32 pixels; see `vlbench/synthetic/pretrain.py` for its recipe.
+
+    Args:
+        pretrained: whether to load the shipped weights; random ones otherwise.
+    """
+
+    def __init__(self, pretrained: bool = True) -> None:
+        tiny_clip.register()
+        clip = create_clip(tiny_clip.TINY_CLIP, None)
+        if pretrained:
+            weights = {key: value.to(torch.float32) for key, value in load_file(tiny_clip.weights_path()).items()}
+            clip.load_state_dict(weights, strict=True)
+        super().__init__(
+            clip, tiny_clip.tokenizer(), name=tiny_clip.TINY_CLIP, pretrained="shipped" if pretrained else None
+        )

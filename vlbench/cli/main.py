@@ -1,0 +1,76 @@
+"""Dispatch. Imports little: `--help` has to answer before torch could be loaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import vlbench
+from vlbench.errors import VlbenchError
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+
+HELP = """\
+usage: vlbench COMMAND [options]
+
+one run
+  fit          train a method                    vlbench fit --config msta_fewshot.yaml
+  validate     evaluate on the validation part   vlbench validate --config ... --ckpt_path last.ckpt
+  test         evaluate on the test part and write a record
+  predict      name the best class of every test video
+
+many runs
+  run          every run of a suite, skipping what is recorded   vlbench run --suite demo.yaml --out results/demo
+  leaderboard  records to a table                vlbench leaderboard results/demo --csv leaderboard.csv
+
+data
+  data synth   render the synthetic dataset      vlbench data synth DIR
+
+`vlbench COMMAND --help` lists a command's options. Configurations are found by name and compose:
+  vlbench fit --config msta_fewshot.yaml --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: without the program's name; `None` takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)  # noqa: T201
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"vlbench {vlbench.__version__}")  # noqa: T201
+        return 0
+    try:
+        if arguments[0] in TRAINER_COMMANDS:
+            from vlbench.cli.trainer import run_trainer
+
+            run_trainer(arguments)
+            return 0
+        from vlbench.cli.commands import run_command
+
+        return run_command(arguments)
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        print(f"vlbench: error: {mendable}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _mendable(error: BaseException | None) -> VlbenchError | None:
+    """The user's error inside another one: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, VlbenchError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

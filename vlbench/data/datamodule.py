@@ -1,0 +1,297 @@
+"""One DataModule base for every dataset."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from vlbench.data.batch import ClipBatch
+from vlbench.data.dataset import TestViews, TrainClips, TrainSampler, UnpaddedSampler, Views
+from vlbench.data.decoding import Backend
+from vlbench.data.specs import ClassList, DatasetSpec, Subset, VideoItem
+from vlbench.data.splits import draw_shots, select
+from vlbench.data.transforms import train_transform
+from vlbench.errors import ConfigError, DataError, DecodeError
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training clips; all frames of a clip change alike.
+
+    Attributes:
+        short_side: the frames' short side before cropping, in units of the image size (256/224 of the papers).
+        fused_resize: crop first and resize once; cheaper, but another interpolation.
+        scale: smallest and largest area of the crop, as a part of the frame.
+        flip: mirror half of the clips; `None` means unless the dataset's classes have a direction.
+        color_jitter: probability of changing brightness, contrast, saturation and hue.
+        gray: probability of dropping the colours.
+    """
+
+    short_side: float = 256 / 224
+    fused_resize: bool = False
+    scale: tuple[float, float] = (0.08, 1.0)
+    flip: bool | None = None
+    color_jitter: float = 0.8
+    gray: float = 0.2
+
+
+class VideoDataModule(LightningDataModule, ABC):
+    """Training, validation and test clips of one dataset.
+
+    A subclass states the facts (`spec`) and lists the videos (`items`); everything else is here.
+
+    Args:
+        root: folder of the dataset; `None` means `$VLBENCH_DATA/<folder>`, or `data/<folder>` without the variable.
+        variant: which of the dataset's named variants; `None` means the first one.
+        train: what to train on.
+        test: what to evaluate on.
+        frames: T, frames of a clip.
+        sampling: `uniform`, spread over the whole video, or `dense`, a span of 128 frames.
+        views: views of a test video.
+        test_short_side: the frames' short side before the test crops, in units of the image size.
+        image_size: side of a crop, in pixels; `None` takes the backbone's.
+        augmentation: of training clips.
+        batch_size: training clips a process.
+        eval_batch_size: videos a process in evaluation; `None` means `batch_size`.
+        epoch_size: training clips an epoch, over all processes; above the number of videos they come several times.
+            `None` means each once.
+        num_workers: processes that decode.
+        backend: decoder.
+        on_error: what a training video that cannot be read does: `raise` ends the run, `skip` leaves it out and says so.
+            In evaluation it always counts as wrong.
+        seed: of the order and the augmentation.
+    """
+
+    folder: ClassVar[str]
+    """Name of the dataset's folder below the data root."""
+    variants: ClassVar[tuple[str, ...]]
+    """Named variants, the default first."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        variant: str | None = None,
+        train: Subset = Subset(),  # noqa: B008 - frozen
+        test: Subset = Subset(),  # noqa: B008 - frozen
+        frames: int = 8,
+        sampling: Literal["uniform", "dense"] = "uniform",
+        views: Views = Views(),  # noqa: B008 - frozen
+        test_short_side: float = 1.0,
+        image_size: int | None = None,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        epoch_size: int | None = None,
+        num_workers: int = 4,
+        backend: Backend = "pyav",
+        on_error: Literal["raise", "skip"] = "raise",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if variant is not None and variant not in self.variants:
+            raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
+        for name, value in (("frames", frames), ("batch_size", batch_size), ("epoch_size", epoch_size)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; allowed: 1 or more")
+        self.variant = variant or self.variants[0]
+        self.root = self.find_root(root)
+        self.train_subset = train
+        self.test_subset = test
+        self.frames = frames
+        self.sampling = sampling
+        self.views = views
+        self.test_short_side = test_short_side
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.epoch_size = epoch_size
+        self.num_workers = num_workers
+        self.backend: Backend = backend
+        self.on_error = on_error
+        self.seed = seed
+        self.skipped: set[str] = set()
+        self._lists: dict[Part, list[VideoItem]] = {}
+
+    # What a dataset answers --------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def spec(self) -> DatasetSpec:
+        """Facts about the dataset in this variant."""
+
+    @abstractmethod
+    def items(self, part: Part, split: int) -> list[VideoItem]:
+        """The videos of a part of an official split; empty where the dataset has no such part.
+
+        Raises:
+            DataError: if the lists or the videos are not where they should be.
+        """
+
+    @property
+    def label(self) -> str:
+        """Dataset and variant, as records name them."""
+        return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
+
+    # What follows from it ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def find_root(cls, root: str | None) -> Path:
+        """Where the dataset is looked for."""
+        return Path(root) if root else Path(os.environ.get("VLBENCH_DATA", "data")) / cls.folder
+
+    def missing(self, what: Path) -> DataError:
+        """The one message about a dataset that is not there."""
+        return DataError(
+            f"{self.spec.name}: {what} does not exist.\n"
+            f"  looked in:  {self.root.absolute()}\n"
+            f"  set it by:  --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}\n"
+            f"  get it at:  {self.spec.source}\n"
+            "  offline:    add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
+        )
+
+    @property
+    def train_classes(self) -> ClassList:
+        """Classes of the training subset."""
+        return self._classes(self.train_subset)
+
+    @property
+    def test_classes(self) -> ClassList:
+        """Classes of the test subset."""
+        return self._classes(self.test_subset)
+
+    def _classes(self, subset: Subset) -> ClassList:
+        spec = self.spec
+        labels = spec.labels(subset.classes)
+        names = tuple(spec.class_names[label] for label in labels)
+        return ClassList(names, labels, spec.class_names, spec.descriptions)
+
+    def videos(self, part: Part) -> list[VideoItem]:
+        """The videos of the configured subset, labelled by their position in its class list."""
+        if part not in self._lists:
+            subset = self.train_subset if part == "train" else self.test_subset
+            if subset.split > self.spec.splits:
+                raise ConfigError(f"{self.spec.name} has {self.spec.splits} official splits; split is {subset.split}")
+            chosen = select(self.items(part, subset.split), self.spec.labels(subset.classes))
+            if part == "train" and subset.shots is not None:
+                chosen = draw_shots(chosen, subset.shots, subset.seed, class_names=self.train_classes.names)
+            self._lists[part] = chosen
+        return self._lists[part]
+
+    def check(self, stage: str) -> None:
+        """Whether a stage can run; called before a model is built.
+
+        Raises:
+            DataError: if videos or lists are missing.
+            ConfigError: if the stage needs a part that the dataset does not have.
+        """
+        self.setup(stage)
+
+    def setup(self, stage: str) -> None:
+        """Reads the lists a stage needs.
+
+        Raises:
+            DataError: if videos or lists are missing.
+            ConfigError: if the stage needs a part that the dataset does not have.
+        """
+        if stage == "fit":
+            self.videos("train")
+        elif stage == "validate" and not self.videos("validation"):
+            raise ConfigError(f"{self.spec.name} has no validation part; `vlbench test` evaluates on the test part")
+        elif stage in ("test", "predict"):
+            self.videos("test")
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
+        augmentation, size = self.augmentation, self._size()
+        flip = augmentation.flip if augmentation.flip is not None else not self.spec.directional
+        dataset = TrainClips(
+            self.videos("train"),
+            frames=self.frames,
+            sampling=self.sampling,
+            transform=train_transform(
+                size,
+                resize=round(augmentation.short_side * size),
+                fused_resize=augmentation.fused_resize,
+                scale=augmentation.scale,
+                horizontal_flip=flip,
+                color_jitter=augmentation.color_jitter,
+                gray=augmentation.gray,
+            ),
+            backend=self.backend,
+            seed=self.seed,
+        )
+        rank, world_size = self._process()
+        sampler = TrainSampler(
+            len(dataset), epoch_size=self.epoch_size, seed=self.seed, rank=rank, world_size=world_size
+        )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) >= self.batch_size,
+            **self._loading(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The validation part, where the dataset has one."""
+        return self._evaluation("validation") if self.videos("validation") else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every test video exactly once over all processes."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test videos."""
+        return self._evaluation("test")
+
+    def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Deals with unreadable training videos in the main process."""
+        if batch.failures and self.trainer is not None and self.trainer.training:
+            video, (_, cause) = next(iter(batch.failures.items()))
+            if self.on_error == "raise" or batch.video is None:
+                raise DecodeError(video, f"{cause} (data.on_error: skip leaves such training videos out)")
+            self.skipped.update(batch.failures)
+        return batch
+
+    def _evaluation(self, part: Part) -> DataLoader[Any]:
+        size = self._size()
+        dataset = TestViews(
+            self.videos(part),
+            frames=self.frames,
+            sampling=self.sampling,
+            views=self.views,
+            size=size,
+            resize=round(self.test_short_side * size),
+            backend=self.backend,
+        )
+        rank, world_size = self._process()
+        sampler = UnpaddedSampler(len(dataset), rank=rank, world_size=world_size)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": ClipBatch.collate,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        }
+
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _size(self) -> int:
+        if self.image_size is not None:
+            return self.image_size
+        backbone = getattr(getattr(self.trainer, "lightning_module", None), "backbone", None)
+        if backbone is None:
+            raise ConfigError("image_size is null and there is no backbone to take it from; set data.image_size")
+        return int(backbone.image_size)

@@ -1,0 +1,324 @@
+"""The PyAV backend: plan which packets to decode, then decode those in one ordered pass.
+
+All packets of the video are read once and kept, so nothing ever seeks. Where the container's timestamps are dependable
+("planned"), sorting packets by presentation time tells which packet holds frame `k`. Only the groups of pictures that
+hold a wanted frame are decoded, without the non-reference frames that nobody wants, and only wanted frames are
+converted to RGB. Pixels are those of decoding everything.
+
+Everything else is decoded from the start ("sequential"): containers that store no presentation times (an MPEG-4 AVI
+with B-frames has packet times that contradict its own output), interlaced video (a frame may be two packets), damaged
+files, and any planned read in which something did not come out as planned.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import av
+import numpy as np
+import torch
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vlbench.errors import DecodeError
+
+# Containers that store a presentation time for every frame, with the codecs whose packets hold one shown frame each.
+# MPEG-4 part 2 in Matroska may be a wrapped AVI; VP8 has packets that are never shown.
+_PLANNED = {
+    "mov": frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"}),
+    "matroska": frozenset({"h264", "hevc", "vp9", "av1"}),
+}
+_PROGRESSIVE_OR_UNKNOWN = (0, 1)  # AVFieldOrder
+# Counting the frames of a sequential file decodes it; decoded frames up to this size are kept for reading.
+_KEEP_BYTES = 128 * 2**20
+
+
+class _Surprise(Exception):  # noqa: N818 - not an error: it sends the reader down the sequential path
+    """A planned read did not come out as planned."""
+
+
+class _Run(NamedTuple):
+    """Packets `[start, stop)` in decoding order; `start` is a keyframe."""
+
+    start: int
+    stop: int
+
+
+class PyAVReader:
+    """Exact frames by number through PyAV, one thread. See `VideoReader`.
+
+    A file that its container knows to be cut keeps the promised `num_frames`; its missing frames raise `DecodeError`.
+    A cut Matroska file carries no frame count and is simply a shorter video.
+
+    Args:
+        path: video file.
+
+    Raises:
+        DecodeError: if the file cannot be read or holds no video that FFmpeg knows.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._reformatter = VideoReformatter()
+        self._decoded: list[VideoFrame] | None = None
+        self._count: int | None = None
+        try:
+            # Badly encoded titles are no reason to refuse a video.
+            self._container = av.open(str(self.path), metadata_errors="ignore")
+        except (OSError, ValueError, av.FFmpegError) as error:
+            raise DecodeError(self.path, _describe(error)) from error
+        try:
+            self._stream = self._find_stream()
+            self._context = self._stream.codec_context
+            self._context.thread_count = 1  # readers live in data workers, one core each
+            # Opened now, while nothing is skipped: dav1d reads `skip_frame` on opening and never again.
+            self._context.open(strict=False)
+            self._packets, self._damage = self._read_packets()
+            self._order = self._presentation_order()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file and the packets."""
+        self._container.close()
+        self._packets = []
+        self._decoded = None
+
+    @property
+    def planned(self) -> bool:
+        """Whether timestamps tell where each frame is, so that a read may decode a part of the file."""
+        return self._order is not None
+
+    @property
+    def stream_index(self) -> int:
+        """Number of the video stream inside the container."""
+        return self._stream.index
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames, see `VideoReader`: the packets that are shown (planned), or counted by decoding."""
+        if self._order is not None:
+            return len(self._order)
+        if self._count is None:
+            self._count = max(self._stream.frames, len(self._packets)) if self._damage else self._count_frames()
+        return self._count
+
+    def frames_at(self, indices: Sequence[int]) -> Tensor:
+        """Frames with these indices, `(len(indices), 3, H, W)` uint8 RGB; see `VideoReader.frames_at`."""
+        images, rotation = self._read(indices)
+        try:
+            stacked = np.stack([images[index] for index in indices])
+        except ValueError as error:
+            raise DecodeError(self.path, f"its frames differ in size: {error}") from error
+        return turn_upright(torch.from_numpy(stacked).permute(0, 3, 1, 2), rotation)
+
+    def can_seek(self) -> bool:
+        """Whether decoding may start at the second keyframe; decodes that one. `planned` reads check every start."""
+        if self._order is None:
+            return False
+        keys = self._keys[1:2]
+        try:
+            return all(any(self._is_start(key, frame) for frame in self._decode(range(key, key + 1))) for key in keys)
+        except (OSError, ValueError, av.FFmpegError):
+            return False
+
+    def time_of(self, index: int) -> float:
+        """Presentation time of a frame in seconds, as the container has it; `planned` files only."""
+        if self._order is None or self._stream.time_base is None:
+            raise ValueError(f"{self.path} tells no dependable times")
+        return float(self._times[self._order[index]] * self._stream.time_base)
+
+    def rotation(self) -> int:
+        """Degrees by which the first frame is to be turned counterclockwise; `frames_at` has done so already."""
+        return self._read([0])[1]
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def _find_stream(self) -> VideoStream:
+        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams or self._container.format.name == "tty":  # FFmpeg draws *.txt as a film of letters
+            raise DecodeError(self.path, "it holds no video stream")
+        if streams[0].codec_context is None:
+            raise DecodeError(self.path, "FFmpeg has no decoder for its codec")
+        return streams[0]
+
+    def _read_packets(self) -> tuple[list[Packet[VideoStream]], str | None]:
+        packets: list[Packet[VideoStream]] = []
+        damage = None
+        try:
+            packets.extend(packet for packet in self._container.demux(self._stream) if packet.size)
+        except (OSError, ValueError, av.FFmpegError) as error:
+            damage = _describe(error)
+        if packets and packets[-1].is_corrupt:
+            packets.pop()
+            damage = "the file ends inside a frame"
+        if not packets:
+            raise DecodeError(self.path, damage or "it holds no video packet")
+        return packets, damage
+
+    def _presentation_order(self) -> list[int] | None:
+        """Positions (in decoding order) of the packets of frame 0, 1, ..; `None` if timestamps do not tell them."""
+        codecs = (codecs for name, codecs in _PLANNED.items() if name in self._container.format.name.split(","))
+        if (
+            self._stream.codec.canonical_name not in next(codecs, frozenset())
+            or self._damage is not None
+            or self._context.field_order not in _PROGRESSIVE_OR_UNKNOWN
+        ):
+            return None
+        times = [packet.pts for packet in self._packets if packet.pts is not None]
+        # A first packet that is no keyframe, or leading frames without their reference, may decode to nothing.
+        if len(set(times)) != len(self._packets) or not self._packets[0].is_keyframe or min(times) != times[0]:
+            return None
+        shown = [position for position, packet in enumerate(self._packets) if not packet.is_discard]
+        self._times = times
+        self._keys = [position for position, packet in enumerate(self._packets) if packet.is_keyframe]
+        return sorted(shown, key=times.__getitem__)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read(self, indices: Sequence[int]) -> tuple[dict[int, NDArray[np.uint8]], int]:
+        """RGB images `(H, W, 3)` by frame number, not yet upright, and the rotation that makes them so."""
+        if not self._packets:
+            raise ValueError(f"the reader of {self.path} is closed")
+        wanted = sorted({int(index) for index in indices})
+        if not wanted:
+            raise IndexError("no frame was asked for")
+        if wanted[0] < 0 or (wanted[-1] >= self.num_frames):
+            raise IndexError(
+                f"frames {wanted[0]}..{wanted[-1]} asked of {self.path}; allowed: 0..{self.num_frames - 1}"
+            )
+        images: dict[int, NDArray[np.uint8]] = {}
+        rotation = 0
+        for index, frame in self._find(wanted):
+            if frame.is_corrupt:
+                raise DecodeError(self.path, f"frame {index} is damaged")
+            if not images:
+                rotation = frame.rotation
+            images[index] = self._to_rgb(frame)
+        return images, rotation
+
+    def _find(self, wanted: list[int]) -> Iterable[tuple[int, VideoFrame]]:
+        if self._order is not None:
+            try:
+                return self._planned(wanted, self._order)
+            except (_Surprise, OSError, ValueError, av.FFmpegError):
+                pass  # decoding from the start settles whether the frame can be had
+        if self._decoded is not None:
+            return [(index, self._decoded[index]) for index in wanted]
+        return self._sequential(wanted)
+
+    def _planned(self, wanted: list[int], order: list[int]) -> list[tuple[int, VideoFrame]]:
+        index_of = {self._times[order[index]]: index for index in wanted}
+        positions = {order[index] for index in wanted}
+        found: dict[int, VideoFrame] = {}
+        for run in self._runs(sorted(positions)):
+            clean, latest = False, None
+            for frame in self._decode(range(run.start, run.stop), positions | {run.start}):
+                if frame.pts is None or (latest is not None and frame.pts <= latest):
+                    raise _Surprise
+                latest = frame.pts
+                clean |= self._is_start(run.start, frame)
+                if frame.pts in index_of:
+                    found[index_of[frame.pts]] = frame
+            if not clean:
+                raise _Surprise
+        if len(found) != len(wanted):
+            raise _Surprise
+        return sorted(found.items())
+
+    def _is_start(self, key: int, frame: VideoFrame) -> bool:
+        """Whether this is the keyframe packet's frame, and intra; a periodic intra refresh yields none such."""
+        return frame.pts == self._times[key] and frame.pict_type == PictureType.I
+
+    def _runs(self, positions: list[int]) -> list[_Run]:
+        """Fewest packets that yield the packets at `positions`, as disjoint runs that start at keyframes."""
+        starts = []
+        for position in positions:
+            # Frames shown before the keyframe that precedes them in the file (an open group) need the group before.
+            key = bisect_right(self._keys, position) - 1
+            while self._times[self._keys[key]] > self._times[position]:
+                key -= 1
+            starts.append(self._keys[key])
+        runs: list[_Run] = []
+        for start, position in sorted(zip(starts, positions, strict=True)):
+            if runs and start <= runs[-1].stop:
+                runs[-1] = _Run(runs[-1].start, max(runs[-1].stop, position + 1))
+            else:
+                runs.append(_Run(start, position + 1))
+        return runs
+
+    def _sequential(self, wanted: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+        remaining = iter(wanted)
+        target = next(remaining)
+        index = -1
+        cause = self._damage or "the video ends before it"
+        try:
+            for index, frame in enumerate(self._decode(range(len(self._packets)))):
+                if index == target:
+                    yield index, frame
+                    target = next(remaining, -1)
+                    if target < 0:
+                        return
+        except (OSError, ValueError, av.FFmpegError) as error:
+            cause = _describe(error)
+        raise DecodeError(self.path, f"no frame {target}, decoding yields {index + 1} frames: {cause}")
+
+    def _count_frames(self) -> int:
+        """Number of frames that decoding yields; keeps them if they are small, for a read usually follows."""
+        kept: list[VideoFrame] | None = []
+        count = size = 0
+        try:
+            for frame in self._decode(range(len(self._packets))):
+                count += 1
+                size += sum(plane.buffer_size for plane in frame.planes)
+                if size > _KEEP_BYTES:
+                    kept = None
+                if kept is not None:
+                    kept.append(frame)
+        except (OSError, ValueError, av.FFmpegError) as error:
+            self._damage = _describe(error)
+            return max(self._stream.frames, len(self._packets))
+        self._decoded = kept
+        return count
+
+    def _decode(self, span: range, wanted: set[int] | None = None) -> Iterator[VideoFrame]:
+        """Decode packets `span`; frames of packets not in `wanted` are left out where nothing depends on them."""
+        self._context.flush_buffers()
+        for position in span:
+            self._context.skip_frame = "DEFAULT" if wanted is None or position in wanted else "NONREF"
+            yield from self._context.decode(self._packets[position])
+        # In a damaged file the frames still held back may have lost one that belongs between them.
+        if self._damage is None:
+            yield from self._context.decode(None)
+
+    def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        image: NDArray[Any] = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return image
+
+
+def turn_upright(frames: Tensor, rotation: float) -> Tensor:
+    """Turn images `(.., H, W)` counterclockwise by `rotation` degrees, rounded to a multiple of 90."""
+    quarters = round(rotation / 90) % 4
+    return torch.rot90(frames, quarters, dims=(-2, -1)) if quarters else frames
+
+
+def _describe(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,143 @@
+"""Class descriptions: sentences on what a still frame shows (spatial) and on how an action unfolds (temporal).
+
+The file format is the published one of MSTA: two JSON objects, class index as a string -> list of N sentences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from vlbench.errors import DataError
+
+SHIPPED = Path(__file__).parent / "assets" / "descriptions"
+"""Descriptions in the package, a folder a dataset: `SHIPPED / "ucf101"`."""
+
+Sentences = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """Sentences of every class, in label order.
+
+    Attributes:
+        spatial: for each class what a single frame shows, equally many sentences for every class.
+        temporal: for each class how the action unfolds, likewise; the number may differ from the spatial one.
+    """
+
+    spatial: Sentences
+    temporal: Sentences
+
+    def __post_init__(self) -> None:
+        if len(self.spatial) != len(self.temporal):
+            raise DataError(
+                f"{len(self.spatial)} classes have spatial and {len(self.temporal)} temporal sentences; give both for"
+                " every class"
+            )
+
+    def __len__(self) -> int:
+        """Number of classes."""
+        return len(self.spatial)
+
+    def subset(self, labels: Sequence[int]) -> Descriptions:
+        """The descriptions of these classes, in the order given.
+
+        Raises:
+            DataError: if a label is out of range.
+        """
+        for label in labels:
+            if not 0 <= label < len(self):
+                raise DataError(f"label {label} has no descriptions; allowed: 0 to {len(self) - 1}")
+        return Descriptions(
+            spatial=tuple(self.spatial[label] for label in labels),
+            temporal=tuple(self.temporal[label] for label in labels),
+        )
+
+
+def read_descriptions(
+    folder: str | Path, class_names: Sequence[str], *, spatial: str = "spatial.json", temporal: str = "temporal.json"
+) -> Descriptions:
+    """Read and check a dataset's descriptions.
+
+    Args:
+        folder: where the two files lie.
+        class_names: the dataset's classes in label order; the files have to describe exactly these.
+        spatial: name of the spatial file; an absolute path is taken as it is.
+        temporal: name of the temporal file, likewise.
+
+    Raises:
+        DataError: if a file is missing or no JSON object, its keys are not exactly "0" to "C-1", a value is not a list
+            of sentences, a sentence is empty, or classes have different numbers of sentences.
+    """
+    return Descriptions(
+        spatial=_read(Path(folder) / spatial, class_names),
+        temporal=_read(Path(folder) / temporal, class_names),
+    )
+
+
+def _read(path: Path, class_names: Sequence[str]) -> Sentences:
+    raw = _load(path)
+    _check_keys(path, raw, len(class_names))
+    described = tuple(_sentences(path, label, name, raw[str(label)]) for label, name in enumerate(class_names))
+    for label, sentences in enumerate(described):
+        if len(sentences) != len(described[0]):
+            raise DataError(
+                f"{path}, key '{label}' ({class_names[label]}): {len(sentences)} sentences; allowed:"
+                f" {len(described[0])}, as many as key '0' has; add or remove sentences"
+            )
+    return described
+
+
+def _load(path: Path) -> dict[str, object]:
+    try:
+        raw: object = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+    except OSError as error:
+        raise DataError(f"cannot read the descriptions {path}: {error.strerror}; check the path") from error
+    except _RepeatedKeyError as error:
+        raise DataError(f"{path}: key {error.args[0]!r} occurs twice; keep one of the two") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise DataError(f"{path} is not valid JSON ({error}); correct it at that place") from error
+    if not isinstance(raw, dict):
+        raise DataError(f"{path} holds a {type(raw).__name__}; allowed: an object, class index -> list of sentences")
+    return raw
+
+
+class _RepeatedKeyError(ValueError):
+    pass
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Build an object; json alone would silently keep the last of two equal keys."""
+    unique: dict[str, object] = {}
+    for key, value in pairs:
+        if key in unique:
+            raise _RepeatedKeyError(key)
+        unique[key] = value
+    return unique
+
+
+def _check_keys(path: Path, keys: Iterable[str], num_classes: int) -> None:
+    expected = {str(label) for label in range(num_classes)}
+    unknown = [key for key in keys if key not in expected]
+    missing = sorted(expected.difference(keys), key=int)
+    for problem, found in (("has unknown", unknown), ("lacks", missing)):
+        if found:
+            raise DataError(
+                f"{path} {problem} key '{found[0]}' ({len(found)} in all); allowed: exactly '0' to"
+                f" '{num_classes - 1}', one for each of the {num_classes} classes; is the file of another dataset?"
+            )
+
+
+def _sentences(path: Path, label: int, name: str, value: object) -> tuple[str, ...]:
+    def refuse(problem: str) -> NoReturn:
+        raise DataError(f"{path}, key '{label}' ({name}): {problem}; allowed: a list of one or more sentences")
+
+    if not isinstance(value, list) or not value:
+        refuse(f"{value!r}")
+    for position, sentence in enumerate(value):
+        if not isinstance(sentence, str) or not sentence.strip():
+            refuse(f"sentence {position} is {sentence!r}")
+    return tuple(value)

@@ -1,0 +1,46 @@
+"""Sentences that turn a class name into text for the text tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from vlbench.errors import ConfigError
+
+_STEMS = ("a photo of", "a video of", "a example of", "a demonstration of")
+_FORMS = (
+    "{}.",
+    "a person {}.",
+    "a person using {}.",
+    "a person doing {}.",
+    "a person during {}.",
+    "a person performing {}.",
+    "a person practicing {}.",
+)
+
+PROMPTS: dict[str, tuple[str, ...]] = {
+    "video": ("a video of {}",),  # MSTA
+    "mote": tuple(f"{stem} {form}" for stem, form in product(_STEMS, _FORMS)),  # MoTE: 28, "a example" included
+}
+"""Named template sets."""
+
+
+def templates(prompts: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates by name, or those given.
+
+    Args:
+        prompts: a key of `PROMPTS`, or templates with one `{}` each.
+
+    Raises:
+        ConfigError: if the name is unknown or a template has no place for the class name.
+    """
+    if isinstance(prompts, str):
+        if prompts in PROMPTS:
+            return PROMPTS[prompts]
+        if "{}" not in prompts:
+            raise ConfigError(f"prompts is {prompts!r}; allowed: {', '.join(PROMPTS)}, or templates that contain {{}}")
+        return (prompts,)
+    bad = [template for template in prompts if template.count("{}") != 1]
+    if bad or not prompts:
+        raise ConfigError(f"prompts are {list(prompts)}; each template needs exactly one {{}}, and there must be one")
+    return tuple(prompts)

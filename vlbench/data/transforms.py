@@ -1,0 +1,141 @@
+"""Augmentation and test crops on uint8 clips `(T, 3, H, W)`.
+
+Pixels stay uint8: they are a quarter the size of floats on the way to the model's device, which divides and normalises
+them. Resizing is bicubic with antialiasing and agrees with PIL's, which the released code uses, within 2 grey levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from vlbench.errors import ConfigError
+
+
+def train_transform(
+    size: int,
+    *,
+    resize: int = 256,
+    fused_resize: bool = False,
+    horizontal_flip: bool = True,
+    color_jitter: float = 0.8,
+    gray: float = 0.2,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Callable[[Tensor], Tensor]:
+    """Augmentation of a training clip; every frame of a clip gets the same.
+
+    Short side to `resize`, a random box resized to `size`, mirror with probability 0.5, colour jitter, grey. Random
+    numbers come from torch's global generator: fork and seed it around the call for a reproducible clip.
+
+    Args:
+        size: side of the result in pixels.
+        resize: short side before the box is drawn.
+        fused_resize: draw the box from the frames as they are and resize once. A fifth cheaper; pixels differ by about
+            one grey level on average from those of two resizes, so it is an augmentation of its own.
+        horizontal_flip: whether to mirror; leave it out where left and right make the class.
+        color_jitter: probability of jittering (brightness 0.4, contrast 0.4, saturation 0.2, hue 0.1).
+        gray: probability of dropping the colours.
+        scale: range of the box's area, as a share of the frame's.
+        ratio: range of the box's width / height.
+        interpolation: how the box is resized, antialiased; bilinear in the released code. The first resize is bicubic.
+
+    Returns:
+        A function from `(T, 3, H, W)` uint8 to `(T, 3, size, size)` uint8.
+
+    Raises:
+        ConfigError: if a size is below 1, a probability outside [0, 1] or a range is not ascending and positive.
+    """
+    _check_sizes(size=size, resize=resize)
+    for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
+        if not 0 <= chance <= 1:
+            raise ConfigError(f"{name} is {chance}; allowed: a probability, 0 to 1")
+    for name, (low, high) in (("scale", scale), ("ratio", ratio)):
+        if not 0 < low <= high:
+            raise ConfigError(f"{name} is ({low}, {high}); allowed: two positive numbers, the smaller first")
+    if interpolation not in ("bilinear", "bicubic"):
+        raise ConfigError(f"interpolation is {interpolation!r}; allowed: bilinear, bicubic")
+    steps: list[v2.Transform] = [] if fused_resize else [_short_side(resize)]
+    mode = InterpolationMode(interpolation)
+    steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=mode, antialias=True))
+    if horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip(0.5))
+    if color_jitter:
+        steps.append(v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=color_jitter))
+    if gray:
+        steps.append(v2.RandomGrayscale(gray))
+    chain: Callable[[Tensor], Tensor] = v2.Compose(steps)
+    return chain
+
+
+def test_views(
+    frames: Tensor,
+    *,
+    size: int,
+    resize: int,
+    crops: int,
+    right_edge: Literal["exact", "quarters"] = "exact",  # noqa: PT028 - not a test case
+) -> Tensor:
+    """Square crops for testing, the same at every call.
+
+    The short side is resized to `resize` and the long side in proportion, rounded down. One crop is the centre; three
+    crops are left, right, centre along the long side (top, bottom, centre of an upright clip). This order is the
+    released code's.
+
+    Args:
+        frames: `(T, 3, H, W)`, uint8.
+        size: side of the crops in pixels.
+        resize: short side before cropping, at least `size`.
+        crops: 1 or 3.
+        right_edge: where the second of three crops lies. `"exact"`: at the far edge. `"quarters"`: as in the released
+            code, whose offsets are multiples of the rounded-down quarter of the free width, so that "right" ends up to
+            3 pixels short of the edge, and whose three crops of an upright clip are all its centre.
+
+    Returns:
+        `(crops, T, 3, size, size)`, uint8.
+
+    Raises:
+        ConfigError: if an argument is not one of the allowed.
+    """
+    _check_sizes(size=size, resize=resize)
+    if size > resize:
+        raise ConfigError(f"size is {size} and resize {resize}; allowed: crops no larger than the resized short side")
+    if crops not in (1, 3):
+        raise ConfigError(f"crops is {crops}; allowed: 1, 3")
+    if right_edge not in ("exact", "quarters"):
+        raise ConfigError(f"right_edge is {right_edge!r}; allowed: exact, quarters")
+    resized: Tensor = _short_side(resize)(frames)
+    height, width = resized.shape[-2:]
+    offsets = _offsets(height - size, width - size, crops, right_edge)
+    return torch.stack([resized[..., top : top + size, left : left + size] for top, left in offsets])
+
+
+test_views.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test case
+
+
+def _short_side(size: int) -> v2.Transform:
+    return v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+def _offsets(free_height: int, free_width: int, crops: int, right_edge: str) -> list[tuple[int, int]]:
+    """Top left corners of the crops, given the space beside them."""
+    centre = round(free_height / 2), round(free_width / 2)
+    if crops == 1:
+        return [centre]
+    if right_edge == "quarters":
+        down, right = free_height // 4, free_width // 4
+        return [(2 * down, 0), (2 * down, 4 * right), (2 * down, 2 * right)]
+    if free_height > free_width:
+        return [(0, centre[1]), (free_height, centre[1]), centre]
+    return [(centre[0], 0), (centre[0], free_width), centre]
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} is {size}; allowed: 1 or more")

@@ -1,0 +1,37 @@
+"""Errors a user can mend: the command line prints their message without a traceback.
+
+A message names the value received, the values allowed and the way out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class VlbenchError(Exception):
+    """Base of every error that is about the user's input and not about a bug."""
+
+
+class ConfigError(VlbenchError):
+    """A configuration, an option or a name that cannot be used as given."""
+
+
+class DataError(VlbenchError):
+    """A dataset that is missing, incomplete or contradicts its own lists."""
+
+
+class CheckpointError(VlbenchError):
+    """Weights that are missing, damaged or belong to another model."""
+
+
+class DecodeError(VlbenchError):
+    """A video that cannot be read; `path` and `cause` say which and why."""
+
+    def __init__(self, path: str | Path, cause: str) -> None:
+        super().__init__(f"cannot decode {path}: {cause}")
+        self.path = Path(path)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str]]:
+        # Exceptions cross process borders (data workers) by pickling their constructor's arguments.
+        return type(self), (str(self.path), self.cause)

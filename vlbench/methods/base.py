@@ -1,0 +1,235 @@
+"""The evaluator and trainer every method shares."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import AdamW
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.data.batch import ClipBatch
+from vlbench.data.specs import ClassList
+from vlbench.errors import CheckpointError, ConfigError
+from vlbench.metrics import Predictions, classification_metrics
+from vlbench.optim import Schedule
+
+
+class VideoTextMethod(LightningModule, ABC):
+    """A way to classify videos by the names of their classes.
+
+    A method says how clips and class names become features, what the training loss is and which parameters train. This
+    base owns the rest: steps, views, class features, predictions keyed by video, metrics, optimizer, checkpoints that
+    hold what trains and name the frozen weights they belong to.
+
+    Args:
+        backbone: the dual encoder.
+        schedule: of the learning rate.
+
+    Attributes:
+        predictions: of the last evaluation, of all processes.
+        provenance: what the loaded checkpoint says about its training.
+    """
+
+    name: str
+    """Name in records and the leaderboard."""
+
+    def __init__(self, backbone: DualEncoder, schedule: Schedule | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.schedule = schedule or Schedule()
+        self.train_classes: ClassList | None = None
+        self.test_classes: ClassList | None = None
+        self.class_features: Tensor | None = None
+        self.predictions: Predictions | None = None
+        self.provenance: dict[str, Any] | None = None
+        self._parts: list[Predictions] = []
+
+    # What a method answers ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode_video(self, clips: Tensor) -> Tensor:
+        """Unit features `(B, D)` of normalised clips `(B, T, 3, H, W)`."""
+
+    @abstractmethod
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        """Unit features `(C, D)` of classes."""
+
+    @abstractmethod
+    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """`loss`, the scalar to minimise, and other scalars to log, of a batch of clips `(B, T, 3, H, W)` uint8."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """AdamW's parameter groups, each with its own `lr` and `weight_decay`."""
+
+    def fuse_views(self, cosines: Tensor) -> Tensor:
+        """Scores `(B, C)` from cosines `(B, V, C)` of V views: the mean of the views' class probabilities."""
+        return (self.backbone.logit_scale.exp() * cosines).softmax(dim=-1).mean(dim=1)
+
+    def deviations(self) -> dict[str, Any]:
+        """Options whose value differs from the paper's, for the record."""
+        return {}
+
+    # Training ----------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Takes the class names from the datamodule.
+
+        Raises:
+            ConfigError: if there is no datamodule.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            raise ConfigError(f"{type(self).__name__} reads the class names from a VideoDataModule; give one as `data`")
+        self.train_classes = datamodule.train_classes
+        self.test_classes = datamodule.test_classes
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        terms = self.training_loss(batch)
+        self.log_dict(
+            {f"train/{key}": value.detach() for key, value in terms.items()},
+            prog_bar=True, batch_size=len(batch.ids), on_step=True,
+        )  # fmt: skip
+        return terms["loss"]
+
+    def configure_optimizers(self) -> Any:
+        groups = self.parameter_groups()
+        if not groups:
+            raise ConfigError(f"{type(self).__name__} trains nothing; use `vlbench test`")
+        optimizer = AdamW(groups)
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = max(1, self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
+        scheduler = self.schedule.scheduler(optimizer, steps_per_epoch=int(per_epoch), total_steps=total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Evaluation --------------------------------------------------------------------------------------------------
+
+    def begin_evaluation(self) -> None:
+        """Computes the class features once and forgets earlier predictions."""
+        assert self.test_classes is not None
+        self._parts = []
+        with torch.no_grad():
+            self.class_features = self.encode_text(self.test_classes.names)
+
+    def scores(self, video: Tensor) -> Tensor:
+        """Scores `(B, C)` of uint8 views `(B, V, T, 3, H, W)`, one view at a time so that memory does not grow with V."""
+        assert self.class_features is not None, "call begin_evaluation first"
+        cosines = [self.encode_video(self.backbone.normalize(view)) @ self.class_features.T for view in video.unbind(1)]
+        return self.fuse_views(torch.stack(cosines, dim=1).float())
+
+    def _evaluate(self, batch: ClipBatch) -> None:
+        assert self.test_classes is not None
+        if batch.video is None:
+            scores = torch.empty(0, len(self.test_classes.names))
+        else:
+            scores = self.scores(batch.video).cpu()
+        self._parts.append(Predictions(list(batch.ids), batch.labels.cpu(), scores, dict(batch.failures)))
+
+    def _finish(self, stage: str) -> None:
+        assert self.test_classes is not None
+        local = Predictions.concatenate(self._parts, len(self.test_classes.names))
+        self.predictions = local.gathered()
+        metrics = classification_metrics(self.predictions)
+        self.log_dict({f"{stage}/{key}": value for key, value in metrics.items()}, prog_bar=stage == "val")
+        self._parts = []
+        self.class_features = None
+
+    def on_validation_epoch_start(self) -> None:
+        self.begin_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        self.begin_evaluation()
+
+    def on_predict_epoch_start(self) -> None:
+        self.begin_evaluation()
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[tuple[str, str, float]]:
+        """`(id, class name, score)` of the best class of each readable video of the batch."""
+        assert self.test_classes is not None
+        if batch.video is None:
+            return []
+        best = self.scores(batch.video).max(dim=-1)
+        names = [self.test_classes.names[index] for index in best.indices.tolist()]
+        return list(zip(batch.ids, names, best.values.tolist(), strict=True))
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    # Checkpoints -------------------------------------------------------------------------------------------------
+
+    def trained_keys(self) -> set[str]:
+        """Keys of the state dict that a checkpoint holds: parameters that train."""
+        return {key for key, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        keep = self.trained_keys()
+        checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in keep}
+        checkpoint["vlbench"] = {
+            "method": self.name,
+            "backbone": self.backbone.identity.as_dict(),
+            "training": self._training_facts(),
+        }
+
+    def _training_facts(self) -> dict[str, Any]:
+        """What a record says about where the weights came from; plain values."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return {
+            "dataset": data.label,
+            "subset": asdict(data.train_subset),
+            "videos": len(data.videos("train")),
+            "skipped": sorted(data.skipped),
+            "steps": self.global_step,
+            "epochs": self.current_epoch,
+            "batch": data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches,
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            "deviations": self.deviations(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks that the checkpoint is this method's, on these frozen weights, and complete.
+
+        Raises:
+            CheckpointError: if it is not.
+        """
+        held = checkpoint.get("vlbench")
+        if held is None:
+            raise CheckpointError("the checkpoint was not written by vlbench: it names no method and no backbone")
+        if held["method"] != self.name:
+            raise CheckpointError(f"the checkpoint is of method {held['method']!r}, the configuration of {self.name!r}")
+        identity = self.backbone.identity.as_dict()
+        if held["backbone"]["digest"] != identity["digest"]:
+            raise CheckpointError(
+                f"the checkpoint was trained on {held['backbone']}, the configuration has {identity}; "
+                "give the same backbone and pretrained weights (random ones need the same seed_everything)"
+            )
+        expected, found = self.trained_keys(), set(checkpoint["state_dict"])
+        if expected != found:
+            raise CheckpointError(
+                f"the checkpoint does not fit: missing {sorted(expected - found)[:5]}, "
+                f"unexpected {sorted(found - expected)[:5]}"
+            )
+        self.provenance = held["training"]
+        # The frozen rest is in place already; completing the dictionary keeps the loading strict.
+        current = self.state_dict()
+        checkpoint["state_dict"] = {**current, **checkpoint["state_dict"]}
+
+    def unit_mean(self, features: Tensor) -> Tensor:
+        """Unit vectors `(B, D)` of the mean over the frames of features `(B, F, D)`."""
+        return F.normalize(features.mean(dim=1), dim=-1)

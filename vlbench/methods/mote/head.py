@@ -1,0 +1,213 @@
+"""MoTE's temporal head: a transformer over time whose MLPs are mixtures of temporal experts (arXiv 2410.10589)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlbench.errors import ConfigError
+
+TAUS = (-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf)
+"""Temperatures of weight merging; infinity merges uniformly, negative ones favour the first experts."""
+
+Route = int | Tensor
+"""How one layer uses its experts: the index of one, or weights `(E,)` that merge them."""
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """`x * sigmoid(1.702 x)`, CLIP's activation."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def expert_probabilities(experts: int) -> Tensor:
+    """Probabilities `(E,)` that training draws an expert with: softmax(1, ..., E)."""
+    return torch.arange(1, experts + 1, dtype=torch.float32).softmax(dim=0)
+
+
+def merge_weights(experts: int, tau: float) -> Tensor:
+    """Weights `(E,)` of the merged branch: softmax([1, ..., E] / tau)."""
+    return (torch.arange(1, experts + 1, dtype=torch.float32) / tau).softmax(dim=0)
+
+
+class ExpertMLP(nn.Module):
+    """E parallel MLPs of which one, or a merge of all in weight space, is computed.
+
+    Args:
+        width: C.
+        experts: E.
+    """
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.mote_fusion_weight = nn.Parameter(torch.zeros(experts), requires_grad=False)
+        self.fc_up = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(experts))
+        self.fc_dn = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(experts))
+
+    def evaluation_route(self) -> Tensor:
+        """Weights `(E,)` used outside training: softmax of the fusion weight, which stays zero, so the uniform mean."""
+        return self.mote_fusion_weight.softmax(dim=0)
+
+    def merged(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Up weight `(4C, C)` and bias, down weight `(C, 4C)` and bias of the merged expert."""
+
+        def merge(layers: nn.ModuleList, name: str) -> Tensor:
+            stacked = torch.stack([getattr(layer, name) for layer in layers])
+            return torch.einsum("e,e...->...", weights.to(stacked), stacked)
+
+        up, down = self.fc_up, self.fc_dn
+        return merge(up, "weight"), merge(up, "bias"), merge(down, "weight"), merge(down, "bias")
+
+    def forward(self, x: Tensor, route: Route) -> Tensor:
+        """Same shape as x, `(..., C)`."""
+        if isinstance(route, int):
+            out: Tensor = self.fc_dn[route](quick_gelu(self.fc_up[route](x)))
+            return out
+        up_weight, up_bias, down_weight, down_bias = self.merged(route)
+        return F.linear(quick_gelu(F.linear(x, up_weight, up_bias)), down_weight, down_bias)
+
+
+class PlainMLP(nn.Module):
+    """The MLP without experts: the released code's baseline, and what merged experts are exported to."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor, route: Route) -> Tensor:  # noqa: ARG002 - one path only
+        out: Tensor = self.c_proj(quick_gelu(self.c_fc(x)))
+        return out
+
+
+class TemporalBlock(nn.Module):
+    """Pre-norm attention over time, then the (mixture) MLP."""
+
+    def __init__(self, width: int, heads: int, experts: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width, eps=1e-12)
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.ln_2 = nn.LayerNorm(width, eps=1e-12)
+        self.mlp = ExpertMLP(width, experts) if experts else PlainMLP(width)
+
+    def forward(self, x: Tensor, route: Route) -> Tensor:
+        y = self.ln_1(x)
+        x = x + self.attn(y, y, y, need_weights=False)[0]
+        out: Tensor = x + self.mlp(self.ln_2(x), route)
+        return out
+
+
+class _Blocks(nn.Module):
+    """Holds the blocks under the released checkpoints' names."""
+
+    def __init__(self, width: int, heads: int, layers: int, experts: int) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(TemporalBlock(width, heads, experts) for _ in range(layers))
+
+
+class TemporalHead(nn.Module):
+    """The transformer over frame features.
+
+    Args:
+        width: C, of the frame features.
+        heads: attention heads; MoTE has (text width) / 64.
+        layers: L; 4 for ViT-B/16, 6 for ViT-L/14.
+        experts: E; 0 gives plain MLPs.
+        positions: number of learned frame positions; the released code has the text context's length.
+
+    Raises:
+        ConfigError: if the heads do not divide the width.
+    """
+
+    def __init__(self, width: int, heads: int, layers: int, experts: int, positions: int = 77) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ConfigError(f"the temporal head has width {width} and {heads} heads; heads must divide the width")
+        self.experts = experts
+        self.frame_position_embeddings = nn.Embedding(positions, width)
+        self.transformer = _Blocks(width, heads, layers, experts)
+        self.apply(self._initialize)
+
+    @staticmethod
+    def _initialize(module: nn.Module) -> None:
+        """Normal(0, 0.02) weights, zero biases; every expert gets its own draw."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.MultiheadAttention):
+            nn.init.normal_(module.in_proj_weight, std=0.02)
+            nn.init.zeros_(module.in_proj_bias)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return len(self.transformer.resblocks)
+
+    def evaluation_routes(self) -> list[Route]:
+        """The merge of every layer outside training."""
+        mlps = [block.mlp for block in self.transformer.resblocks]
+        return [mlp.evaluation_route() if isinstance(mlp, ExpertMLP) else 0 for mlp in mlps]
+
+    def draw_experts(self, generator: torch.Generator) -> list[Route]:
+        """One expert a layer for the whole batch, from softmax(1, ..., E)."""
+        if not self.experts:
+            return [0] * self.layers
+        probabilities = expert_probabilities(self.experts)
+        return torch.multinomial(probabilities, self.layers, replacement=True, generator=generator).tolist()
+
+    def draw_merges(self, generator: torch.Generator, taus: Sequence[float] = TAUS) -> list[Route]:
+        """Merging weights of one random temperature a layer."""
+        if not self.experts:
+            return [0] * self.layers
+        picks = torch.randint(len(taus), (self.layers,), generator=generator).tolist()
+        return [merge_weights(self.experts, taus[pick]) for pick in picks]
+
+    def forward(self, frames: Tensor, routes: Sequence[Route], factor: Tensor | None = None) -> Tensor:
+        """Adds the temporal output to the frame features.
+
+        Args:
+            frames: x, `(B, T, C)`.
+            routes: one a layer.
+            factor: modulation `(B,)` of the temporal output, 1 if absent.
+
+        Returns:
+            `x + factor * y`, `(B, T, C)`, where y, the blocks' output, itself contains x.
+
+        Raises:
+            ConfigError: if there are more frames than positions.
+        """
+        length, positions = frames.shape[1], self.frame_position_embeddings.num_embeddings
+        if length > positions:
+            raise ConfigError(f"a clip has {length} frames; the temporal head has {positions} positions")
+        y = frames + self.frame_position_embeddings.weight[:length]
+        for block, route in zip(self.transformer.resblocks, routes, strict=True):
+            y = block(y, route)
+        if factor is not None:
+            y = factor[:, None, None] * y
+        return frames + y
+
+
+def modulation(video: Tensor, test_classes: Tensor, train_classes: Tensor, *, scale: float = 0.05, k: int = 5) -> Tensor:
+    """Temporal feature modulation: how much of the temporal output a video on these classes keeps.
+
+    `exp(-(1 - s) / scale)`, s being the mean, over the k test classes nearest to the video, of their largest cosine to
+    the k training classes nearest to it.
+
+    Args:
+        video: unit mean frame features `(B, C)`.
+        test_classes: unit class features `(n, C)`.
+        train_classes: unit class features `(m, C)`.
+        scale: 0.05 in the paper.
+        k: 5 in the paper; clipped to the number of classes on either side, where the released code fails below five.
+
+    Returns:
+        `(B,)`, in (0, 1].
+    """
+    nearest_test = test_classes[(video @ test_classes.T).topk(min(k, len(test_classes))).indices]
+    nearest_train = train_classes[(video @ train_classes.T).topk(min(k, len(train_classes))).indices]
+    similarity = torch.einsum("bgc,bsc->bgs", nearest_test, nearest_train).amax(dim=2).mean(dim=1)
+    return torch.exp(-(1 - similarity) / scale)

@@ -1,0 +1,247 @@
+"""MoTE as a LightningModule."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.data.batch import ClipBatch
+from vlbench.data.prompts import templates
+from vlbench.errors import CheckpointError, ConfigError
+from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.mote.head import TAUS, TemporalHead, modulation
+from vlbench.methods.text import ensemble, prompted
+from vlbench.optim import Schedule
+
+_TRAIN_CLASSES = "train_class_features"
+
+
+class MoTE(VideoTextMethod):
+    """Mixture of temporal experts (NeurIPS 2024, arXiv 2410.10589).
+
+    The image tower is fine-tuned, the text tower is frozen, and a temporal head of experts is trained on top. The
+    defaults are the paper's for ViT-B/16, and the released code's where the paper says nothing.
+
+    Args:
+        backbone: a dual encoder that gives one feature a frame.
+        schedule: of the learning rate.
+        layers: temporal layers; 4 for ViT-B/16, 6 for ViT-L/14.
+        experts: experts a layer; 0 is the plain temporal transformer.
+        lr: peak learning rate of the head.
+        backbone_lr_ratio: that of the image tower and the logit scale, as a part of `lr`; 0.07, for L/14 0.06.
+        weight_decay: AdamW's.
+        decay_norms_and_biases: whether it also applies to vectors and the logit scale, as in the released code.
+        merge_loss: weight of the merged branch's cross-entropy; 0 leaves the branch out.
+        mse_loss: weight of the distance between the merged branch's output and the frame features.
+        original_share: part of the original image tower blended into the fine-tuned one at evaluation.
+        modulate: whether evaluation modulates the temporal output by the classes' nearness to the training classes.
+        modulation_scale: 0.05 in the paper; larger values keep more of the temporal output on unseen classes.
+        modulation_top_k: classes compared on either side.
+        view_fusion: `softmax_of_mean`, the released softmax of the mean over views of softmaxed *unscaled* cosines, or
+            `probabilities`, the mean of the views' class probabilities.
+        prompts: templates of the class names.
+        grad_checkpointing: recompute the image tower in the backward pass; saves memory, costs time.
+        seed: of the draws of experts and temperatures, which are the same in every process.
+    """
+
+    name = "mote"
+
+    def __init__(
+        self,
+        backbone: DualEncoder,
+        schedule: Schedule = Schedule(warmup_epochs=5),  # noqa: B008 - frozen
+        layers: int = 4,
+        experts: int = 4,
+        lr: float = 5e-5,
+        backbone_lr_ratio: float = 0.07,
+        weight_decay: float = 0.2,
+        decay_norms_and_biases: bool = True,
+        merge_loss: float = 0.5,
+        mse_loss: float = 0.1,
+        original_share: float = 0.01,
+        modulate: bool = True,
+        modulation_scale: float = 0.05,
+        modulation_top_k: int = 5,
+        view_fusion: Literal["softmax_of_mean", "probabilities"] = "softmax_of_mean",
+        prompts: str | list[str] = "mote",
+        grad_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone, schedule)
+        if not 0 <= original_share <= 1:
+            raise ConfigError(f"original_share is {original_share}; allowed: 0 to 1")
+        self.lr = lr
+        self.backbone_lr_ratio = backbone_lr_ratio
+        self.weight_decay = weight_decay
+        self.decay_norms_and_biases = decay_norms_and_biases
+        self.merge_loss = merge_loss
+        self.mse_loss = mse_loss
+        self.original_share = original_share
+        self.modulate = modulate
+        self.modulation_scale = modulation_scale
+        self.modulation_top_k = modulation_top_k
+        self.view_fusion = view_fusion
+        self.templates = templates(prompts)
+        self.seed = seed
+        self.head = TemporalHead(backbone.embed_dim, max(1, backbone.text_width // 64), layers, experts)
+        self.register_buffer(_TRAIN_CLASSES, torch.empty(0, backbone.embed_dim))
+        self.train_class_features: Tensor
+        backbone.requires_grad_(False)
+        backbone.visual.requires_grad_(True)
+        backbone.logit_scale.requires_grad_(True)
+        backbone.set_grad_checkpointing(grad_checkpointing)
+        # Plain attributes: neither the original weights nor the blend of an evaluation belong in the state dict.
+        self._original = {
+            name: parameter.detach().clone().cpu() for name, parameter in self._tuned().items() if original_share > 0
+        }
+        self._blended: list[tuple[nn.Module, Tensor]] = []
+
+    def _tuned(self) -> dict[str, nn.Parameter]:
+        """What is fine-tuned of the backbone."""
+        return {**dict(self.backbone.visual.named_parameters()), "logit_scale": self.backbone.logit_scale}
+
+    # Features ----------------------------------------------------------------------------------------------------
+
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        return ensemble(self.backbone, prompted(class_names, self.templates))
+
+    def encode_video(self, clips: Tensor) -> Tensor:
+        visual, _ = self._evaluation_weights()
+        frames = self.backbone.encode_frames(clips, visual=visual)
+        factor = None
+        if self.modulate and self.class_features is not None and len(self.train_class_features):
+            factor = modulation(
+                self.unit_mean(frames),
+                self.class_features,
+                self.train_class_features,
+                scale=self.modulation_scale,
+                k=self.modulation_top_k,
+            )
+        return self.unit_mean(self.head(frames, self.head.evaluation_routes(), factor))
+
+    def fuse_views(self, cosines: Tensor) -> Tensor:
+        if self.view_fusion == "softmax_of_mean":
+            return cosines.softmax(dim=-1).mean(dim=1).softmax(dim=-1)
+        _, scale = self._evaluation_weights()
+        return (scale * cosines).softmax(dim=-1).mean(dim=1)
+
+    # Training ----------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """The training classes' features, once: the text tower is frozen."""
+        assert self.train_classes is not None
+        with torch.no_grad():
+            self.train_class_features = self.encode_text(self.train_classes.names)
+
+    def generator(self) -> torch.Generator:
+        """The draws of the current step: a function of seed and step, so that processes and resumed runs agree."""
+        seed = np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]
+        return torch.Generator().manual_seed(int(seed))
+
+    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        assert batch.video is not None
+        generator = self.generator()
+        frames = self.backbone.encode_frames(self.backbone.normalize(batch.video))
+        return self.losses(
+            frames, batch.labels, self.head.draw_experts(generator), self.head.draw_merges(generator, TAUS)
+        )
+
+    def losses(
+        self, frames: Tensor, labels: Tensor, experts: Sequence[int | Tensor], merges: Sequence[int | Tensor]
+    ) -> dict[str, Tensor]:
+        """The paper's loss `CE(expert) + 0.5 CE(merged) + 0.1 MSE(merged output, frame features)` and its terms.
+
+        Args:
+            frames: frame features `(B, T, C)`; not detached in the distance, so both sides get gradient.
+            labels: int64 `(B,)`.
+            experts: the expert branch's routes, one a layer.
+            merges: the merged branch's.
+        """
+        scale = self.backbone.logit_scale.exp()
+        text = self.train_class_features
+
+        def cross_entropy(output: Tensor) -> Tensor:
+            return F.cross_entropy(scale * self.unit_mean(output) @ text.T, labels)
+
+        terms = {"ce": cross_entropy(self.head(frames, experts))}
+        loss = terms["ce"]
+        if self.merge_loss or self.mse_loss:
+            merged = self.head(frames, merges)
+            terms["ce_merged"] = cross_entropy(merged)
+            terms["mse"] = F.mse_loss(merged, frames)
+            loss = loss + self.merge_loss * terms["ce_merged"] + self.mse_loss * terms["mse"]
+        return {"loss": loss, **terms}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        head = [parameter for parameter in self.head.parameters() if parameter.requires_grad]
+        sides = ((list(self._tuned().values()), self.lr * self.backbone_lr_ratio), (head, self.lr))
+        groups = []
+        for parameters, lr in sides:
+            vectors = [] if self.decay_norms_and_biases else [p for p in parameters if p.ndim < 2]
+            matrices = parameters if self.decay_norms_and_biases else [p for p in parameters if p.ndim >= 2]
+            groups.append({"params": matrices, "lr": lr, "weight_decay": self.weight_decay})
+            if vectors:
+                groups.append({"params": vectors, "lr": lr, "weight_decay": 0.0})
+        return groups
+
+    # Evaluation --------------------------------------------------------------------------------------------------
+
+    def begin_evaluation(self) -> None:
+        super().begin_evaluation()
+        self._blended = []
+        if self.original_share:
+            visual = copy.deepcopy(self.backbone.visual).requires_grad_(False)
+            with torch.no_grad():
+                for name, parameter in visual.named_parameters():
+                    parameter.lerp_(self._original[name].to(parameter), self.original_share)
+                scale = self.backbone.logit_scale.detach()
+                scale = scale.lerp(self._original["logit_scale"].to(scale), self.original_share).exp()
+            self._blended = [(visual, scale)]
+
+    def _evaluation_weights(self) -> tuple[nn.Module, Tensor]:
+        """The image tower and the factor on cosines that evaluation uses."""
+        if self._blended:
+            return self._blended[0]
+        return self.backbone.visual, self.backbone.logit_scale.exp()
+
+    def _finish(self, stage: str) -> None:
+        super()._finish(stage)
+        self._blended = []
+
+    # Checkpoints -------------------------------------------------------------------------------------------------
+
+    def trained_keys(self) -> set[str]:
+        # The training classes travel along, so that modulation works where their data set is not.
+        frozen = {f"head.{key}" for key, _ in self.head.named_parameters()}
+        return super().trained_keys() | frozen | {_TRAIN_CLASSES}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        features = checkpoint["state_dict"].get(_TRAIN_CLASSES)
+        if features is not None:
+            if features.shape[1:] != self.train_class_features.shape[1:]:
+                raise CheckpointError(
+                    f"the checkpoint's class features have shape {tuple(features.shape)}, the backbone embeds in "
+                    f"{self.backbone.embed_dim} dimensions"
+                )
+            self.train_class_features = torch.empty_like(features, device=self.train_class_features.device)
+        super().on_load_checkpoint(checkpoint)
+
+    def deviations(self) -> dict[str, Any]:
+        paper = {
+            "merge_loss": 0.5,
+            "mse_loss": 0.1,
+            "original_share": 0.01,
+            "modulate": True,
+            "modulation_scale": 0.05,
+            "modulation_top_k": 5,
+            "view_fusion": "softmax_of_mean",
+            "decay_norms_and_biases": True,
+        }
+        return {key: getattr(self, key) for key, value in paper.items() if getattr(self, key) != value}

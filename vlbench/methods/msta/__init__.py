@@ -1,0 +1,5 @@
+"""MSTA: multi-modal spatio-temporal adapter."""
+
+from vlbench.methods.msta.module import MSTA
+
+__all__ = ["MSTA"]

@@ -1,0 +1,87 @@
+"""The multi-modal spatio-temporal adapter of one block (MSTA, arXiv 2411.11223)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlbench.errors import ConfigError
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * ctx.factor, None
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x itself; its gradient is multiplied by `factor`."""
+    out: Tensor = _ScaleGradient.apply(x, factor)
+    return out
+
+
+class BlockAdapter(nn.Module):
+    """The adapters of one pair of blocks, an image block and a text block, with a matrix they share.
+
+    `video: h = s(W_s s(W_dv x)), A_v(x) = W_us h + W_ut * h`, where `W_ut *` is a convolution over time, kernel
+    `(3, 1, 1)`, one group a bottleneck channel. `text: h = s(W_s s(W_dt x)), A_t(x) = W_ut' h`. s is ReLU.
+
+    Args:
+        video_width: width of the image tower.
+        text_width: width of the text tower.
+        bottleneck: d.
+        initialization: `kaiming`, normal with fan-out as in the multi-modal adapter (CVPR 2024) that MSTA extends, or
+            `zero` for the up projections, which makes the adapted tower start as the frozen one.
+
+    Raises:
+        ConfigError: if d does not divide the image tower's width, as the grouped convolution needs.
+    """
+
+    def __init__(
+        self,
+        video_width: int,
+        text_width: int,
+        bottleneck: int,
+        initialization: Literal["kaiming", "zero"] = "kaiming",
+    ) -> None:
+        super().__init__()
+        if bottleneck < 1 or video_width % bottleneck:
+            raise ConfigError(f"bottleneck is {bottleneck}; it must divide the image tower's width, {video_width}")
+        self.video_down = nn.Linear(video_width, bottleneck)
+        self.text_down = nn.Linear(text_width, bottleneck)
+        self.shared = nn.Linear(bottleneck, bottleneck)
+        self.video_up = nn.Linear(bottleneck, video_width)
+        self.temporal_up = nn.Conv3d(
+            bottleneck, video_width, kernel_size=(3, 1, 1), padding=(1, 0, 0), groups=bottleneck
+        )
+        self.text_up = nn.Linear(bottleneck, text_width)
+        for layer in self.children():
+            assert isinstance(layer, nn.Linear | nn.Conv3d) and layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        if initialization == "zero":
+            for layer in (self.video_up, self.temporal_up, self.text_up):
+                nn.init.zeros_(layer.weight)
+
+    def _bottleneck(self, x: Tensor, down: nn.Linear) -> Tensor:
+        return F.relu(self.shared(F.relu(down(x))))
+
+    def video(self, x: Tensor) -> Tensor:
+        """A_v of a grid `(B, T, N, D)`; time is mixed within a position, positions never."""
+        h = self._bottleneck(x, self.video_down)
+        over_time = self.temporal_up(h.permute(0, 3, 1, 2).unsqueeze(-1))
+        out: Tensor = self.video_up(h) + over_time.squeeze(-1).permute(0, 2, 3, 1)
+        return out
+
+    def text(self, x: Tensor) -> Tensor:
+        """A_t of tokens `(..., D)`."""
+        out: Tensor = self.text_up(self._bottleneck(x, self.text_down))
+        return out

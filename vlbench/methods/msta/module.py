@@ -1,0 +1,163 @@
+"""MSTA as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from vlbench.backbones.base import Branch, DualEncoder
+from vlbench.data.batch import ClipBatch
+from vlbench.data.descriptions import Descriptions, read_descriptions
+from vlbench.data.prompts import templates
+from vlbench.data.specs import ClassList
+from vlbench.errors import ConfigError
+from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
+from vlbench.methods.text import ensemble, prompted
+from vlbench.optim import Schedule
+
+
+class MSTA(VideoTextMethod):
+    """Multi-modal spatio-temporal adapter (CVPR 2025, arXiv 2411.11223).
+
+    The backbone is frozen. Adapters run in parallel to the last blocks of both towers, `block'(x) = block(x) + scale *
+    A(x)`, tied by one shared matrix a block; descriptions of every class keep the adapted text tower near the frozen
+    one. No code was released. What the paper leaves open is read from the public code of the multi-modal adapter (CVPR
+    2024), which the authors' logs name: ReLU; the adapter sees the block's own first LayerNorm of the block's input;
+    Kaiming-normal weights, none zero; `scale` acts on the output and not on the adapter's gradient.
+
+    Args:
+        backbone: the dual encoder.
+        schedule: of the learning rate.
+        blocks: number of last blocks of each tower that get an adapter; 5 is "8-12" of 12. Clipped, with a warning, to
+            the depth of the shallower tower.
+        bottleneck: d; 128 for few-shot and base-to-novel, 256 for zero-shot and fully-supervised.
+        scale: lambda.
+        rescale_gradient: whether the adapter's own gradient is that of scale 1 (a reading, see above).
+        adapter_input: `normalized`, the block's first LayerNorm of its input (a reading), or `raw`, the input itself.
+        initialization: `kaiming` (a reading) or `zero`.
+        consistency: alpha, weight of the consistency loss; 0 needs no descriptions.
+        descriptions: folder with `spatial.json` and `temporal.json`; `None` takes the dataset's own.
+        lr: peak learning rate.
+        weight_decay: AdamW's.
+        prompts: templates of the class names.
+    """
+
+    name = "msta"
+
+    def __init__(
+        self,
+        backbone: DualEncoder,
+        schedule: Schedule = Schedule(warmup_epochs=5, final_ratio=0.01),  # noqa: B008 - frozen
+        blocks: int = 5,
+        bottleneck: int = 128,
+        scale: float = 0.005,
+        rescale_gradient: bool = True,
+        adapter_input: Literal["normalized", "raw"] = "normalized",
+        initialization: Literal["kaiming", "zero"] = "kaiming",
+        consistency: float = 1.0,
+        descriptions: str | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-3,
+        prompts: str | list[str] = "video",
+    ) -> None:
+        super().__init__(backbone, schedule)
+        depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
+        if blocks < 1:
+            raise ConfigError(f"blocks is {blocks}; allowed: 1 to {depth}, the depth of the shallower tower")
+        if blocks > depth:
+            rank_zero_warn(f"blocks is {blocks}, the shallower tower has {depth}: every block gets an adapter")
+            blocks = depth
+        if scale <= 0:
+            raise ConfigError(f"scale is {scale}; allowed: above 0")
+        self.scale = scale
+        self.rescale_gradient = rescale_gradient
+        self.adapter_input = adapter_input
+        self.initialization = initialization
+        self.consistency = consistency
+        self.descriptions = descriptions
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.templates = templates(prompts)
+        backbone.requires_grad_(False)
+        self.adapters = nn.ModuleList(
+            BlockAdapter(backbone.image.width, backbone.text.width, bottleneck, initialization) for _ in range(blocks)
+        )
+        for tower, side in ((backbone.image, "video"), (backbone.text, "text")):
+            first = len(tower.blocks) - blocks
+            for index, adapter in enumerate(self.adapters, start=first):
+                tower.add_parallel(index, self._branch(getattr(adapter, side), tower.norm(index)))
+        self.description_features: Tensor | None = None
+
+    def _branch(self, adapt: Callable[[Tensor], Tensor], norm: nn.Module) -> Branch:
+        def branch(x: Tensor) -> Tensor:
+            if self.rescale_gradient:
+                x = scale_gradient(x, self.scale)
+            if self.adapter_input == "normalized":
+                x = norm(x)
+            y = self.scale * adapt(x)
+            return scale_gradient(y, 1 / self.scale) if self.rescale_gradient else y
+
+        return branch
+
+    def encode_video(self, clips: Tensor) -> Tensor:
+        return self.unit_mean(self.backbone.encode_frames(clips))
+
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        return ensemble(self.backbone, prompted(class_names, self.templates))
+
+    def on_fit_start(self) -> None:
+        """The frozen tower's features of the descriptions, once."""
+        if self.consistency:
+            assert self.train_classes is not None
+            sentences = self._descriptions(self.train_classes)
+            with torch.no_grad(), self.backbone.text.bypassed():
+                sides = (ensemble(self.backbone, sentences.spatial), ensemble(self.backbone, sentences.temporal))
+            self.description_features = torch.stack(sides)
+
+    def _descriptions(self, classes: ClassList) -> Descriptions:
+        if self.descriptions is not None:
+            whole = read_descriptions(Path(self.descriptions), classes.all_names)
+        elif classes.descriptions is not None:
+            whole = classes.descriptions
+        else:
+            raise ConfigError(
+                "this dataset ships no descriptions; give model.descriptions: DIR with spatial.json and temporal.json "
+                "(class index -> sentences), or model.consistency: 0"
+            )
+        return whole.subset(classes.labels)
+
+    def consistency_loss(self, text: Tensor) -> Tensor:
+        """L_CC: mean over classes of `2 - cos(w, spatial) - cos(w, temporal)`, in [0, 4].
+
+        Args:
+            text: w, unit class features `(C, D)` of the adapted tower.
+        """
+        assert self.description_features is not None
+        return (2 - (self.description_features * text).sum(dim=(0, -1))).mean()
+
+    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        assert batch.video is not None and self.train_classes is not None
+        text = self.encode_text(self.train_classes.names)
+        video = self.encode_video(self.backbone.normalize(batch.video))
+        logits = self.backbone.logit_scale.exp() * video @ text.T
+        terms = {"ce": F.cross_entropy(logits, batch.labels)}
+        loss = terms["ce"]
+        if self.consistency:
+            terms["consistency"] = self.consistency_loss(text)
+            loss = loss + self.consistency * terms["consistency"]
+        return {"loss": loss, **terms}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.adapters.parameters()), "lr": self.lr, "weight_decay": self.weight_decay}]
+
+    def deviations(self) -> dict[str, Any]:
+        paper = {"scale": 0.005, "consistency": 1.0, "prompts": templates("video")}
+        current = {"scale": self.scale, "consistency": self.consistency, "prompts": self.templates}
+        return {key: current[key] for key, value in paper.items() if current[key] != value}

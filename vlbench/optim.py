@@ -1,0 +1,56 @@
+"""The learning-rate schedule both papers use, in optimizer steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from vlbench.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up from 0, then half a cosine.
+
+    Attributes:
+        warmup_epochs: length of the warm-up, in epochs.
+        final_ratio: learning rate at the end, as a part of the peak, in [0, 1].
+        refresh_every: updates between two changes of the learning rate. 1 changes it at every update; MoTE's released
+            code has 10, counted within an epoch, which leaves it at 0 for the first nine updates.
+    """
+
+    warmup_epochs: float = 5.0
+    final_ratio: float = 0.0
+    refresh_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs < 0:
+            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}; allowed: 0 or more")
+        if not 0 <= self.final_ratio <= 1:
+            raise ConfigError(f"final_ratio is {self.final_ratio}; allowed: 0 to 1")
+        if self.refresh_every < 1:
+            raise ConfigError(f"refresh_every is {self.refresh_every}; allowed: 1 or more")
+
+    def factor(self, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
+        """Part of the peak learning rate that update `step` (counted from 0) runs at.
+
+        Update `step` of an epoch keeps the value of the last refresh: the epoch's first update, or the last one whose
+        number within the epoch, plus one, is a multiple of `refresh_every`.
+        """
+        if self.refresh_every > 1:
+            epoch, within = divmod(step, steps_per_epoch)
+            step = epoch * steps_per_epoch + max(0, (within + 1) // self.refresh_every * self.refresh_every - 1)
+        warmup = min(self.warmup_epochs * steps_per_epoch, total_steps)
+        if step < warmup:
+            return step / warmup
+        progress = (step - warmup) / max(1e-9, total_steps - warmup)
+        return self.final_ratio + (1 - self.final_ratio) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+    def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, total_steps: int) -> LambdaLR:
+        """The schedule bound to an optimizer; to be advanced once an update."""
+        return LambdaLR(
+            optimizer, lambda step: self.factor(step, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        )

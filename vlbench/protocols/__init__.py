@@ -1,0 +1,1 @@
+"""Protocols: what is trained and tested, and the runner that does it."""

@@ -1,0 +1,148 @@
+"""Writes the record of a test run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from safetensors.torch import save
+
+import vlbench
+from vlbench.results.record import Identity, Record, write_atomically
+
+_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
+
+
+class RecordWriter(Callback):
+    """One JSON record for every `vlbench test`, and the videos' scores beside it.
+
+    Args:
+        folder: results folder; the record goes to `<folder>/records`, the scores to `<folder>/predictions`. `None`
+            writes nothing.
+        name: file name of the record without suffix; `None` makes one from its identity.
+        stage: digest of the runner's stage that the record belongs to.
+        protocol: versioned name of the protocol the run belongs to.
+        selection: which checkpoint is tested.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = "results",
+        name: str | None = None,
+        stage: str | None = None,
+        protocol: str = "custom",
+        selection: Literal["last", "best_on_test"] = "last",
+    ) -> None:
+        self.folder = Path(folder) if folder else None
+        self.name = name
+        self.stage = stage
+        self.protocol = protocol
+        self.selection = selection
+        self.config_digest: str | None = None
+        self._started = 0.0
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Rank zero writes; every rank holds the gathered predictions."""
+        if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        method: Any = pl_module
+        predictions = method.predictions
+        trained = trainer.ckpt_path is not None
+        provenance = method.provenance or {}
+        record = Record(
+            identity=Identity(
+                method=method.name,
+                backbone="{name}:{pretrained}".format(**method.backbone.identity.as_dict()),
+                weights=_digest(method) if trained else None,
+                dataset=data.label,
+                train_dataset=provenance.get("dataset") if trained else None,
+                train=provenance.get("subset") if trained else None,
+                test=asdict(data.test_subset),
+                views=f"{data.views.clips}x{data.views.crops}",
+                frames=data.frames,
+                protocol=self.protocol,
+                seed=int(provenance.get("seed", os.environ.get("PL_GLOBAL_SEED", 0))),
+                selection=self.selection,
+            ),
+            metrics={
+                key.removeprefix("test/"): float(value)
+                for key, value in trainer.callback_metrics.items()
+                if key.startswith("test/")
+            },
+            expected=len(data.videos("test")),
+            evaluated=len(predictions.ids),
+            failures={name: cause for name, (_, cause) in predictions.failures.items()},
+            details={
+                "stage": self.stage,
+                "deviations": method.deviations(),
+                "training": provenance,
+                "trainable_params": sum(p.numel() for p in method.parameters() if p.requires_grad),
+                "total_params": sum(p.numel() for p in method.parameters()),
+                "backbone_digest": method.backbone.identity.digest,
+                "config_digest": self.config_digest,
+                "seconds": round(time.monotonic() - self._started, 3),
+                "processes": trainer.world_size,
+                **_environment(pl_module.device),
+            },
+        )
+        scores = {"scores": predictions.scores.contiguous(), "labels": predictions.labels}
+        name = self.name or record.name
+        # The scores first: a record means that everything belonging to it is there.
+        write_atomically(
+            self.folder / "predictions" / f"{name}.safetensors", save(scores, metadata={"ids": "\n".join(predictions.ids)})
+        )
+        path = record.write(self.folder / "records", name)
+        print(f"record: {path}")  # noqa: T201 - tells the user where it went
+
+
+def _digest(method: LightningModule) -> str:
+    """Of the weights a checkpoint of this method holds."""
+    digest = hashlib.blake2b(digest_size=16)
+    keys = method.trained_keys()  # type: ignore[operator]
+    for key, value in sorted(method.state_dict().items()):
+        if key in keys:
+            digest.update(key.encode())
+            digest.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else _peak_resident_bytes(),
+        "vlbench": vlbench.__version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _peak_resident_bytes() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout vlbench runs from, `None` from a wheel."""
+    checkout = Path(vlbench.__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    result = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
