@@ -26,3 +26,28 @@ def real_videos() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no videos at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root that holds the rendered set shapes-s; made once, also with several test processes."""
+    from filelock import FileLock
+
+    from vlbench.synthetic.generate import is_complete, render_dataset
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    root = shared / "rendered"
+    with FileLock(shared / "rendered.lock"):
+        if not is_complete(root / "synthetic", "shapes-s"):
+            render_dataset(root / "synthetic", sets=("shapes-s",), progress=False)
+    return root
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to run commands in, with the synthetic data at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLBENCH_DATA", str(rendered))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    return tmp_path

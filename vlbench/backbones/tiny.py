@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import open_clip
 import torch
 from safetensors.torch import load_file
 
-from vlbench.backbones.openclip import CLIPEncoder, create_clip
+from vlbench.backbones.openclip import CLIPEncoder
 from vlbench.synthetic import tiny_clip
 
 
@@ -18,7 +19,7 @@ class TinyCLIP(CLIPEncoder):
 
     def __init__(self, pretrained: bool = True) -> None:
         tiny_clip.register()
-        clip = create_clip(tiny_clip.TINY_CLIP, None)
+        clip = open_clip.CLIP(**open_clip.get_model_config(tiny_clip.TINY_CLIP))
         if pretrained:
             weights = {key: value.to(torch.float32) for key, value in load_file(tiny_clip.weights_path()).items()}
             clip.load_state_dict(weights, strict=True)

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import vlbench.backbones
 import vlbench.data.all
@@ -77,6 +77,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
+        save_config_callback=SaveConfigCallback if arguments[0] == "fit" else None,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             # The datamodule hands out its own samplers: evaluation must neither pad nor drop.

@@ -35,12 +35,21 @@ class Runner:
             and `logs` lie below it.
         find: turns a configuration's name into its file.
         console: where progress goes.
+        program: what a stage's command is given to.
     """
 
-    def __init__(self, stages: Sequence[Stage], out: Path, find: Callable[[str], Path], console: Console | None = None):
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        out: Path,
+        find: Callable[[str], Path],
+        console: Console | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "vlbench"),
+    ) -> None:
         self.stages = stages
         self.out = out
         self.console = console or Console()
+        self.program = program
         self.paths = {name: find(name) for stage in stages for name in stage.configs}
         self.digests = _digests(stages, {name: path.read_bytes() for name, path in self.paths.items()})
 
@@ -101,7 +110,7 @@ class Runner:
         started = time.monotonic()
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "vlbench", *self.command(stage)],
+                [*self.program, *self.command(stage)],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
             )  # fmt: skip
             try:

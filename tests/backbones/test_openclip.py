@@ -1,0 +1,137 @@
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from vlbench.backbones import OpenCLIP, TinyCLIP
+from vlbench.backbones.base import FrameMajor, weights_digest
+from vlbench.errors import CheckpointError, ConfigError
+
+TEXTS = ["a cat", "a video of a person jumping over a rather long fence"]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return TinyCLIP().eval()
+
+
+def zero_adapter(width):
+    adapter = nn.Linear(width, width)
+    nn.init.zeros_(adapter.weight)
+    nn.init.zeros_(adapter.bias)
+    return adapter
+
+
+@pytest.mark.parametrize("model", ["tiny", "ViT-B-32", "ViT-B-16-quickgelu"])
+def test_zero_initialised_adapters_leave_both_towers_bit_identical(model):
+    torch.manual_seed(0)
+    backbone = (TinyCLIP() if model == "tiny" else OpenCLIP(model)).eval()
+    clips = torch.randn(1, 2, 3, backbone.image_size, backbone.image_size)
+    with torch.no_grad():
+        video, text = backbone.encode_frames(clips), backbone.encode_texts(TEXTS)
+        for tower in (backbone.image, backbone.text):
+            for index in range(len(tower.blocks)):
+                tower.add_parallel(index, zero_adapter(tower.width))
+        assert torch.equal(backbone.encode_frames(clips), video)
+        assert torch.equal(backbone.encode_texts(TEXTS), text)
+
+
+def test_adapters_change_the_towers_unless_bypassed_and_never_the_state_dict(tiny):
+    backbone = TinyCLIP().eval()
+    keys, digest = list(backbone.state_dict()), weights_digest(backbone)
+    clips = torch.randn(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        before = backbone.encode_frames(clips), backbone.encode_texts(TEXTS)
+        handles = [tower.add_parallel(1, lambda x: x + 1) for tower in (backbone.image, backbone.text)]
+        changed = backbone.encode_frames(clips), backbone.encode_texts(TEXTS)
+        assert not any(torch.allclose(a, b) for a, b in zip(before, changed, strict=True))
+        with backbone.image.bypassed(), backbone.text.bypassed():
+            assert torch.equal(backbone.encode_frames(clips), before[0])
+            assert torch.equal(backbone.encode_texts(TEXTS), before[1])
+        for handle in handles:
+            handle.remove()
+        assert torch.equal(backbone.encode_frames(clips), before[0])
+    assert list(backbone.state_dict()) == keys
+    assert weights_digest(backbone) == digest
+
+
+def test_a_branch_sees_frames_of_one_clip_together(tiny):
+    """Grid (B, T, N, D): exchanging two clips exchanges the grids, and T is the clip's."""
+    seen = []
+    backbone = TinyCLIP().eval()
+    backbone.image.add_parallel(0, lambda x: seen.append(x) or torch.zeros_like(x))
+    clips = torch.randn(2, 5, 3, 32, 32)
+    with torch.no_grad():
+        backbone.encode_frames(clips)
+        backbone.encode_frames(clips.flip(0))
+    assert seen[0].shape == (2, 5, 1 + 16, backbone.image.width)
+    assert torch.allclose(seen[0].flip(0), seen[1], atol=1e-6)
+
+
+def test_layout_joins_what_it_splits():
+    layout = FrameMajor()
+    layout.frames = 4
+    tokens = torch.randn(12, 7, 5)
+    (grid,) = layout.split(tokens)
+    assert grid.shape == (3, 4, 7, 5)
+    assert torch.equal(layout.join([grid]), tokens)
+
+
+def test_trimmed_texts_equal_padded_ones(tiny):
+    tokens = tiny.tokenize(TEXTS)
+    assert tokens.shape[1] < 32
+    padded = torch.nn.functional.pad(tokens, (0, 32 - tokens.shape[1]))
+    with torch.no_grad():
+        assert torch.allclose(tiny.encode_texts(TEXTS), tiny.clip.encode_text(padded), rtol=1e-5, atol=1e-6)
+
+
+def test_a_text_longer_than_the_context_is_named(tiny):
+    with pytest.raises(ConfigError, match=r"very very .* more than the 32 tokens"):
+        tiny.tokenize(["short", "very " * 40])
+    exact = "cat " * 30  # 30 tokens, start and end
+    assert tiny.tokenize([exact]).shape == (1, 32)
+
+
+def test_frames_are_encoded_one_by_one(tiny):
+    clips = torch.randn(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        features = tiny.encode_frames(clips)
+        assert features.shape == (2, 3, 128)
+        assert torch.allclose(features[1, 2], tiny.clip.encode_image(clips[1, 2:3])[0], atol=1e-5)
+
+
+def test_normalisation_is_clips(tiny):
+    video = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+    assert torch.allclose(tiny.normalize(video), (video / 255 - mean) / std)
+
+
+def test_weights_come_from_a_local_file(tmp_path):
+    torch.manual_seed(1)
+    source = OpenCLIP("ViT-B-32")
+    torch.save(source.clip.state_dict(), tmp_path / "weights.pt")
+    loaded = OpenCLIP("ViT-B-32", pretrained=str(tmp_path / "weights.pt"))
+    assert loaded.identity.digest == source.identity.digest
+    assert loaded.identity.pretrained == str(tmp_path / "weights.pt")
+    torch.manual_seed(2)
+    assert OpenCLIP("ViT-B-32").identity.digest != source.identity.digest
+
+
+def test_openai_weights_need_quick_gelu():
+    with pytest.raises(ConfigError, match="ViT-B-16-quickgelu"):
+        OpenCLIP("ViT-B-16", pretrained="openai")
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no model 'ViT-Z-99'"):
+        OpenCLIP("ViT-Z-99")
+    with pytest.raises(CheckpointError, match=r"neither a file nor a tag.*openai"):
+        OpenCLIP("ViT-B-32-quickgelu", pretrained="no-such-tag")
+    (tmp_path / "broken.pt").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="cannot load"):
+        OpenCLIP("ViT-B-32", pretrained=str(tmp_path / "broken.pt"))
+
+
+def test_other_towers_are_refused():
+    with pytest.raises(ConfigError, match="only CLIP ViTs"):
+        OpenCLIP("RN50")

@@ -1,0 +1,224 @@
+"""MSTA against literal restatements in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vlbench.backbones import TinyCLIP
+from vlbench.data.batch import ClipBatch
+from vlbench.data.descriptions import Descriptions
+from vlbench.data.specs import ClassList
+from vlbench.errors import ConfigError
+from vlbench.methods import MSTA
+from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
+
+NAMES = ("a red ball rising", "a blue box falling", "a green net standing still")
+SENTENCES = Descriptions(
+    spatial=tuple((f"the picture shows {name}", f"there is {name}") for name in NAMES),
+    temporal=tuple((f"something is {name}", f"it starts and then {name}") for name in NAMES),
+)
+
+
+def build(**options):
+    torch.manual_seed(0)
+    method = MSTA(TinyCLIP(), **{"blocks": 2, "bottleneck": 32, **options}).double()
+    method.train_classes = ClassList(NAMES, (0, 1, 2), NAMES, SENTENCES)
+    method.on_fit_start()
+    return method
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    video = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return ClipBatch(video, torch.tensor([0, 2, 1]), ["a", "b", "c"], {})
+
+
+@pytest.mark.parametrize(("bottleneck", "blocks", "count"), [(128, 5, 1_744_000), (256, 12, 8_712_192)])
+def test_parameter_counts_on_vit_b16(bottleneck, blocks, count):
+    with torch.device("meta"):
+        adapters = [BlockAdapter(768, 512, bottleneck) for _ in range(blocks)]
+    assert sum(p.numel() for adapter in adapters for p in adapter.parameters()) == count
+
+
+def literal_video(adapter, x):
+    """Loops over frames and channels; x (B, T, N, D)."""
+    relu = torch.relu
+    h = relu(adapter.shared(relu(adapter.video_down(x))))
+    out = h @ adapter.video_up.weight.T + adapter.video_up.bias
+    weight, bias = adapter.temporal_up.weight[:, 0, :, 0, 0], adapter.temporal_up.bias
+    frames, group = x.shape[1], weight.shape[0] // h.shape[-1]
+    for t in range(frames):
+        for o in range(weight.shape[0]):
+            total = bias[o].expand(h.shape[0], h.shape[2])
+            for k in range(3):
+                if 0 <= t + k - 1 < frames:
+                    total = total + weight[o, k] * h[:, t + k - 1, :, o // group]
+            out[:, t, :, o] = out[:, t, :, o] + total
+    return out
+
+
+def test_video_adapter_equals_the_literal_formula_and_the_grouped_convolution():
+    torch.manual_seed(0)
+    adapter = BlockAdapter(12, 8, 4).double()
+    with torch.no_grad():
+        for layer in adapter.children():
+            layer.bias.normal_()
+    x = torch.randn(2, 5, 3, 12, dtype=torch.float64)
+    assert torch.allclose(adapter.video(x), literal_video(adapter, x), atol=1e-12)
+    h = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    by_torch = adapter.temporal_up(h.permute(0, 3, 1, 2).unsqueeze(-1)).squeeze(-1).permute(0, 2, 3, 1)
+    assert torch.allclose(adapter._over_time(h), by_torch, atol=1e-12)
+
+
+def test_time_is_mixed_over_neighbours_only_and_never_patches_or_clips():
+    torch.manual_seed(0)
+    adapter = BlockAdapter(12, 8, 4).double()
+    x = torch.randn(2, 6, 3, 12, dtype=torch.float64)
+    y = x.clone()
+    y[0, 3, 1] += 1
+    moved = (adapter.video(x) - adapter.video(y)).abs().amax(dim=-1) > 1e-12
+    expected = torch.zeros_like(moved)
+    expected[0, 2:5, 1] = True
+    assert torch.equal(moved, expected)
+
+
+def test_the_adapted_image_tower_is_the_literal_one():
+    """block'(x) = block(x) + scale * A(ln_1(x)) in the last two blocks, by hand."""
+    method = build(scale=0.3)
+    clips = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
+    clip, visual = method.backbone.clip, method.backbone.clip.visual
+    with torch.no_grad():
+        x = visual._embeds(clips.flatten(0, 1))
+        with method.backbone.image.bypassed():
+            for index, block in enumerate(visual.transformer.resblocks):
+                before = x
+                x = block(x)
+                if index >= 2:
+                    grid = block.ln_1(before).view(2, 4, 17, 128)
+                    x = x + 0.3 * literal_video(method.adapters[index - 2], grid).flatten(0, 1)
+        frames = (visual.ln_post(x[:, 0]) @ visual.proj).view(2, 4, -1)
+        assert torch.allclose(method.backbone.encode_frames(clips), frames, atol=1e-10)
+        assert torch.allclose(method.encode_video(clips), F.normalize(frames.mean(1), dim=-1), atol=1e-10)
+
+        tokens = method.backbone.tokenize([f"a video of {name}" for name in NAMES])
+        length = tokens.shape[1]
+        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
+        with method.backbone.text.bypassed():
+            for index, block in enumerate(clip.transformer.resblocks):
+                before = x
+                x = block(x, attn_mask=clip.attn_mask[:length, :length])
+                if index >= 1:
+                    a = method.adapters[index - 1]
+                    h = torch.relu(a.shared(torch.relu(a.text_down(block.ln_1(before)))))
+                    x = x + 0.3 * (h @ a.text_up.weight.T + a.text_up.bias)
+        x = clip.ln_final(x)[torch.arange(3), tokens.argmax(-1)] @ clip.text_projection
+        assert torch.allclose(method.encode_text(NAMES), F.normalize(x, dim=-1), atol=1e-10)
+
+
+def test_the_loss_is_cross_entropy_plus_consistency():
+    method = build(scale=0.3, consistency=0.7)
+    terms = method.training_loss(batch())
+    text = method.encode_text(NAMES)
+    video = method.encode_video(method.backbone.normalize(batch().video))
+    scale = method.backbone.logit_scale.exp()
+    ce = F.cross_entropy(scale * video @ text.T, batch().labels)
+    fresh = TinyCLIP().double()
+
+    def mean(sentences):
+        return F.normalize(torch.stack([F.normalize(fresh.encode_texts([s]), dim=-1)[0] for s in sentences]).mean(0), dim=0)
+
+    consistency = sum(
+        2 - F.cosine_similarity(text[c], mean(SENTENCES.spatial[c]), dim=0)
+        - F.cosine_similarity(text[c], mean(SENTENCES.temporal[c]), dim=0)
+        for c in range(3)
+    ) / 3  # fmt: skip
+    assert terms["ce"].item() == pytest.approx(ce.item(), abs=1e-10)
+    assert terms["consistency"].item() == pytest.approx(consistency.item(), abs=1e-10)
+    assert terms["loss"].item() == pytest.approx((ce + 0.7 * consistency).item(), abs=1e-10)
+
+
+def test_the_shared_matrix_learns_from_both_towers():
+    method = build()
+    shared = method.adapters[0].shared.weight
+    clips = method.backbone.normalize(batch().video)
+    (from_video,) = torch.autograd.grad(method.encode_video(clips).sum(), shared)
+    (from_text,) = torch.autograd.grad(method.encode_text(NAMES).sum(), shared)
+    assert from_video.abs().max() > 0
+    assert from_text.abs().max() > 0
+
+
+def test_gradient_rescaling_gives_the_adapter_the_gradient_of_scale_one():
+    x = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    scale = 0.005
+    y = scale_gradient(scale * (weight * scale_gradient(x, scale)), 1 / scale)
+    assert torch.allclose(y, scale * weight * x)
+    y.sum().backward()
+    assert torch.allclose(weight.grad, x.detach())
+    assert torch.allclose(x.grad, scale * weight.detach())
+
+
+def test_rescaling_changes_gradients_and_no_outputs():
+    grads, outputs = [], []
+    for rescale in (True, False):
+        method = build(scale=0.01, rescale_gradient=rescale, blocks=1)
+        terms = method.training_loss(batch())
+        terms["loss"].backward()
+        outputs.append(terms["loss"].item())
+        grads.append(method.adapters[0].video_up.weight.grad)
+    assert outputs[0] == pytest.approx(outputs[1], abs=1e-12)
+    assert torch.allclose(grads[0], grads[1] / 0.01, rtol=1e-9)
+
+
+def test_the_scale_multiplies_the_output():
+    clips = torch.randn(1, 2, 3, 32, 32, dtype=torch.float64)
+    frozen = TinyCLIP().double().encode_frames(clips)
+    outputs = {scale: build(scale=scale, blocks=1).backbone.encode_frames(clips) for scale in (1e-6, 2e-6)}
+    first, second = (outputs[scale] - frozen for scale in (1e-6, 2e-6))
+    assert torch.allclose(2 * first, second, rtol=1e-3, atol=1e-12)
+
+
+def test_zero_initialisation_starts_as_the_frozen_backbone():
+    clips = torch.randn(1, 2, 3, 32, 32, dtype=torch.float64)
+    method = build(initialization="zero", scale=1.0)
+    with torch.no_grad():
+        adapted = method.backbone.encode_frames(clips)
+        with method.backbone.image.bypassed():
+            assert torch.equal(adapted, method.backbone.encode_frames(clips))
+
+
+def test_only_the_adapters_train_and_travel():
+    method = build()
+    keys = method.trained_keys()
+    assert keys == {f"adapters.{name}" for name, _ in method.adapters.named_parameters()}
+    assert {id(p) for group in method.parameter_groups() for p in group["params"]} == {
+        id(p) for p in method.parameters() if p.requires_grad
+    }
+
+
+def test_descriptions_follow_the_training_subset():
+    method = build()
+    whole = method.description_features
+    method.train_classes = ClassList((NAMES[2], NAMES[0]), (2, 0), NAMES, SENTENCES)
+    method.on_fit_start()
+    assert torch.equal(method.description_features, whole[:, [2, 0]])
+
+
+def test_descriptions_come_from_the_frozen_tower():
+    assert torch.equal(build(scale=0.005).description_features, build(scale=5.0).description_features)
+
+
+def test_missing_descriptions_are_an_error_with_a_way_out():
+    method = MSTA(TinyCLIP(), blocks=1)
+    method.train_classes = ClassList(NAMES, (0, 1, 2), NAMES, None)
+    with pytest.raises(ConfigError, match=r"model.descriptions.*consistency: 0"):
+        method.on_fit_start()
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ConfigError, match=r"bottleneck is 100.*divide.*128"):
+        MSTA(TinyCLIP(), bottleneck=100)
+    with pytest.raises(ConfigError, match="blocks is 0; allowed: 1 to 3"):
+        MSTA(TinyCLIP(), blocks=0)
+    with pytest.warns(UserWarning, match="blocks is 5"):
+        assert len(MSTA(TinyCLIP(), blocks=5).adapters) == 3

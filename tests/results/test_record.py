@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from vlbench.errors import DataError
+from vlbench.results.leaderboard import COLUMNS, rows
+from vlbench.results.record import Identity, Record, read_records, write_atomically
+
+
+def record(top1=50.0, *, method="msta", shots=8, seed=0, dataset="ucf101/words", **details):
+    train = {"classes": "all", "shots": shots, "split": 1, "seed": seed} if shots != 0 else None
+    identity = Identity(
+        method=method, backbone="ViT-B-16-quickgelu:openai", weights=f"w{seed}" if train else None, dataset=dataset,
+        train_dataset=dataset if train else None, train=train,
+        test={"classes": "all", "shots": None, "split": 1, "seed": 0}, views="1x1", frames=8,
+        protocol="few_shot@1", seed=seed, selection="last",
+    )  # fmt: skip
+    metrics = {"top1": top1, "top5": 90.0, "mean_per_class": top1}
+    return Record(identity, metrics, expected=10, evaluated=9, failures={"x.avi": "empty"}, details=details)
+
+
+def test_a_record_reads_back_what_was_written(tmp_path):
+    path = record(trainable_params=7).write(tmp_path)
+    assert Record.read(path) == record(trainable_params=7)
+    assert path.name == f"{record().name}.json"
+
+
+def test_names_differ_with_the_identity_and_only_with_it():
+    assert record(50.0).name == record(60.0).name
+    assert len({record(seed=s, shots=k).name for s in range(3) for k in (2, 8, None)}) == 9
+
+
+def test_a_count_that_differs_from_the_manifest_is_refused():
+    values = record().__dict__ | {"expected": 11}
+    with pytest.raises(DataError, match="9 videos evaluated and 1 unreadable, but the manifest has 11"):
+        Record(**values)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 99}'])
+def test_damaged_records_name_the_file(tmp_path, content):
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"r\.json"):
+        Record.read(path)
+
+
+def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_records_are_read(tmp_path):
+    record().write(tmp_path / "a" / "records")
+    (tmp_path / "a" / "stages").mkdir()
+    (tmp_path / "a" / "stages" / "other.json").write_text(json.dumps({"not": "a record"}))
+    assert list(read_records([tmp_path])) == [record()]
+    with pytest.raises(DataError, match="not a folder"):
+        list(read_records([tmp_path / "b"]))
+
+
+def test_rows_average_seeds_and_order_best_first():
+    table = rows(
+        [record(60, seed=1), record(50, seed=0), record(70, method="mote"), record(30, method="zero_shot", shots=0),
+         record(40, shots=2), record(80, shots=None)]  # fmt: skip
+    )
+    assert [(row["shots"], row["method"]) for row in table] == [
+        (0, "zero_shot"), (2, "msta"), (8, "mote"), (8, "msta"), ("all", "msta"),
+    ]  # fmt: skip
+    msta = table[3]
+    assert (msta["top1"], msta["top1_std"], msta["runs"]) == (55.0, 5.0, 2)
+    assert all(tuple(row) == COLUMNS for row in table)
+
+
+def test_rows_do_not_depend_on_the_order_of_records():
+    records = [record(seed=s, shots=k, method=m) for s in range(2) for k in (2, 8) for m in ("mote", "msta")]
+    assert rows(records) == rows(records[::-1])
+
+
+def test_settings_that_differ_are_not_averaged():
+    table = rows([record(50), record(70, deviations={"scale": 1.0}), record(90, dataset="ucf101/camel")])
+    assert sorted(row["top1"] for row in table) == [50.0, 70.0, 90.0]
+    assert {row["deviations"] for row in table} == {"", "scale=1.0"}
