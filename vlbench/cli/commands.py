@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import difflib
+import io
 from collections.abc import Callable, Sequence
+from csv import DictWriter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from vlbench.cli.configs import find_config
+from vlbench.cli.configs import TRAINER_COMMANDS, find_config
 from vlbench.errors import ConfigError
 from vlbench.results.leaderboard import COLUMNS, rows
 from vlbench.results.record import read_records, write_atomically
@@ -55,10 +59,10 @@ def leaderboard(folders: Sequence[Path], csv: Path | None = None) -> int:
     Returns:
         0.
     """
-    table = rows(read_records(list(folders)))
+    table = rows(read_records(folders))
     if csv is not None:
         write_atomically(csv, to_csv(table).encode())
-    shown = ("protocol", "dataset", "shots", "method", "top1", "top5", "mean_per_class", "runs", "videos", "backbone")
+    shown = ("protocol", "dataset", "shots", "method", "top1", "top5", "runs", "videos")
     view = Table(*shown, title="leaderboard" if csv is None else str(csv))
     for row in table:
         view.add_row(*(f"{row[key]:.2f}" if isinstance(row[key], float) else str(row[key]) for key in shown))
@@ -68,10 +72,8 @@ def leaderboard(folders: Sequence[Path], csv: Path | None = None) -> int:
 
 def to_csv(table: Sequence[dict[str, Any]]) -> str:
     """The rows as CSV with a header."""
-    import io
-
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
@@ -107,29 +109,44 @@ def read_suite(name: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Suite, "suite")
     try:
-        import yaml
-
         values = parser.parse_object({"suite": yaml.safe_load(path.read_text())})
-        return parser.instantiate_classes(values).suite
+        return parser.instantiate(values).suite
     except Exception as error:
         raise ConfigError(f"{path} is not a suite: {error}") from error
 
 
-def _parser(name: str, function: Callable[..., int], *positional: str) -> ArgumentParser:
-    parser = ArgumentParser(prog=f"vlbench {name}", description=(function.__doc__ or "").split("\n\n")[0])
-    for argument in positional:
-        several = argument.endswith("s")
-        parser.add_argument(argument, type=Path, nargs="+" if several else None, help="DIR")  # type: ignore[arg-type]
-    parser.add_function_arguments(function, skip=set(positional))
-    return parser
+@dataclass(frozen=True)
+class Command:
+    """A function on the command line.
+
+    Attributes:
+        function: its parameters become options.
+        positional: parameters given by position instead, as `add_argument` wants them.
+        flags: parameters that are options without a value.
+    """
+
+    function: Callable[..., int]
+    positional: dict[str, dict[str, Any]] = field(default_factory=dict)
+    flags: dict[str, str] = field(default_factory=dict)
+
+    def parser(self, name: str) -> ArgumentParser:
+        """Of the command's own arguments."""
+        summary = (self.function.__doc__ or "").split("\n\n")[0]
+        parser = ArgumentParser(prog=f"vlbench {name}", description=summary)
+        for argument, options in self.positional.items():
+            parser.add_argument(argument, type=Path, **options)
+        for flag, text in self.flags.items():
+            parser.add_argument(f"--{flag}", action="store_true", help=text)
+        parser.add_function_arguments(self.function, skip={*self.positional, *self.flags})
+        return parser
 
 
-COMMANDS: dict[tuple[str, ...], tuple[Callable[..., int], tuple[str, ...]]] = {
-    ("run",): (run, ()),
-    ("leaderboard",): (leaderboard, ("folders",)),
-    ("data", "synth"): (synth, ("folder",)),
+COMMANDS: dict[tuple[str, ...], Command] = {
+    ("run",): Command(run, flags={"dry_run": "print the commands, what is done and what remains; run nothing"}),
+    ("leaderboard",): Command(leaderboard, {"folders": {"nargs": "+", "help": "results folders"}}),
+    ("data", "synth"): Command(synth, {"folder": {"help": "where to; it becomes the root of SyntheticActions"}}),
 }
-"""Commands by their words, with the parameters that are given by position."""
+"""Commands by their words."""
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -138,14 +155,10 @@ def run_command(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: if there is no such command.
     """
-    for words, (function, positional) in COMMANDS.items():
+    for words, command in COMMANDS.items():
         if tuple(arguments[: len(words)]) == words:
-            values = _parser(" ".join(words), function, *positional).parse_args(list(arguments[len(words) :]))
-            return function(**values.as_dict())
-    import difflib
-
-    from vlbench.cli.main import TRAINER_COMMANDS
-
+            values = command.parser(" ".join(words)).parse_args(list(arguments[len(words) :]))
+            return command.function(**values.as_dict())
     known = [*TRAINER_COMMANDS, *(" ".join(words) for words in COMMANDS)]
     near = difflib.get_close_matches(" ".join(arguments[:2]), known, n=1) or difflib.get_close_matches(arguments[0], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"

@@ -10,6 +10,9 @@ from pathlib import Path
 import vlbench
 from vlbench.errors import ConfigError
 
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+"""Commands that take `--config`."""
+
 
 def config_folders() -> list[Path]:
     """Folders that are searched, in order: `$VLBENCH_CONFIGS` (several, separated by `:`), the wheel's, the checkout's."""

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 
 import vlbench
+from vlbench.cli.configs import TRAINER_COMMANDS
 from vlbench.errors import VlbenchError
-
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 HELP = """\
 usage: vlbench COMMAND [options]

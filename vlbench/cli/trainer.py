@@ -47,11 +47,11 @@ class VlbenchCLI(LightningCLI):
             self.config[command].trainer.logger = False
         # Missing videos are noticed before weights are downloaded and a model is built.
         only_data = Namespace({"subcommand": command, command: Namespace(data=self.config[command].data)})
-        self.parser.instantiate_classes(only_data, instantiate_groups=False)[command].data.check(command)
+        self.parser.instantiate(only_data, instantiate_groups=False)[command].data.check(command)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         trainer = super().instantiate_trainer(**kwargs)
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config)
         for callback in trainer.callbacks:
             if isinstance(callback, RecordWriter):
                 callback.config_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

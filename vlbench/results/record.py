@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def read_records(folders: list[Path]) -> Iterator[Record]:
+def read_records(folders: Sequence[Path]) -> Iterator[Record]:
     """Every record below the folders, in the order of their paths.
 
     Raises:

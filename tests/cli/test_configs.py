@@ -1,0 +1,50 @@
+import pytest
+
+from vlbench.cli.configs import config_names, find_config, resolve_arguments
+from vlbench.errors import ConfigError
+
+
+def test_a_config_is_found_by_name_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = find_config("msta_fewshot.yaml")
+    assert path.is_absolute()
+    assert path.is_file()
+    assert find_config("data/synthetic") == path.parent / "data" / "synthetic.yaml"
+    assert find_config("demo.yaml", below="suite") == path.parent / "suite" / "demo.yaml"
+
+
+def test_the_path_given_wins_then_the_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "msta_fewshot.yaml").write_text("{}")
+    monkeypatch.setenv("VLBENCH_CONFIGS", str(own))
+    assert find_config("msta_fewshot.yaml") == own / "msta_fewshot.yaml"
+    assert find_config("mote_fewshot.yaml").is_file()
+    (tmp_path / "msta_fewshot.yaml").write_text("{}")
+    assert find_config("msta_fewshot.yaml") == tmp_path / "msta_fewshot.yaml"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("msta_fewshto.yaml", "msta_fewshot.yaml"), ("data/syntetic.yaml", "data/synthetic.yaml")]
+)
+def test_a_misspelt_name_gets_a_suggestion(wrong, right):
+    with pytest.raises(ConfigError, match=f"did you mean .*{right}"):
+        find_config(wrong)
+
+
+def test_a_name_like_no_other_lists_all():
+    with pytest.raises(ConfigError, match="known: .*msta_fewshot.yaml"):
+        find_config("qqqqqqqqqq")
+
+
+def test_only_config_values_are_resolved():
+    path = str(find_config("zero_shot.yaml"))
+    given = ["test", "--config", "zero_shot.yaml", "--config=zero_shot.yaml", "--data.root", "zero_shot.yaml"]
+    assert resolve_arguments(given) == ["test", "--config", path, f"--config={path}", "--data.root", "zero_shot.yaml"]
+
+
+def test_names_are_relative_and_unique():
+    names = config_names()
+    assert len(set(names)) == len(names)
+    assert {"msta_fewshot.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "suite/demo.yaml"} <= set(names)

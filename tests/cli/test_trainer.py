@@ -1,0 +1,154 @@
+"""The real command line on tiny data, in this process."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from vlbench.cli.configs import config_names, find_config
+from vlbench.cli.main import main
+from vlbench.cli.trainer import VlbenchCLI, run_trainer
+from vlbench.results.record import Record
+
+OVERLAYS = ["data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
+QUICK = ["--trainer.max_steps=3", "--trainer.limit_val_batches=0", "--data.num_workers=0", "--trainer.logger=false"]
+
+
+def command(action, *configs, options=()):
+    return [action, *(part for config in configs for part in ("--config", config)), *options]
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+
+
+@pytest.mark.parametrize("method", ["msta", "mote"])
+def test_fit_then_test_then_predict(workplace, method, capsys):
+    configs = [f"{method}_fewshot.yaml", *OVERLAYS]
+    shots = ["--data.train.shots=2", "--checkpoint.dirpath=checkpoints"]
+    assert main(command("fit", *configs, options=[*QUICK, *shots])) == 0
+    checkpoint = Path("checkpoints/last.ckpt")
+    held = torch.load(checkpoint, weights_only=True)
+    assert held["vlbench"]["backbone"]["name"] == "vlbench-tiny-clip"
+    assert held["vlbench"]["training"]["subset"]["shots"] == 2
+    assert held["global_step"] == 3
+    expected = "adapters." if method == "msta" else ("head.", "backbone.clip.visual.", "backbone.clip.logit_scale", "train_class")
+    assert all(key.startswith(expected) for key in held["state_dict"])
+
+    options = ["--ckpt_path", str(checkpoint), "--data.num_workers=0"]
+    assert main(command("test", *configs, options=options)) == 0
+    (path,) = Path("results/records").iterdir()
+    record = Record.read(path)
+    assert (record.expected, record.evaluated, record.failures) == (160, 160, {})
+    assert record.identity.train["shots"] == 2
+    assert record.identity.method == method
+    assert record.details["training"]["steps"] == 3
+    with safe_open(next(Path("results/predictions").iterdir()), "pt") as file:
+        scores, labels = file.get_tensor("scores"), file.get_tensor("labels")
+        assert scores.shape == (160, 16)
+        assert len(file.metadata()["ids"].splitlines()) == 160
+    assert 100 * (scores.argmax(1) == labels).float().mean().item() == pytest.approx(record.metrics["top1"], abs=1e-3)
+
+    assert main(["leaderboard", "results", "--csv", "board.csv"]) == 0
+    assert Path("board.csv").read_text().count("\n") == 2
+    assert main(command("predict", *configs, options=[*options, "--trainer.limit_predict_batches=1"])) == 0
+    assert main(command("validate", *configs, options=options)) == 0
+    assert "val/top1" in capsys.readouterr().out
+
+
+def test_zero_shot_is_well_above_chance_and_repeats_exactly(workplace):
+    for _ in range(2):
+        assert main(command("test", "zero_shot.yaml", *OVERLAYS, options=["--data.num_workers=0"])) == 0
+    (path,) = Path("results/records").iterdir()
+    assert Record.read(path).metrics["top1"] > 20  # chance is 6.25
+
+
+def test_training_repeats_exactly(workplace):
+    weights = []
+    for folder in ("a", "b"):
+        torch.manual_seed(hash(folder) % 1000)
+        options = [*QUICK, "--data.train.shots=2", f"--checkpoint.dirpath={folder}"]
+        assert main(command("fit", "mote_fewshot.yaml", *OVERLAYS, options=options)) == 0
+        weights.append(torch.load(f"{folder}/last.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_zero_shot_does_not_train(workplace, capsys):
+    assert main(command("fit", "zero_shot.yaml", *OVERLAYS, options=QUICK)) == 1
+    assert "trains nothing; use `vlbench test`" in capsys.readouterr().err
+
+
+def test_missing_data_is_one_clear_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLBENCH_DATA", str(tmp_path / "videos"))
+    assert main(["fit", "--config", "msta_fewshot.yaml"]) == 1
+    error = capsys.readouterr().err
+    for part in (str(tmp_path / "videos" / "ucf101"), "VLBENCH_DATA", "crcv.ucf.edu", "backbone/tiny.yaml"):
+        assert part in error
+    assert "Traceback" not in error
+
+
+def test_a_misspelt_config_is_one_clear_message(capsys):
+    assert main(["fit", "--config", "msta_fewshto.yaml"]) == 1
+    assert "did you mean msta_fewshot.yaml" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_method_or_backbone_is_refused(workplace, capsys):
+    shots = ["--data.train.shots=2", "--checkpoint.dirpath=checkpoints"]
+    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=[*QUICK, *shots])) == 0
+    options = ["--ckpt_path", "checkpoints/last.ckpt", "--data.num_workers=0"]
+    assert main(command("test", "mote_fewshot.yaml", *OVERLAYS, options=options)) == 1
+    assert "is of method 'msta'" in capsys.readouterr().err
+    other = [*options, "--model.init_args.backbone.init_args.pretrained=false"]
+    assert main(command("test", "msta_fewshot.yaml", *OVERLAYS, options=other)) == 1
+    assert "give the same backbone" in capsys.readouterr().err
+    narrow = [*options, "--model.init_args.blocks=1"]
+    assert main(command("test", "msta_fewshot.yaml", *OVERLAYS, options=narrow)) == 1
+    assert "does not fit" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+def runnable(name):
+    """The configurations a fragment needs before it, by its folder."""
+    folder = name.split("/")[0] if "/" in name else ""
+    before = {"": [], "data": ["zero_shot.yaml"], "backbone": ["zero_shot.yaml"], "trainer": ["zero_shot.yaml"]}
+    if folder == "demo":
+        return [{"demo/mote.yaml": "mote_fewshot.yaml"}.get(name, "msta_fewshot.yaml")]
+    return before[folder]
+
+
+class Instantiated(VlbenchCLI):
+    """Builds everything and runs nothing."""
+
+    def _run_subcommand(self, subcommand):
+        self.ran = subcommand
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if not name.startswith("suite/")])
+def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
+    monkeypatch.setattr("vlbench.cli.trainer.VlbenchCLI", Instantiated)
+    monkeypatch.setattr("vlbench.data.datamodule.VideoDataModule.check", lambda self, stage: None)
+    content = yaml.safe_load(find_config(name).read_text())
+    trainer = content.get("trainer", {})
+    # The architecture is replaced by the tiny one, and so is an accelerator that is not here.
+    after = ["backbone/tiny.yaml"]
+    cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1"] if trainer.get("accelerator") == "gpu" else []
+    run_trainer(command("fit", *runnable(name), name, *after, options=[*cpu, "--trainer.logger=false"]))
+
+
+def test_every_suite_is_planned(workplace, capsys):
+    for name in config_names():
+        if name.startswith("suite/"):
+            assert main(["run", "--suite", name, "--out", "out", "--dry_run"]) == 0
+            assert "to do  vlbench test" in capsys.readouterr().out
+
+
+def test_a_suite_that_is_none_is_one_clear_message(tmp_path, capsys):
+    (tmp_path / "broken.yaml").write_text(json.dumps({"methods": 3}))
+    assert main(["run", "--suite", str(tmp_path / "broken.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert "is not a suite" in capsys.readouterr().err
