@@ -23,7 +23,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [(), ("run",), ("leaderboard",), ("data", "synth")], ids=lambda a: "-".join(a) or "top")
+@pytest.mark.parametrize(
+    "arguments", [(), ("run",), ("leaderboard",), ("data", "synth")], ids=lambda a: "-".join(a) or "top"
+)
 def test_help(arguments):
     result = run(*arguments, "--help")
     assert result.returncode == 0

@@ -37,7 +37,11 @@ def test_fit_then_test_then_predict(workplace, method, capsys):
     assert held["vlbench"]["backbone"]["name"] == "vlbench-tiny-clip"
     assert held["vlbench"]["training"]["subset"]["shots"] == 2
     assert held["global_step"] == 3
-    expected = "adapters." if method == "msta" else ("head.", "backbone.clip.visual.", "backbone.clip.logit_scale", "train_class")
+    expected = (
+        "adapters."
+        if method == "msta"
+        else ("head.", "backbone.clip.visual.", "backbone.clip.logit_scale", "train_class")
+    )
     assert all(key.startswith(expected) for key in held["state_dict"])
 
     options = ["--ckpt_path", str(checkpoint), "--data.num_workers=0"]

@@ -36,7 +36,7 @@ class Fake(VideoDataModule):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Four classes of six training and three test videos whose frame k has the colour of k; one test video is broken."""
+    """Four classes of six training and three test videos; frame k has the colour of k; one test video is broken."""
     root = tmp_path_factory.mktemp("fake")
     for part, number in (("train", 6), ("test", 3)):
         lines = []
@@ -208,7 +208,7 @@ def test_ucf101_reads_the_official_layout(tmp_path):
 @given(size=st.integers(1, 40), world=st.integers(1, 5))
 def test_evaluation_covers_every_video_once(size, world):
     parts = [list(UnpaddedSampler(size, rank=rank, world_size=world)) for rank in range(world)]
-    assert sorted(sum(parts, [])) == list(range(size))
+    assert sorted(index for part in parts for index in part) == list(range(size))
 
 
 @given(

@@ -43,7 +43,9 @@ def literal_head(head, x, weights, heads):
     """`weights`: one vector over the experts a layer."""
     y = x + head.frame_position_embeddings.weight[: x.shape[1]]
     for block, w in zip(head.transformer.resblocks, weights, strict=True):
-        y = y + literal_attention(block.attn, F.layer_norm(y, y.shape[-1:], block.ln_1.weight, block.ln_1.bias, 1e-12), heads)
+        y = y + literal_attention(
+            block.attn, F.layer_norm(y, y.shape[-1:], block.ln_1.weight, block.ln_1.bias, 1e-12), heads
+        )
         z = F.layer_norm(y, y.shape[-1:], block.ln_2.weight, block.ln_2.bias, 1e-12)
         up = sum(w[e] * layer.weight for e, layer in enumerate(block.mlp.fc_up))
         up_bias = sum(w[e] * layer.bias for e, layer in enumerate(block.mlp.fc_up))

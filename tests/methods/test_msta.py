@@ -125,7 +125,9 @@ def test_the_loss_is_cross_entropy_plus_consistency():
     fresh = TinyCLIP().double()
 
     def mean(sentences):
-        return F.normalize(torch.stack([F.normalize(fresh.encode_texts([s]), dim=-1)[0] for s in sentences]).mean(0), dim=0)
+        return F.normalize(
+            torch.stack([F.normalize(fresh.encode_texts([s]), dim=-1)[0] for s in sentences]).mean(0), dim=0
+        )
 
     consistency = sum(
         2 - F.cosine_similarity(text[c], mean(SENTENCES.spatial[c]), dim=0)

@@ -68,10 +68,15 @@ def test_only_records_are_read(tmp_path):
 
 
 def test_rows_average_seeds_and_order_best_first():
-    table = rows(
-        [record(60, seed=1), record(50, seed=0), record(70, method="mote"), record(30, method="zero_shot", shots=0),
-         record(40, shots=2), record(80, shots=None)]  # fmt: skip
-    )
+    records = [
+        record(60, seed=1),
+        record(50, seed=0),
+        record(70, method="mote"),
+        record(30, method="zero_shot", shots=0),
+        record(40, shots=2),
+        record(80, shots=None),
+    ]
+    table = rows(records)
     assert [(row["shots"], row["method"]) for row in table] == [
         (0, "zero_shot"), (2, "msta"), (8, "mote"), (8, "msta"), ("all", "msta"),
     ]  # fmt: skip

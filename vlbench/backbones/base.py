@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
 
 Branch = Callable[[Tensor], Tensor]
 
@@ -40,9 +41,11 @@ class FrameMajor(Layout):
     def __init__(self) -> None:
         self.frames = 1
 
+    @override
     def split(self, tokens: Tensor) -> list[Tensor]:
         return [tokens.unflatten(0, (-1, self.frames))]
 
+    @override
     def join(self, grids: Sequence[Tensor]) -> Tensor:
         (grid,) = grids
         return grid.flatten(0, 1)
@@ -204,5 +207,5 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(f"{name}:{parameter.dtype}:{tuple(parameter.shape)};".encode())
         if parameter.device.type != "meta":
             values = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(values.numpy()))
+            digest.update(values.numpy().tobytes())
     return digest.hexdigest()

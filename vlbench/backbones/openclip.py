@@ -10,6 +10,7 @@ import open_clip
 import torch
 from open_clip.transformer import VisionTransformer, text_global_pool
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vlbench.backbones.base import BackboneIdentity, DualEncoder, FrameMajor, Tower, weights_digest
 from vlbench.errors import CheckpointError, ConfigError
@@ -78,33 +79,40 @@ class CLIPEncoder(DualEncoder):
         self.identity = BackboneIdentity(name, pretrained, weights_digest(clip))
 
     @property
+    @override
     def image(self) -> Tower:
         return self._image
 
     @property
+    @override
     def text(self) -> Tower:
         return self._text
 
     @property
+    @override
     def visual(self) -> nn.Module:
         visual = self.clip.visual
         assert isinstance(visual, nn.Module)
         return visual
 
     @property
+    @override
     def logit_scale(self) -> nn.Parameter:
         scale = self.clip.logit_scale
         assert isinstance(scale, nn.Parameter)
         return scale
 
+    @override
     def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None) -> Tensor:
         batch, frames = pixels.shape[:2]
         layout = self._image.layout
         assert isinstance(layout, FrameMajor)
         layout.frames = frames
         features: Tensor = (visual or self.visual)(pixels.flatten(0, 1))
-        return features.unflatten(0, (batch, frames))
+        frame_features: Tensor = features.unflatten(0, (batch, frames))
+        return frame_features
 
+    @override
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         # One token more than the context tells a text that fits from one that would be cut.
         context = int(self.clip.context_length)
@@ -117,6 +125,7 @@ class CLIPEncoder(DualEncoder):
         # Attention is causal and only the end token is read, so padding behind it changes nothing.
         return ids[:, :longest]
 
+    @override
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         clip, length = self.clip, tokens.shape[1]
         x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
@@ -127,6 +136,7 @@ class CLIPEncoder(DualEncoder):
         features: Tensor = pooled @ clip.text_projection
         return features
 
+    @override
     def set_grad_checkpointing(self, enabled: bool) -> None:
         self.clip.visual.set_grad_checkpointing(enabled)
 

@@ -160,6 +160,8 @@ def run_command(arguments: Sequence[str]) -> int:
             values = command.parser(" ".join(words)).parse_args(list(arguments[len(words) :]))
             return command.function(**values.as_dict())
     known = [*TRAINER_COMMANDS, *(" ".join(words) for words in COMMANDS)]
-    near = difflib.get_close_matches(" ".join(arguments[:2]), known, n=1) or difflib.get_close_matches(arguments[0], known, n=1)
+    near = difflib.get_close_matches(" ".join(arguments[:2]), known, n=1) or difflib.get_close_matches(
+        arguments[0], known, n=1
+    )
     hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
     raise ConfigError(f"no command {' '.join(arguments[:2])!r}; {hint}")

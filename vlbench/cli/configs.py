@@ -15,7 +15,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def config_folders() -> list[Path]:
-    """Folders that are searched, in order: `$VLBENCH_CONFIGS` (several, separated by `:`), the wheel's, the checkout's."""
+    """Folders searched, in order: `$VLBENCH_CONFIGS` (several, separated by `:`), the wheel's, the checkout's."""
     package = Path(vlbench.__file__).parent
     own = [Path(folder) for folder in os.environ.get("VLBENCH_CONFIGS", "").split(os.pathsep) if folder]
     return [folder for folder in (*own, package / "configs", package.parent / "configs") if folder.is_dir()]

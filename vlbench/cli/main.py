@@ -14,7 +14,7 @@ usage: vlbench COMMAND [options]
 
 one run
   fit          train a method                    vlbench fit --config msta_fewshot.yaml
-  validate     evaluate on the validation part   vlbench validate --config ... --ckpt_path last.ckpt
+  validate     evaluate on the validation part
   test         evaluate on the test part and write a record
   predict      name the best class of every test video
 
@@ -26,7 +26,8 @@ data
   data synth   render the synthetic dataset      vlbench data synth DIR
 
 `vlbench COMMAND --help` lists a command's options. Configurations are found by name and compose:
-  vlbench fit --config msta_fewshot.yaml --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml
+  vlbench fit --config msta_fewshot.yaml --config data/synthetic.yaml --config backbone/tiny.yaml \\
+              --config trainer/cpu.yaml
 """
 
 

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from typing_extensions import override
 
 import vlbench.backbones
 import vlbench.data.all
@@ -27,6 +28,7 @@ from vlbench.results.callback import RecordWriter
 class VlbenchCLI(LightningCLI):
     """LightningCLI with a record writer and a checkpoint of the last epoch."""
 
+    @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(RecordWriter, "record")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -40,6 +42,7 @@ class VlbenchCLI(LightningCLI):
             }
         )
 
+    @override
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         if command != "fit":
@@ -49,10 +52,11 @@ class VlbenchCLI(LightningCLI):
         only_data = Namespace({"subcommand": command, command: Namespace(data=self.config[command].data)})
         self.parser.instantiate(only_data, instantiate_groups=False)[command].data.check(command)
 
+    @override
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         trainer = super().instantiate_trainer(**kwargs)
         text = self.parser.dump(self.config)
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RecordWriter):
                 callback.config_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return trainer

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from vlbench.data.batch import ClipBatch
 from vlbench.data.dataset import TestViews, TrainClips, TrainSampler, UnpaddedSampler, Views
@@ -65,7 +66,8 @@ class VideoDataModule(LightningDataModule, ABC):
             `None` means each once.
         num_workers: processes that decode.
         backend: decoder.
-        on_error: what a training video that cannot be read does: `raise` ends the run, `skip` leaves it out and says so.
+        on_error: what a training video that cannot be read does: `raise` ends the run, `skip` leaves it out and the
+            record says so.
             In evaluation it always counts as wrong.
         seed: of the order and the augmentation.
     """
@@ -86,7 +88,7 @@ class VideoDataModule(LightningDataModule, ABC):
         views: Views = Views(),  # noqa: B008 - frozen
         test_short_side: float = 1.0,
         image_size: int | None = None,
-        augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+        augmentation: Augmentation = Augmentation(),
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         epoch_size: int | None = None,
@@ -253,6 +255,7 @@ class VideoDataModule(LightningDataModule, ABC):
         """The test videos."""
         return self._evaluation("test")
 
+    @override
     def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Deals with unreadable training videos in the main process."""
         if batch.failures and self.trainer is not None and self.trainer.training:

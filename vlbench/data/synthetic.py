@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
+from typing_extensions import override
+
 from vlbench.data.annotations import read_path_label
 from vlbench.data.datamodule import Part, VideoDataModule
 from vlbench.data.descriptions import Descriptions
@@ -24,6 +26,7 @@ class SyntheticActions(VideoDataModule):
     variants: ClassVar[tuple[str, ...]] = ("shapes-s", "shapes-k", "shapes-u")
 
     @cached_property
+    @override
     def spec(self) -> DatasetSpec:
         members = classes.SETS[self.variant]
         return DatasetSpec(
@@ -47,6 +50,7 @@ class SyntheticActions(VideoDataModule):
         if not is_complete(self.root, self.variant):
             render_dataset(self.root, sets=(self.variant,))
 
+    @override
     def items(self, part: Part, split: int) -> list[VideoItem]:
         annotations = self.root / self.variant / f"{part}.txt"
         if not annotations.is_file():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
+from typing_extensions import override
+
 from vlbench.data.annotations import read_ucf_list
 from vlbench.data.datamodule import Part, VideoDataModule
 from vlbench.data.descriptions import SHIPPED, read_descriptions
@@ -23,6 +25,7 @@ class UCF101(VideoDataModule):
     variants: ClassVar[tuple[str, ...]] = ("words", "camel")
 
     @cached_property
+    @override
     def spec(self) -> DatasetSpec:
         names = WORDS if self.variant == "words" else OFFICIAL_NAMES
         return DatasetSpec(
@@ -32,9 +35,10 @@ class UCF101(VideoDataModule):
             counts={("test", 1): 3783, ("test", 2): 3734, ("test", 3): 3696},
             descriptions=read_descriptions(SHIPPED / self.folder, names),
             licence="research use; the videos come from YouTube and belong to their uploaders",
-            source="https://www.crcv.ucf.edu/data/UCF101.php (UCF101.rar and UCF101TrainTestSplits-RecognitionTask.zip)",
+            source="https://www.crcv.ucf.edu/data/UCF101.php (UCF101.rar, UCF101TrainTestSplits-RecognitionTask.zip)",
         )
 
+    @override
     def items(self, part: Part, split: int) -> list[VideoItem]:
         if part == "validation":
             return []

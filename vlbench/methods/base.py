@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
 from torch.optim import AdamW
+from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
@@ -80,6 +81,7 @@ class VideoTextMethod(LightningModule, ABC):
 
     # Training ----------------------------------------------------------------------------------------------------
 
+    @override
     def setup(self, stage: str) -> None:
         """Takes the class names from the datamodule.
 
@@ -92,6 +94,7 @@ class VideoTextMethod(LightningModule, ABC):
         self.train_classes = datamodule.train_classes
         self.test_classes = datamodule.test_classes
 
+    @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         terms = self.training_loss(batch)
         self.log_dict(
@@ -100,6 +103,7 @@ class VideoTextMethod(LightningModule, ABC):
         )  # fmt: skip
         return terms["loss"]
 
+    @override
     def configure_optimizers(self) -> Any:
         groups = self.parameter_groups()
         if not groups:
@@ -120,17 +124,15 @@ class VideoTextMethod(LightningModule, ABC):
             self.class_features = self.encode_text(self.test_classes.names)
 
     def scores(self, video: Tensor) -> Tensor:
-        """Scores `(B, C)` of uint8 views `(B, V, T, 3, H, W)`, one view at a time so that memory does not grow with V."""
+        """Scores `(B, C)` of uint8 views `(B, V, T, 3, H, W)`, one view at a time: memory does not grow with V."""
         assert self.class_features is not None, "call begin_evaluation first"
         cosines = [self.encode_video(self.backbone.normalize(view)) @ self.class_features.T for view in video.unbind(1)]
         return self.fuse_views(torch.stack(cosines, dim=1).float())
 
     def _evaluate(self, batch: ClipBatch) -> None:
         assert self.test_classes is not None
-        if batch.video is None:
-            scores = torch.empty(0, len(self.test_classes.names))
-        else:
-            scores = self.scores(batch.video).cpu()
+        empty = torch.empty(0, len(self.test_classes.names))
+        scores = empty if batch.video is None else self.scores(batch.video).cpu()
         self._parts.append(Predictions(list(batch.ids), batch.labels.cpu(), scores, dict(batch.failures)))
 
     def _finish(self, stage: str) -> None:
@@ -142,21 +144,27 @@ class VideoTextMethod(LightningModule, ABC):
         self._parts = []
         self.class_features = None
 
+    @override
     def on_validation_epoch_start(self) -> None:
         self.begin_evaluation()
 
+    @override
     def on_test_epoch_start(self) -> None:
         self.begin_evaluation()
 
+    @override
     def on_predict_epoch_start(self) -> None:
         self.begin_evaluation()
 
+    @override
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         self._evaluate(batch)
 
+    @override
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
         self._evaluate(batch)
 
+    @override
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[tuple[str, str, float]]:
         """`(id, class name, score)` of the best class of each readable video of the batch."""
         assert self.test_classes is not None
@@ -166,9 +174,11 @@ class VideoTextMethod(LightningModule, ABC):
         names = [self.test_classes.names[index] for index in best.indices.tolist()]
         return list(zip(batch.ids, names, best.values.tolist(), strict=True))
 
+    @override
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
 
+    @override
     def on_test_epoch_end(self) -> None:
         self._finish("test")
 
@@ -178,6 +188,7 @@ class VideoTextMethod(LightningModule, ABC):
         """Keys of the state dict that a checkpoint holds: parameters that train."""
         return {key for key, parameter in self.named_parameters() if parameter.requires_grad}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         keep = self.trained_keys()
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in keep}

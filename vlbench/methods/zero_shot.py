@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
@@ -30,14 +31,18 @@ class ZeroShot(VideoTextMethod):
         self.templates = templates(prompts)
         self.requires_grad_(False)
 
+    @override
     def encode_video(self, clips: Tensor) -> Tensor:
         return self.unit_mean(self.backbone.encode_frames(clips))
 
+    @override
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         return ensemble(self.backbone, prompted(class_names, self.templates))
 
+    @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         raise ConfigError("zero-shot CLIP does not train; use `vlbench test`")
 
+    @override
     def parameter_groups(self) -> list[dict[str, Any]]:
         return []

@@ -58,7 +58,8 @@ class Runner:
         digest = self.digests[stage.name]
         try:
             if stage.action == "test":
-                return Record.read(self.out / "records" / f"{stage.name}.json").details["stage"] == digest
+                record = Record.read(self.out / "records" / f"{stage.name}.json")
+                return bool(record.details["stage"] == digest)
             mark = json.loads(self._mark(stage).read_text())
             return bool(mark["digest"] == digest) and (checkpoint_folder(self.out, stage.name) / "last.ckpt").is_file()
         except (OSError, ValueError, KeyError, DataError):
@@ -147,7 +148,9 @@ class Runner:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise ConfigError(f"another `vlbench run` works in {self.out}; wait for it or give another --out") from error
+                raise ConfigError(
+                    f"another `vlbench run` works in {self.out}; wait for it or give another --out"
+                ) from error
             yield
 
 
@@ -160,7 +163,7 @@ def _digests(stages: Sequence[Stage], contents: Mapping[str, bytes]) -> dict[str
 
 
 def _die_with_parent() -> None:
-    """Runs in the child: the kernel ends it when the runner dies, even by SIGKILL, so that no stage runs twice at once."""
+    """In the child: the kernel ends it when the runner dies, even by SIGKILL, so that no stage runs twice at once."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() == 1:

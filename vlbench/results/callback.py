@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from lightning import Callback, LightningModule, Trainer
 from safetensors.torch import save
+from typing_extensions import override
 
 import vlbench
 from vlbench.results.record import Identity, Record, write_atomically
@@ -50,6 +51,7 @@ class RecordWriter(Callback):
         self.config_digest: str | None = None
         self._started = 0.0
 
+    @override
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
@@ -104,7 +106,8 @@ class RecordWriter(Callback):
         name = self.name or record.name
         # The scores first: a record means that everything belonging to it is there.
         write_atomically(
-            self.folder / "predictions" / f"{name}.safetensors", save(scores, metadata={"ids": "\n".join(predictions.ids)})
+            self.folder / "predictions" / f"{name}.safetensors",
+            save(scores, metadata={"ids": "\n".join(predictions.ids)}),
         )
         path = record.write(self.folder / "records", name)
         print(f"record: {path}")  # noqa: T201 - tells the user where it went
@@ -117,7 +120,7 @@ def _digest(method: LightningModule) -> str:
     for key, value in sorted(method.state_dict().items()):
         if key in keys:
             digest.update(key.encode())
-            digest.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -144,5 +147,7 @@ def _git_commit() -> str | None:
     checkout = Path(vlbench.__file__).parent.parent
     if not (checkout / ".git").exists():
         return None
-    result = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
     return result.stdout.strip() or None

@@ -38,7 +38,14 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
     def order(row: dict[str, Any]) -> tuple[Any, ...]:
         shots = row["shots"]
-        return (row["protocol"], row["dataset"], shots == "all", shots if shots != "all" else 0, -row["top1"], row["method"])
+        return (
+            row["protocol"],
+            row["dataset"],
+            shots == "all",
+            shots if shots != "all" else 0,
+            -row["top1"],
+            row["method"],
+        )
 
     return sorted(table, key=order)
 

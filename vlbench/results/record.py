@@ -113,7 +113,9 @@ class Record:
                 raise DataError(f"{path}: schema_version is {version}; this vlbench reads {SCHEMA_VERSION}")
             return cls(**{**values, "identity": Identity(**values["identity"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again") from error
+            raise DataError(
+                f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again"
+            ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vlbench.errors import ConfigError
 
@@ -78,7 +79,8 @@ class PlainMLP(nn.Module):
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, route: Route) -> Tensor:  # noqa: ARG002 - one path only
+    @override
+    def forward(self, x: Tensor, route: Route) -> Tensor:
         out: Tensor = self.c_proj(quick_gelu(self.c_fc(x)))
         return out
 
@@ -93,6 +95,7 @@ class TemporalBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width, eps=1e-12)
         self.mlp = ExpertMLP(width, experts) if experts else PlainMLP(width)
 
+    @override
     def forward(self, x: Tensor, route: Route) -> Tensor:
         y = self.ln_1(x)
         x = x + self.attn(y, y, y, need_weights=False)[0]
@@ -191,7 +194,9 @@ class TemporalHead(nn.Module):
         return frames + y
 
 
-def modulation(video: Tensor, test_classes: Tensor, train_classes: Tensor, *, scale: float = 0.05, k: int = 5) -> Tensor:
+def modulation(
+    video: Tensor, test_classes: Tensor, train_classes: Tensor, *, scale: float = 0.05, k: int = 5
+) -> Tensor:
     """Temporal feature modulation: how much of the temporal output a video on these classes keeps.
 
     `exp(-(1 - s) / scale)`, s being the mean, over the k test classes nearest to the video, of their largest cosine to

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
@@ -109,9 +110,11 @@ class MoTE(VideoTextMethod):
 
     # Features ----------------------------------------------------------------------------------------------------
 
+    @override
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         return ensemble(self.backbone, prompted(class_names, self.templates))
 
+    @override
     def encode_video(self, clips: Tensor) -> Tensor:
         visual, _ = self._evaluation_weights()
         frames = self.backbone.encode_frames(clips, visual=visual)
@@ -126,6 +129,7 @@ class MoTE(VideoTextMethod):
             )
         return self.unit_mean(self.head(frames, self.head.evaluation_routes(), factor))
 
+    @override
     def fuse_views(self, cosines: Tensor) -> Tensor:
         if self.view_fusion == "softmax_of_mean":
             return cosines.softmax(dim=-1).mean(dim=1).softmax(dim=-1)
@@ -145,6 +149,7 @@ class MoTE(VideoTextMethod):
         seed = np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(seed))
 
+    @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         assert batch.video is not None
         generator = self.generator()
@@ -179,6 +184,7 @@ class MoTE(VideoTextMethod):
             loss = loss + self.merge_loss * terms["ce_merged"] + self.mse_loss * terms["mse"]
         return {"loss": loss, **terms}
 
+    @override
     def parameter_groups(self) -> list[dict[str, Any]]:
         head = [parameter for parameter in self.head.parameters() if parameter.requires_grad]
         sides = ((list(self._tuned().values()), self.lr * self.backbone_lr_ratio), (head, self.lr))
@@ -193,6 +199,7 @@ class MoTE(VideoTextMethod):
 
     # Evaluation --------------------------------------------------------------------------------------------------
 
+    @override
     def begin_evaluation(self) -> None:
         super().begin_evaluation()
         self._blended = []
@@ -217,11 +224,13 @@ class MoTE(VideoTextMethod):
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
+    @override
     def trained_keys(self) -> set[str]:
         # The training classes travel along, so that modulation works where their data set is not.
         frozen = {f"head.{key}" for key, _ in self.head.named_parameters()}
         return super().trained_keys() | frozen | {_TRAIN_CLASSES}
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         features = checkpoint["state_dict"].get(_TRAIN_CLASSES)
         if features is not None:
@@ -233,6 +242,7 @@ class MoTE(VideoTextMethod):
             self.train_class_features = torch.empty_like(features, device=self.train_class_features.device)
         super().on_load_checkpoint(checkpoint)
 
+    @override
     def deviations(self) -> dict[str, Any]:
         paper = {
             "merge_loss": 0.5,

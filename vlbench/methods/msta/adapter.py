@@ -18,13 +18,13 @@ class _ScaleGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """x itself; its gradient is multiplied by `factor`."""
-    out: Tensor = _ScaleGradient.apply(x, factor)
+    out: Tensor = _ScaleGradient.apply(x, factor)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -64,7 +64,8 @@ class BlockAdapter(nn.Module):
         )
         self.text_up = nn.Linear(bottleneck, text_width)
         for layer in self.children():
-            assert isinstance(layer, nn.Linear | nn.Conv3d) and layer.bias is not None
+            assert isinstance(layer, nn.Linear | nn.Conv3d)
+            assert layer.bias is not None
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         if initialization == "zero":
@@ -87,8 +88,9 @@ class BlockAdapter(nn.Module):
         convolution = self.temporal_up
         windows = F.pad(h, (0, 0, 0, 0, 1, 1)).unfold(1, 3, 1)  # zeros before the first and after the last frame
         weight = convolution.weight.view(h.shape[-1], -1, 3)
-        over_time: Tensor = torch.einsum("btndk,dmk->btndm", windows, weight).flatten(-2) + convolution.bias
-        return over_time
+        over_time: Tensor = torch.einsum("btndk,dmk->btndm", windows, weight).flatten(-2)
+        assert convolution.bias is not None
+        return over_time + convolution.bias
 
     def text(self, x: Tensor) -> Tensor:
         """A_t of tokens `(..., D)`."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vlbench.backbones.base import Branch, DualEncoder
 from vlbench.data.batch import ClipBatch
@@ -106,9 +107,11 @@ class MSTA(VideoTextMethod):
 
         return branch
 
+    @override
     def encode_video(self, clips: Tensor) -> Tensor:
         return self.unit_mean(self.backbone.encode_frames(clips))
 
+    @override
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         return ensemble(self.backbone, prompted(class_names, self.templates))
 
@@ -142,8 +145,10 @@ class MSTA(VideoTextMethod):
         assert self.description_features is not None
         return (2 - (self.description_features * text).sum(dim=(0, -1))).mean()
 
+    @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        assert batch.video is not None and self.train_classes is not None
+        assert batch.video is not None
+        assert self.train_classes is not None
         text = self.encode_text(self.train_classes.names)
         video = self.encode_video(self.backbone.normalize(batch.video))
         logits = self.backbone.logit_scale.exp() * video @ text.T
@@ -154,9 +159,11 @@ class MSTA(VideoTextMethod):
             loss = loss + self.consistency * terms["consistency"]
         return {"loss": loss, **terms}
 
+    @override
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.adapters.parameters()), "lr": self.lr, "weight_decay": self.weight_decay}]
 
+    @override
     def deviations(self) -> dict[str, Any]:
         paper = {"scale": 0.005, "consistency": 1.0, "prompts": templates("video")}
         current = {"scale": self.scale, "consistency": self.consistency, "prompts": self.templates}
