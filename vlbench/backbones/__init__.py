@@ -1,7 +1,8 @@
 """Vision-language backbones."""
 
 from vlbench.backbones.base import DualEncoder, Layout, Tower
+from vlbench.backbones.openai import OpenAICLIP
 from vlbench.backbones.openclip import OpenCLIP
 from vlbench.backbones.tiny import TinyCLIP
 
-__all__ = ["DualEncoder", "Layout", "OpenCLIP", "TinyCLIP", "Tower"]
+__all__ = ["DualEncoder", "Layout", "OpenAICLIP", "OpenCLIP", "TinyCLIP", "Tower"]

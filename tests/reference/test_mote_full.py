@@ -1,0 +1,154 @@
+"""The whole of MoTE, from class names and pixels to fused scores, against the released code's outputs."""
+
+import pytest
+import torch
+
+from tests.reference.golden import FOLDER, case, close, names, temperatures, unit
+from vlbench.backbones import OpenAICLIP
+from vlbench.methods.mote.head import merge_weights
+from vlbench.methods.mote.released import import_released
+from vlbench.optim import Schedule
+
+EVALUATIONS = [name for name in names("mote_full_*") if "out.fused" in case(name).tensors]
+STEPS = [name for name in names("mote_full_*") if "out.losses" in case(name).tensors]
+
+pytestmark = pytest.mark.skipif(not EVALUATIONS, reason="no mote_full_*.json in the golden folder (VLBENCH_GOLDEN)")
+
+
+def method_of(golden, **options):
+    backbone = OpenAICLIP(str(FOLDER / golden.facts["files"]["clip_pretrained"]))
+    method, _ = import_released(FOLDER / golden.facts["files"]["mote_checkpoint"], backbone)
+    for key, value in options.items():
+        setattr(method, key, value)
+    return method.eval()
+
+
+def view_cosines(method, golden, count=None):
+    video = golden["in.video_u8"][:count]
+    with torch.no_grad():
+        return torch.stack(
+            [
+                method.encode_video(method.backbone.normalize(view)) @ method.class_features.T
+                for view in video.unbind(1)
+            ],
+            dim=1,
+        )
+
+
+@pytest.fixture(scope="module", params=EVALUATIONS)
+def evaluation(request):
+    golden = case(request.param)
+    method = method_of(golden)
+    method.test_classes = type("Classes", (), {"names": tuple(golden.facts["class_names"])})
+    method.begin_evaluation()
+    return golden, method
+
+
+def test_class_features(evaluation):
+    golden, method = evaluation
+    close(method.class_features, golden["out.cls_features"], 1e-5)
+
+
+def test_frame_features_after_blending(evaluation):
+    golden, method = evaluation
+    visual, _ = method._evaluation_weights()
+    with torch.no_grad():
+        pixels = method.backbone.normalize(golden["in.video_u8"].flatten(0, 1))
+        features = method.backbone.encode_frames(pixels, visual=visual)
+    close(features.view_as(golden["out.frame_features"]), golden["out.frame_features"], 1e-5)
+
+
+def test_view_similarities_and_fused_scores(evaluation):
+    golden, method = evaluation
+    cosines = view_cosines(method, golden)
+    close(cosines, golden["out.view_similarity"], 1e-5)
+    close(method.fuse_views(cosines), golden["out.fused"], 1e-5)
+    with torch.no_grad():
+        close(method.scores(golden["in.video_u8"]), golden["out.fused"], 1e-5)
+
+
+@pytest.mark.parametrize("alpha", ["1.0", "0.5"])
+def test_another_share_of_the_original_weights(evaluation, alpha):
+    golden, method = evaluation
+    key = f"extra.view_similarity_first2_alpha{alpha}"
+    if key not in golden.tensors:
+        pytest.skip(f"{golden.name} has no {key}")
+    before = method.original_share
+    try:
+        method.original_share = 1 - float(alpha)
+        method.begin_evaluation()
+        close(view_cosines(method, golden, 2), golden[key], 1e-5)
+    finally:
+        method.original_share = before
+        method.begin_evaluation()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_one_training_step(name):
+    golden = case(name)
+    facts = golden.facts
+    method = method_of(golden, lr=facts["lr"], backbone_lr_ratio=facts["clip_ratio"]).train()
+    close(method.train_class_features, golden["in.cls_features"], 1e-5)
+    taus = temperatures(facts)
+    merges = [merge_weights(method.head.experts, taus[j]) for j in facts["tau_index_per_layer"]]
+    frames = method.backbone.encode_frames(method.backbone.normalize(golden["in.video_u8"]))
+    close(frames, golden["out.frame_features"], 1e-5)
+    terms = method.losses(frames, golden["in.labels"], facts["expert_per_layer"], merges)
+    losses = torch.stack([terms["ce"], terms["ce_merged"], terms["mse"], terms["loss"]])
+    close(losses, golden["out.losses"], 1e-5)
+
+    groups = method.parameter_groups()
+    for group, expected in zip(groups, facts["param_groups"], strict=True):
+        assert group["lr"] == pytest.approx(expected["lr"])
+        assert group["weight_decay"] == expected["weight_decay"]
+    optimizer = torch.optim.AdamW(groups, betas=tuple(facts["param_groups"][0]["betas"]))
+    terms["loss"].backward()
+    own = {"clip": "backbone.clip.", "head": "head."}
+    parameters = dict(method.named_parameters())
+    for key, norm in facts["grad_norms"].items():
+        side, rest = key.split(".", 1)
+        if f"{own[side]}{rest}" not in parameters:
+            continue
+        gradient = parameters[f"{own[side]}{rest}"].grad
+        if norm is None:
+            assert gradient is None, key
+        elif norm > 1e-4:
+            assert gradient.norm().item() == pytest.approx(norm, rel=1e-4), key
+    optimizer.step()
+    for key, expected in golden.tensors.items():
+        if key.startswith("after_step."):
+            _, side, rest = key.split(".", 2)
+            actual = parameters[f"{own[side]}{rest}"].detach()
+            # One Adam step moves a weight by the rate; where a gradient is rounding noise, its sign is too.
+            rate = facts["lr"] * (facts["clip_ratio"] if side == "clip" else 1)
+            wrong = ((actual - expected).abs() > 1e-5 * expected.abs().max() + 0.01 * rate).float().mean()
+            assert wrong < 2e-3, (key, wrong.item())
+
+
+@pytest.mark.parametrize("name", [name for name in EVALUATIONS if "out.half.top1" in case(name).tensors])
+def test_half_class_features(name):
+    """What the half-class protocol starts from: the features of every view, modulated on the full class list."""
+    golden = case(name)
+    method = method_of(golden)
+    method.test_classes = type("Classes", (), {"names": tuple(golden.facts["class_names"])})
+    method.begin_evaluation()
+    with torch.no_grad():
+        features = torch.stack(
+            [method.encode_video(method.backbone.normalize(view)) for view in golden["in.video_u8"].unbind(1)], dim=1
+        )
+    close(features, unit(golden["out.temporal_features"]), 1e-5)
+    close(method.class_features, unit(golden["out.text_features"]), 1e-5)
+
+
+def test_learning_rates():
+    if not (FOLDER / "schedule.json").is_file():
+        pytest.skip("no schedule.json in the golden folder")
+    import json
+
+    for facts in json.loads((FOLDER / "schedule.json").read_text())["cases"]:
+        schedule = Schedule(warmup_epochs=facts["warmup_epochs"], refresh_every=10)
+        steps, per_epoch = len(facts["lr_group1_head"]), facts["len_loader"]
+        factors = [schedule.factor(s, steps_per_epoch=per_epoch, total_steps=steps) for s in range(steps)]
+        assert [facts["lr"] * factor for factor in factors] == pytest.approx(facts["lr_group1_head"], abs=1e-12)
+        clip = [facts["lr"] * facts["clip_ratio"] * factor for factor in factors]
+        assert clip == pytest.approx(facts["lr_group0_clip"], abs=1e-12)

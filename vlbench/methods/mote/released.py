@@ -1,0 +1,88 @@
+"""MoTE's released checkpoint format, in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.checkpoints import check_keys, read_released
+from vlbench.errors import CheckpointError
+from vlbench.methods.mote.head import ExpertMLP
+from vlbench.methods.mote.module import MoTE
+
+_PARTS = ("model_state_dict", "fusion_model_state_dict")
+_TRAIN_CLASSES = ("spe_cls_feature", "train_class_features")
+
+
+def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, Any]]:
+    """The method in a released file such as `MoTE_B16.pt`.
+
+    Args:
+        path: dictionary with `epoch`, `model_state_dict` (the image tower under OpenAI's names and the logit scale) and
+            `fusion_model_state_dict` (the head and the training classes' features).
+        backbone: with the original weights, which evaluation blends in and whose text tower is used.
+
+    Returns:
+        The method with the file's weights, and what a checkpoint says of its training.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit; every missing, unexpected and misshapen key is named.
+    """
+    content = read_released(path)
+    absent = [part for part in _PARTS if part not in content]
+    if absent:
+        raise CheckpointError(f"{path} is no released MoTE checkpoint: {', '.join(absent)} is missing")
+    tower, head = (dict(content[part]) for part in _PARTS)
+    state = {f"backbone.clip.{key}": value.float() for key, value in tower.items()}
+    released, own = _TRAIN_CLASSES
+    for key, value in head.items():
+        state[own if key == released else f"head.{key}"] = value.float()
+    blocks = "transformer.resblocks."
+    method = MoTE(
+        backbone,
+        layers=_count(head, blocks, 2),
+        experts=_count(head, f"{blocks}0.mlp.fc_up.", 5),
+    )
+    if own in state:
+        # How many classes it was trained on is the file's to say; their dimension is the backbone's.
+        method.train_class_features = torch.empty(len(state[own]), backbone.embed_dim)
+    expected = {key: value for key, value in method.state_dict().items() if key in method.trained_keys()}
+    check_keys(expected, state, str(path))
+    method.load_state_dict({**method.state_dict(), **state}, strict=True)
+    training = {
+        "dataset": f"released:{path.name}",
+        "subset": {"classes": "all", "shots": None, "split": 1, "seed": 0},
+        "epochs": int(content.get("epoch", -1)) + 1,
+        "seed": 0,
+    }
+    return method, training
+
+
+def merged_state(method: MoTE) -> dict[str, Tensor]:
+    """The trained weights with every layer's experts merged, as evaluation merges them, into one plain MLP.
+
+    They fit `MoTE(experts=0)`.
+    """
+    keys = method.trained_keys()
+    state = {key: value.detach().clone() for key, value in method.state_dict().items() if key in keys}
+    for index, block in enumerate(method.head.transformer.resblocks):
+        mlp = block.mlp
+        if not isinstance(mlp, ExpertMLP):
+            continue
+        prefix = f"head.transformer.resblocks.{index}.mlp."
+        state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+        with torch.no_grad():
+            merged = mlp.merged(mlp.evaluation_route())
+        for name, value in zip(("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias"), merged, strict=True):
+            state[prefix + name] = value
+    return state
+
+
+def _count(state: Mapping[str, Tensor], prefix: str, position: int) -> int:
+    """How many numbered modules lie below a prefix."""
+    return len({key.split(".")[position] for key in state if key.startswith(prefix)})
