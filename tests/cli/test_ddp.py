@@ -1,11 +1,15 @@
 """Two gloo processes against one."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 
+from pathlib import Path
+
 import pytest
+import torch
 
 
 @pytest.mark.slow
@@ -30,3 +34,37 @@ def test_two_processes_make_the_record_of_one(workplace):
         for key in ("processes", "seconds", "peak_memory_bytes", "config_digest"):
             record["details"].pop(key, None)
     assert one == two
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branches", ["both", "expert"])
+def test_two_processes_train_like_one(workplace, branches):
+    """MoTE, the same global batch: losses within 1e-4 and weights within 1e-3 of a step, in float32.
+
+    Without the merged branch the experts that were not drawn get no gradient at all.
+    """
+    configs = ["mote_fewshot.yaml", "demo/mote.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
+    base = [sys.executable, "-m", "vlbench", "fit", *(part for name in configs for part in ("--config", name))]
+    base += ["--data.num_workers=0", "--data.train.shots=1", "--trainer.max_steps=4", "--trainer.limit_val_batches=0"]
+    base += ["--trainer.log_every_n_steps=1", "--trainer.logger.class_path=CSVLogger"]
+    if branches == "expert":
+        base += ["--model.merge_loss=0", "--model.mse_loss=0"]
+    curves, weights = [], []
+    for processes in (1, 2):
+        options = [f"--trainer.devices={processes}", f"--data.batch_size={8 // processes}"]
+        options += [f"--trainer.logger.init_args.save_dir=logs{processes}", f"--checkpoint.dirpath=checkpoints{processes}"]
+        if processes > 1:
+            options.append("--trainer.strategy=ddp_find_unused_parameters_true")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([*base, *options], check=True, env=environment, timeout=240)
+        (log,) = Path(f"logs{processes}").rglob("metrics.csv")
+        rows = list(csv.DictReader(log.open()))
+        curves.append([float(row["train/loss"]) for row in rows if row.get("train/loss")])
+        weights.append(torch.load(f"checkpoints{processes}/last.ckpt", weights_only=True)["state_dict"])
+    assert len(curves[0]) == 4
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    rate = 3e-3  # of configs/demo/mote.yaml: one AdamW step moves a weight by it
+    for key, value in weights[0].items():
+        differs = (value - weights[1][key]).abs() > 1e-3 * rate * 4
+        # Where a gradient is rounding noise, AdamW takes its sign.
+        assert differs.float().mean() < 0.01, key

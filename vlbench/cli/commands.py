@@ -97,6 +97,41 @@ def synth(folder: Path, sets: list[str] | None = None, workers: int | None = Non
     return 0
 
 
+def weights_import(file: Path, out: Path, backbone: str, pretrained: str = "openai") -> int:
+    """Turn a released MoTE file into a checkpoint for `vlbench test` and `vlbench run`.
+
+    Args:
+        file: the released file, such as MoTE_B16.pt.
+        out: checkpoint to write.
+        backbone: architecture of open_clip, such as ViT-B-16-quickgelu, or a CLIP file in OpenAI's format.
+        pretrained: the backbone's original weights, a tag or a file; MoTE needs its text tower and blends in its image
+            tower.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.weights import import_mote
+
+    Console().print(import_mote(file, backbone, out, pretrained), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def weights_export(checkpoint: Path, out: Path) -> int:
+    """Merge the experts of a trained MoTE once and write safetensors; evaluation then costs one plain MLP a layer.
+
+    Args:
+        checkpoint: of `vlbench fit` or `vlbench weights import`.
+        out: safetensors file to write; `vlbench test --ckpt_path` takes it.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.weights import export_merged
+
+    Console().print(export_merged(checkpoint, out), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def read_suite(name: str) -> Any:
     """A suite by name or path.
 
@@ -145,6 +180,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("run",): Command(run, flags={"dry_run": "print the commands, what is done and what remains; run nothing"}),
     ("leaderboard",): Command(leaderboard, {"folders": {"nargs": "+", "help": "results folders"}}),
     ("data", "synth"): Command(synth, {"folder": {"help": "where to; it becomes the root of SyntheticActions"}}),
+    ("weights", "import", "mote"): Command(weights_import, {"file": {"help": "the released file, such as MoTE_B16.pt"}}),
+    ("weights", "export"): Command(weights_export, {"checkpoint": {"help": "a MoTE checkpoint"}}),
 }
 """Commands by their words."""
 

@@ -25,6 +25,10 @@ many runs
 data
   data synth   render the synthetic dataset      vlbench data synth DIR
 
+weights
+  weights import mote   a released MoTE file to a checkpoint
+  weights export        a MoTE checkpoint with merged experts, as safetensors
+
 `vlbench COMMAND --help` lists a command's options. Configurations are found by name and compose:
   vlbench fit --config msta_fewshot.yaml --config data/synthetic.yaml --config backbone/tiny.yaml \\
               --config trainer/cpu.yaml

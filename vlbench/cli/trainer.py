@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
@@ -20,6 +22,7 @@ import vlbench.backbones
 import vlbench.data.all
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import resolve_arguments
+from vlbench.cli.weights import as_checkpoint
 from vlbench.data.datamodule import VideoDataModule
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.callback import RecordWriter
@@ -72,7 +75,21 @@ def run_trainer(arguments: Sequence[str]) -> None:
         VlbenchError: whatever the user can mend.
     """
     # Lightning reads the process's own arguments, also when it starts the other processes of a DDP run.
-    sys.argv[1:] = resolve_arguments(arguments)
+    with TemporaryDirectory() as folder:
+        sys.argv[1:] = _with_checkpoints(resolve_arguments(arguments), Path(folder))
+        _run(arguments[0])
+
+
+def _with_checkpoints(arguments: list[str], folder: Path) -> list[str]:
+    """The arguments with an exported safetensors file after `--ckpt_path` made a checkpoint in `folder`."""
+    joined = [part for argument in arguments for part in argument.split("=", 1 if argument.startswith("--ckpt_path=") else 0)]
+    return [
+        str(as_checkpoint(Path(value), folder)) if option == "--ckpt_path" and value.endswith(".safetensors") else value
+        for option, value in zip(["", *joined], joined, strict=False)
+    ]
+
+
+def _run(command: str) -> None:
     VlbenchCLI(
         VideoTextMethod,
         VideoDataModule,
@@ -81,7 +98,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        save_config_callback=SaveConfigCallback if arguments[0] == "fit" else None,
+        save_config_callback=SaveConfigCallback if command == "fit" else None,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             # The datamodule hands out its own samplers: evaluation must neither pad nor drop.

@@ -97,10 +97,14 @@ class VideoTextMethod(LightningModule, ABC):
     @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         terms = self.training_loss(batch)
+        # The mean over the processes: a loss curve must not depend on their number.
         self.log_dict(
             {f"train/{key}": value.detach() for key, value in terms.items()},
-            prog_bar=True, batch_size=len(batch.ids), on_step=True,
-        )  # fmt: skip
+            prog_bar=True,
+            on_step=True,
+            batch_size=len(batch.ids),
+            sync_dist=True,
+        )
         return terms["loss"]
 
     @override

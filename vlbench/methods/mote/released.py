@@ -63,24 +63,30 @@ def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, 
     return method, training
 
 
-def merged_state(method: MoTE) -> dict[str, Tensor]:
-    """The trained weights with every layer's experts merged, as evaluation merges them, into one plain MLP.
+def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's weights with every layer's experts merged, as evaluation merges them, into one plain MLP.
 
-    They fit `MoTE(experts=0)`.
+    Args:
+        state: of `MoTE`.
+
+    Returns:
+        Weights of `MoTE(experts=0)`; those given if there are no experts.
     """
-    keys = method.trained_keys()
-    state = {key: value.detach().clone() for key, value in method.state_dict().items() if key in keys}
-    for index, block in enumerate(method.head.transformer.resblocks):
-        mlp = block.mlp
-        if not isinstance(mlp, ExpertMLP):
-            continue
-        prefix = f"head.transformer.resblocks.{index}.mlp."
-        state = {key: value for key, value in state.items() if not key.startswith(prefix)}
-        with torch.no_grad():
-            merged = mlp.merged(mlp.evaluation_route())
-        for name, value in zip(("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias"), merged, strict=True):
-            state[prefix + name] = value
-    return state
+    prefix = "head.transformer.resblocks."
+    merged = {key: value for key, value in state.items() if not (key.startswith(prefix) and ".mlp." in key)}
+    for index in range(_count(state, prefix, 3)):
+        own = f"{prefix}{index}.mlp."
+        mlp = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
+        if "mote_fusion_weight" in mlp:
+            experts, width = len(mlp["mote_fusion_weight"]), mlp["fc_dn.0.bias"].shape[0]
+            module = ExpertMLP(width, experts).to(mlp["fc_dn.0.bias"].dtype)
+            module.load_state_dict(mlp)
+            with torch.no_grad():
+                values = module.merged(module.evaluation_route())
+            names = ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")
+            mlp = dict(zip(names, values, strict=True))
+        merged |= {own + name: value for name, value in mlp.items()}
+    return merged
 
 
 def _count(state: Mapping[str, Tensor], prefix: str, position: int) -> int:

@@ -1,0 +1,139 @@
+"""A training step of MoTE on ViT-B/16, 8 frames, against a plain restatement of the released recipe.
+
+The restatement recomputes every block in the backward pass, casts LayerNorms to float32 and back, and writes attention
+out as two matrix products and a softmax, as the released code does. Both steps have the same weights, data, draws and
+losses; they run in turn in one process, so that a machine whose speed drifts cannot favour one. Printed: the ratio of
+the median CPU times, and which part of the machine's own matrix-multiplication rate our step reaches, by the arithmetic
+that the step needs (forward and backward once; counted by torch).
+
+    python benchmarks/train_step.py --threads 2 --repeats 3
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vlbench.backbones import OpenCLIP
+from vlbench.methods import MoTE
+
+
+class CastingLayerNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.float()).type(x.dtype)
+
+
+def written_out_attention(block):
+    """Attention of a block without a fused kernel."""
+    attn = block.attn
+
+    def attention(q_x, k_x=None, v_x=None, attn_mask=None):
+        batch, length, width = q_x.shape
+        qkv = F.linear(q_x, attn.in_proj_weight, attn.in_proj_bias)
+        q, k, v = (
+            part.view(batch, length, attn.num_heads, -1).transpose(1, 2).flatten(0, 1)
+            for part in qkv.chunk(3, dim=-1)
+        )
+        weights = torch.softmax(torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)), dim=-1)
+        out = torch.bmm(weights, v).view(batch, attn.num_heads, length, -1).transpose(1, 2).reshape(batch, length, width)
+        return F.linear(out, attn.out_proj.weight, attn.out_proj.bias)
+
+    return attention
+
+
+def as_released(method):
+    """The image tower by the released recipe; the arithmetic is the same."""
+    for block in method.backbone.clip.visual.transformer.resblocks:
+        for name in ("ln_1", "ln_2"):
+            norm = CastingLayerNorm(getattr(block, name).normalized_shape)
+            norm.load_state_dict(getattr(block, name).state_dict())
+            setattr(block, name, norm)
+        block.attention = written_out_attention(block)
+    method.backbone.set_grad_checkpointing(True)
+    return method
+
+
+def build(threads):
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    method = MoTE(OpenCLIP("ViT-B-16-quickgelu")).train()
+    method.train_class_features = F.normalize(torch.randn(400, method.backbone.embed_dim), dim=-1)
+    return method
+
+
+def step(method, optimizer, video, labels, dtype):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        generator = torch.Generator().manual_seed(0)
+        frames = method.backbone.encode_frames(method.backbone.normalize(video))
+        experts, merges = method.head.draw_experts(generator), method.head.draw_merges(generator)
+        loss = method.losses(frames, labels, experts, merges)["loss"]
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def seconds(run, repeats):
+    """CPU seconds of each run."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return times
+
+
+def matmul_rate(dtype, size=2048, repeats=5):
+    """Floating-point operations a CPU second of a square product."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    return 2 * size**3 / statistics.median(seconds(lambda: a @ b, repeats + 1)[1:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1, help="clips")
+    options = parser.parse_args()
+    methods = {"vlbench": build(options.threads), "released": as_released(build(options.threads))}
+    optimizers = {name: torch.optim.AdamW(method.parameter_groups()) for name, method in methods.items()}
+    for group in (group for optimizer in optimizers.values() for group in optimizer.param_groups):
+        group["lr"] = 0.0  # the work of an update without its effect: every step computes the same loss
+    video = torch.randint(0, 256, (options.batch, 8, 3, 224, 224), dtype=torch.uint8)
+    labels = torch.randint(400, (options.batch,))
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        step(methods["vlbench"], optimizers["vlbench"], video, labels, torch.float32)
+    needed = counter.get_total_flops()
+    print(f"ViT-B/16, 8 frames, batch {options.batch}, {options.threads} threads: {needed / 1e9:.0f} GFLOP a step")
+    print("| precision | released, CPU s | vlbench, CPU s | ratio | matmul GFLOP/s | part of it |")
+    print("|---|---|---|---|---|---|")
+    for dtype in (torch.float32, torch.bfloat16):
+        times = {name: [] for name in methods}
+        losses = {}
+        for repeat in range(options.repeats + 1):
+            for name, method in methods.items():
+                (spent,) = seconds(
+                    lambda m=method, n=name: losses.__setitem__(n, step(m, optimizers[n], video, labels, dtype)), 1
+                )
+                if repeat:  # the first of each warms up
+                    times[name].append(spent)
+        tolerance = 1e-4 if dtype == torch.float32 else 0.05
+        assert abs(losses["vlbench"] - losses["released"]) < tolerance * abs(losses["released"]), losses
+        rate = matmul_rate(dtype)
+        ours, released = (statistics.median(times[name]) for name in ("vlbench", "released"))
+        label = str(dtype).removeprefix("torch.")
+        print(
+            f"| {label} | {released:.2f} | {ours:.2f} | {released / ours:.2f} | {rate / 1e9:.0f} "
+            f"| {needed / ours / rate:.0%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

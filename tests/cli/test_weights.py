@@ -1,0 +1,94 @@
+"""`vlbench weights` on files of our own; the released format is in tests/reference."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlbench.backbones import TinyCLIP
+from vlbench.cli.main import main
+from vlbench.cli.weights import as_checkpoint
+from vlbench.errors import CheckpointError
+from vlbench.methods import MoTE
+from vlbench.methods.mote.released import merged_state
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+
+
+def released(method, classes=6):
+    """The method's weights under the released names."""
+    head = {key: value for key, value in method.head.state_dict().items()}
+    head["spe_cls_feature"] = torch.nn.functional.normalize(torch.randn(classes, 128), dim=-1)
+    tower = {f"visual.{key}": value for key, value in method.backbone.visual.state_dict().items()}
+    tower["logit_scale"] = method.backbone.logit_scale.detach()
+    return {"epoch": 29, "model_state_dict": tower, "fusion_model_state_dict": head}
+
+
+def test_import_test_export_test(workplace, capsys):
+    torch.manual_seed(0)
+    method = MoTE(TinyCLIP(), layers=2, experts=3)
+    with torch.no_grad():
+        for parameter in method.head.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    torch.save(released(method), "MoTE.pt")
+    assert main(["weights", "import", "mote", "MoTE.pt", "--backbone", "tiny", "--out", "mote.ckpt"]) == 0
+    assert "2 layers, 3 experts" in capsys.readouterr().out
+    assert main(["weights", "export", "mote.ckpt", "--out", "merged.safetensors"]) == 0
+    configs = ["mote_fewshot.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
+    for name, weights, experts in (("full", "mote.ckpt", 3), ("merged", "merged.safetensors", 0)):
+        options = [f"--ckpt_path={weights}", "--model.layers=2", f"--model.experts={experts}", f"--record.name={name}"]
+        command = ["test", *(part for c in configs for part in ("--config", c)), *options, "--data.num_workers=0"]
+        assert main(command) == 0
+    full, merged = (load_file(f"results/predictions/{name}.safetensors")["scores"] for name in ("full", "merged"))
+    assert torch.allclose(full, merged, atol=1e-6)
+    assert full.std() > 0
+
+
+def test_merging_leaves_the_head_as_it_was():
+    torch.manual_seed(0)
+    method = MoTE(TinyCLIP(), layers=2, experts=3).double()
+    plain = MoTE(TinyCLIP(), layers=2, experts=0).double()
+    with torch.no_grad():
+        for parameter in method.head.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    keys = method.trained_keys()
+    state = merged_state({key: value for key, value in method.state_dict().items() if key in keys})
+    assert set(state) == plain.trained_keys()
+    plain.load_state_dict({**plain.state_dict(), **state})
+    x = torch.randn(2, 4, 128, dtype=torch.float64)
+    routes = method.head.evaluation_routes()
+    assert torch.allclose(plain.head(x, plain.head.evaluation_routes()), method.head(x, routes), atol=1e-10)
+
+
+class Harmful:
+    """What a pickle can carry and `weights_only` refuses."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_only_tensors_are_read(tmp_path, capsys):
+    path = tmp_path / "harmful.pt"
+    path.write_bytes(pickle.dumps({"model_state_dict": Harmful()}))
+    assert main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 1
+    result = capsys.readouterr()
+    assert "cannot be read as weights" in result.err
+    assert "executed" not in result.out
+    assert not (tmp_path / "out.ckpt").exists()
+
+
+def test_wrong_files_are_one_clear_message(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="not written by `vlbench weights export`"):
+        as_checkpoint(tmp_path / "other.safetensors", tmp_path)
+    (tmp_path / "broken.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
+        as_checkpoint(tmp_path / "broken.safetensors", tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
+        as_checkpoint(Path("nowhere.safetensors"), tmp_path)

@@ -1,0 +1,86 @@
+"""The released checkpoint format through the command line."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.reference.golden import FOLDER, case, close, names
+from vlbench.backbones import OpenAICLIP
+from vlbench.cli.main import main
+from vlbench.methods import MoTE
+
+CASES = [name for name in names("mote_full_*") if "out.view_similarity" in case(name).tensors]
+pytestmark = pytest.mark.skipif(not CASES, reason="no mote_full_*.json in the golden folder (VLBENCH_GOLDEN)")
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+
+
+def files(name):
+    facts = case(name).facts["files"]
+    return str(FOLDER / facts["mote_checkpoint"]), str(FOLDER / facts["clip_pretrained"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_imported_checkpoint_gives_the_released_similarities(name, tmp_path):
+    golden = case(name)
+    released, clip = files(name)
+    out = tmp_path / "mote.ckpt"
+    assert main(["weights", "import", "mote", released, "--backbone", clip, "--out", str(out)]) == 0
+    checkpoint = torch.load(out, weights_only=True)
+    model = golden.facts["model"]
+    method = MoTE(OpenAICLIP(clip), layers=model["temporal_layer"], experts=model["num_experts"]).eval()
+    method.on_load_checkpoint(checkpoint)
+    method.load_state_dict(checkpoint["state_dict"], strict=True)
+    method.test_classes = type("Classes", (), {"names": tuple(golden.facts["class_names"])})
+    method.begin_evaluation()
+    with torch.no_grad():
+        video = golden["in.video_u8"]
+        cosines = [method.encode_video(method.backbone.normalize(v)) @ method.class_features.T for v in video.unbind(1)]
+    close(torch.stack(cosines, 1), golden["out.view_similarity"], 1e-5)
+
+
+def test_imported_and_exported_weights_run_and_agree(workplace):
+    released, clip = files(CASES[0])
+    model = case(CASES[0]).facts["model"]
+    assert main(["weights", "import", "mote", released, "--backbone", clip, "--out", "mote.ckpt"]) == 0
+    assert main(["weights", "export", "mote.ckpt", "--out", "merged.safetensors"]) == 0
+    backbone = {"class_path": "OpenAICLIP", "init_args": {"weights": clip}}
+    for name, weights, experts in (("full", "mote.ckpt", model["num_experts"]), ("merged", "merged.safetensors", 0)):
+        sys.argv[1:] = []
+        options = [f"--model.experts={experts}", f"--model.layers={model['temporal_layer']}", f"--record.name={name}"]
+        options += [f"--model.init_args.backbone={backbone}", "--ckpt_path", weights, "--data.num_workers=0"]
+        configs = ["mote_fewshot.yaml", "data/synthetic.yaml", "trainer/cpu.yaml"]
+        assert main(["test", *(p for c in configs for p in ("--config", c)), *options]) == 0
+    full, merged = (load_file(f"results/predictions/{name}.safetensors")["scores"] for name in ("full", "merged"))
+    close(merged, full, 1e-6)
+    assert {path.stem for path in Path("results/records").iterdir()} == {"full", "merged"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: c["fusion_model_state_dict"].pop("frame_position_embeddings.weight"), "missing: head.frame_position"),
+        (lambda c: c["model_state_dict"].update({"visual.extra": torch.zeros(2)}), "unexpected: backbone.clip.visual.extra"),
+        (lambda c: c["model_state_dict"].update({"visual.proj": torch.zeros(2, 2)}), r"misshapen: .*visual.proj is \(2, 2\)"),
+        (lambda c: c.pop("fusion_model_state_dict"), "fusion_model_state_dict is missing"),
+    ],
+    ids=["missing", "extra", "misshapen", "part"],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, damage, message):
+    import re
+
+    released, clip = files(CASES[0])
+    content = torch.load(released, weights_only=True)
+    damage(content)
+    torch.save(content, tmp_path / "damaged.pt")
+    out = tmp_path / "out" / "mote.ckpt"
+    assert main(["weights", "import", "mote", str(tmp_path / "damaged.pt"), "--backbone", clip, "--out", str(out)]) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not out.exists()
+    assert not out.parent.exists() or not list(out.parent.iterdir())

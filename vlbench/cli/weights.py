@@ -1,0 +1,86 @@
+"""`vlbench weights`: released checkpoints in, merged weights out."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
+from vlbench.errors import CheckpointError
+from vlbench.methods import MoTE
+from vlbench.methods.mote.released import import_released, merged_state
+from vlbench.results.record import write_atomically
+
+
+def backbone_by_name(name: str, pretrained: str) -> DualEncoder:
+    """`tiny`, a file in OpenAI's format, or a name of open_clip with the weights `pretrained`."""
+    if name == "tiny":
+        return TinyCLIP()
+    if Path(name).is_file():
+        return OpenAICLIP(name)
+    return OpenCLIP(name, pretrained)
+
+
+def import_mote(file: Path, backbone: str, out: Path, pretrained: str) -> str:
+    """Writes a released MoTE file as a checkpoint; see `commands.weights_import`."""
+    method, training = import_released(file, backbone_by_name(backbone, pretrained))
+    keys = method.trained_keys()
+    state = {key: value for key, value in method.state_dict().items() if key in keys}
+    header = {"method": method.name, "backbone": method.backbone.identity.as_dict(), "training": training}
+    write_atomically(out, _checkpoint(state, header))
+    layers, experts = method.head.layers, method.head.experts
+    return f"wrote {out}: {layers} layers, {experts} experts; test it with --model.layers={layers} --model.experts={experts}"
+
+
+def export_merged(checkpoint: Path, out: Path) -> str:
+    """Writes a MoTE checkpoint with merged experts; see `commands.weights_export`."""
+    if not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint} does not exist; give a checkpoint of `vlbench fit`")
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    header = content.get("vlbench")
+    if header is None or header["method"] != MoTE.name:
+        raise CheckpointError(f"{checkpoint} is no MoTE checkpoint of vlbench; only MoTE has experts to merge")
+    state = merged_state(content["state_dict"])
+    write_atomically(out, save(state, metadata={"vlbench": json.dumps(header)}))
+    return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
+
+
+def as_checkpoint(path: Path, folder: Path) -> Path:
+    """A checkpoint Lightning can load, made in `folder` from an exported safetensors file.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged or not exported by vlbench.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+    if "vlbench" not in metadata:
+        raise CheckpointError(f"{path} was not written by `vlbench weights export`: it names no method and no backbone")
+    target = folder / f"{path.stem}.ckpt"
+    write_atomically(target, _checkpoint(state, json.loads(metadata["vlbench"])))
+    return target
+
+
+def _checkpoint(state: dict[str, Tensor], header: dict[str, Any]) -> bytes:
+    """As `vlbench fit` writes it, without what only a resumed training needs."""
+    content = {
+        "state_dict": state,
+        "vlbench": header,
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
