@@ -31,15 +31,16 @@ def written_out_attention(block):
     """Attention of a block without a fused kernel."""
     attn = block.attn
 
-    def attention(q_x, k_x=None, v_x=None, attn_mask=None):
+    def attention(q_x, **_):
         batch, length, width = q_x.shape
         qkv = F.linear(q_x, attn.in_proj_weight, attn.in_proj_bias)
         q, k, v = (
-            part.view(batch, length, attn.num_heads, -1).transpose(1, 2).flatten(0, 1)
-            for part in qkv.chunk(3, dim=-1)
+            part.view(batch, length, attn.num_heads, -1).transpose(1, 2).flatten(0, 1) for part in qkv.chunk(3, dim=-1)
         )
         weights = torch.softmax(torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)), dim=-1)
-        out = torch.bmm(weights, v).view(batch, attn.num_heads, length, -1).transpose(1, 2).reshape(batch, length, width)
+        out = (
+            torch.bmm(weights, v).view(batch, attn.num_heads, length, -1).transpose(1, 2).reshape(batch, length, width)
+        )
         return F.linear(out, attn.out_proj.weight, attn.out_proj.bias)
 
     return attention
@@ -77,20 +78,15 @@ def step(method, optimizer, video, labels, dtype):
     return loss.item()
 
 
-def seconds(run, repeats):
-    """CPU seconds of each run."""
+def matmul_rate(dtype, size=2048, repeats=6):
+    """Floating-point operations a CPU second of a square product."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     times = []
     for _ in range(repeats):
         start = time.process_time()
-        run()
+        a @ b
         times.append(time.process_time() - start)
-    return times
-
-
-def matmul_rate(dtype, size=2048, repeats=5):
-    """Floating-point operations a CPU second of a square product."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    return 2 * size**3 / statistics.median(seconds(lambda: a @ b, repeats + 1)[1:])
+    return 2 * size**3 / statistics.median(times[1:])
 
 
 def main():
@@ -118,11 +114,10 @@ def main():
         losses = {}
         for repeat in range(options.repeats + 1):
             for name, method in methods.items():
-                (spent,) = seconds(
-                    lambda m=method, n=name: losses.__setitem__(n, step(m, optimizers[n], video, labels, dtype)), 1
-                )
+                start = time.process_time()
+                losses[name] = step(method, optimizers[name], video, labels, dtype)
                 if repeat:  # the first of each warms up
-                    times[name].append(spent)
+                    times[name].append(time.process_time() - start)
         tolerance = 1e-4 if dtype == torch.float32 else 0.05
         assert abs(losses["vlbench"] - losses["released"]) < tolerance * abs(losses["released"]), losses
         rate = matmul_rate(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -56,6 +57,36 @@ class Predictions:
             # Objects, not tensors: a process may have any number of videos, also none.
             dist.all_gather_object(parts, self)
         return Predictions.concatenate([part for part in parts if part is not None], self.scores.shape[1])
+
+
+def half_class_accuracies(features: Tensor, classes: Tensor, labels: Tensor, draws: int = 10) -> Tensor:
+    """Zero-shot accuracy on random halves of the classes, as MoTE's released code draws and scores them.
+
+    Draw k permutes the classes with numpy's legacy generator seeded with k and keeps the first half, the videos of
+    those classes, and as candidates those of them that occur among the videos. A score is the mean over views of cosines.
+
+    Args:
+        features: unit video features `(N, V, D)` of V views.
+        classes: unit class features `(C, D)`.
+        labels: int64 `(N,)`.
+        draws: number of halves.
+
+    Returns:
+        `(draws, 2)`: top-1 and top-5 in per cent, top-5 clipped to the number of candidates.
+    """
+    scores = (features @ classes.T).mean(dim=1)
+    rows = []
+    for seed in range(draws):
+        kept = torch.from_numpy(np.random.RandomState(seed).permutation(len(classes))[: len(classes) // 2])
+        chosen = torch.isin(labels, kept)
+        candidates, targets = labels[chosen].unique(return_inverse=True)
+        of_half = scores[chosen][:, candidates]
+        hits = [
+            multiclass_accuracy(of_half, targets, len(candidates), top_k=min(k, len(candidates)), average="micro")
+            for k in (1, 5)
+        ]
+        rows.append(100 * torch.stack(hits))
+    return torch.stack(rows)
 
 
 def classification_metrics(predictions: Predictions, top_k: Sequence[int] = (1, 5)) -> dict[str, float]:

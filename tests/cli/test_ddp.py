@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,10 @@ def test_two_processes_train_like_one(workplace, branches):
     curves, weights = [], []
     for processes in (1, 2):
         options = [f"--trainer.devices={processes}", f"--data.batch_size={8 // processes}"]
-        options += [f"--trainer.logger.init_args.save_dir=logs{processes}", f"--checkpoint.dirpath=checkpoints{processes}"]
+        options += [
+            f"--trainer.logger.init_args.save_dir=logs{processes}",
+            f"--checkpoint.dirpath=checkpoints{processes}",
+        ]
         if processes > 1:
             options.append("--trainer.strategy=ddp_find_unused_parameters_true")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

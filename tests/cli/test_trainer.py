@@ -120,10 +120,9 @@ def test_a_checkpoint_of_another_method_or_backbone_is_refused(workplace, capsys
 def runnable(name):
     """The configurations a fragment needs before it, by its folder."""
     folder = name.split("/")[0] if "/" in name else ""
-    before = {"": [], "data": ["zero_shot.yaml"], "backbone": ["zero_shot.yaml"], "trainer": ["zero_shot.yaml"]}
-    if folder == "demo":
-        return [{"demo/mote.yaml": "mote_fewshot.yaml"}.get(name, "msta_fewshot.yaml")]
-    return before[folder]
+    if "mote" in name and folder:
+        return ["mote_fewshot.yaml"]
+    return {"": [], "demo": ["msta_fewshot.yaml"]}.get(folder, ["zero_shot.yaml"])
 
 
 class Instantiated(VlbenchCLI):

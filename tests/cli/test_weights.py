@@ -23,7 +23,7 @@ def arguments(monkeypatch):
 
 def released(method, classes=6):
     """The method's weights under the released names."""
-    head = {key: value for key, value in method.head.state_dict().items()}
+    head = dict(method.head.state_dict())
     head["spe_cls_feature"] = torch.nn.functional.normalize(torch.randn(classes, 128), dim=-1)
     tower = {f"visual.{key}": value for key, value in method.backbone.visual.state_dict().items()}
     tower["logit_scale"] = method.backbone.logit_scale.detach()
@@ -76,7 +76,9 @@ class Harmful:
 def test_only_tensors_are_read(tmp_path, capsys):
     path = tmp_path / "harmful.pt"
     path.write_bytes(pickle.dumps({"model_state_dict": Harmful()}))
-    assert main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 1
+    assert (
+        main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 1
+    )
     result = capsys.readouterr()
     assert "cannot be read as weights" in result.err
     assert "executed" not in result.out

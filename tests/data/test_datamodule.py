@@ -68,6 +68,17 @@ def test_training_reads_one_frame_of_each_segment(root):
             assert all(low <= index <= high for index, (low, high) in zip(picked, bounds, strict=True)), (name, picked)
 
 
+def test_segments_may_share_no_frame(root):
+    data = module(root, frames=4, segment_ends="exclusive")
+    data.setup("fit")
+    dataset = data.train_dataloader().dataset
+    index = next(i for i, item in enumerate(dataset.items) if item.id == "train_0_0.mp4")  # 12 frames: ends 0 3 6 8 11
+    draws = {tuple(indices_from_pixels(dataset[(index, draw)].video)) for draw in range(40)}
+    assert {first for first, *_ in draws} == {0, 1, 2}
+    assert {last for *_, last in draws} == {8, 9, 10, 11}
+    assert all(b < c for _, b, c, _ in draws)
+
+
 def test_test_views_are_crops_of_shifted_clips_and_never_change(root):
     data = module(root, frames=3, views=Views(clips=2, crops=3))
     data.setup("test")

@@ -11,6 +11,7 @@ from vlbench.backbones import TinyCLIP
 from vlbench.data.specs import ClassList
 from vlbench.methods import MoTE
 from vlbench.methods.mote.head import TAUS, ExpertMLP, TemporalHead, expert_probabilities, merge_weights, modulation
+from vlbench.optim import Schedule
 
 NAMES = tuple(f"thing number {k}" for k in range(7))
 
@@ -227,6 +228,7 @@ def test_no_experts_is_the_plain_transformer():
 def test_deviations_name_what_differs_from_the_paper():
     assert build().deviations() == {}
     assert build(modulation_scale=0.5, mse_loss=0.0).deviations() == {"modulation_scale": 0.5, "mse_loss": 0.0}
+    assert build(schedule=Schedule(refresh_every=10)).deviations() == {"refresh_every": 10}
 
 
 def test_checkpointing_changes_no_gradient():

@@ -7,6 +7,7 @@ from tests.reference.golden import FOLDER, case, close, names, temperatures, uni
 from vlbench.backbones import OpenAICLIP
 from vlbench.methods.mote.head import merge_weights
 from vlbench.methods.mote.released import import_released
+from vlbench.metrics import half_class_accuracies
 from vlbench.optim import Schedule
 
 EVALUATIONS = [name for name in names("mote_full_*") if "out.fused" in case(name).tensors]
@@ -138,6 +139,21 @@ def test_half_class_features(name):
         )
     close(features, unit(golden["out.temporal_features"]), 1e-5)
     close(method.class_features, unit(golden["out.text_features"]), 1e-5)
+    halves = half_class_accuracies(features, method.class_features, golden["in.labels"])
+    close(halves[:, 0], golden["out.half.top1"], 1e-5)
+    close(halves[:, 1], golden["out.half.top5"], 1e-5)
+
+
+def test_half_classes():
+    if not (FOLDER / "half_classes.safetensors").is_file():
+        pytest.skip("no half_classes.safetensors in the golden folder")
+    tensors = case("half_classes").tensors
+    for prefix in {key.split(".")[0] for key in tensors}:
+        halves = half_class_accuracies(
+            unit(tensors[f"{prefix}.vis"]), unit(tensors[f"{prefix}.text"]), tensors[f"{prefix}.labels"]
+        )
+        close(halves[:, 0], tensors[f"{prefix}.top1"], 1e-5)
+        close(halves[:, 1], tensors[f"{prefix}.top5"], 1e-5)
 
 
 def test_learning_rates():

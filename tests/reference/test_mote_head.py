@@ -152,7 +152,7 @@ def method_of_head():
 
 @pytest.mark.parametrize("name", [name for name in CASES if "none_head.eval.sim" in case(name).tensors])
 def test_without_a_temporal_module(name):
-    """`sim_header: None` of the released code: the plain mean of the frames, as ZeroShot and a fine-tuned CLIP have it."""
+    """`sim_header: None` of the released code: the plain mean of the frames, as ZeroShot has it."""
     golden = case(name)
     x = golden["in.frames"]
     close(cosines(x, golden["in.cls_gen"]), golden["none_head.eval.sim"], 1e-5)

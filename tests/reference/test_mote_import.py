@@ -65,9 +65,18 @@ def test_imported_and_exported_weights_run_and_agree(workplace):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda c: c["fusion_model_state_dict"].pop("frame_position_embeddings.weight"), "missing: head.frame_position"),
-        (lambda c: c["model_state_dict"].update({"visual.extra": torch.zeros(2)}), "unexpected: backbone.clip.visual.extra"),
-        (lambda c: c["model_state_dict"].update({"visual.proj": torch.zeros(2, 2)}), r"misshapen: .*visual.proj is \(2, 2\)"),
+        (
+            lambda c: c["fusion_model_state_dict"].pop("frame_position_embeddings.weight"),
+            "missing: head.frame_position",
+        ),
+        (
+            lambda c: c["model_state_dict"].update({"visual.extra": torch.zeros(2)}),
+            "unexpected: backbone.clip.visual.extra",
+        ),
+        (
+            lambda c: c["model_state_dict"].update({"visual.proj": torch.zeros(2, 2)}),
+            r"misshapen: .*visual.proj is \(2, 2\)",
+        ),
         (lambda c: c.pop("fusion_model_state_dict"), "fusion_model_state_dict is missing"),
     ],
     ids=["missing", "extra", "misshapen", "part"],

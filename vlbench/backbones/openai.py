@@ -23,7 +23,9 @@ class OpenAICLIP(CLIPEncoder):
     def __init__(self, weights: str) -> None:
         state = read_released(weights)
         if "visual.proj" not in state or "text_projection" not in state:
-            raise CheckpointError(f"{weights} is no CLIP ViT in OpenAI's format: visual.proj or text_projection is missing")
+            raise CheckpointError(
+                f"{weights} is no CLIP ViT in OpenAI's format: visual.proj or text_projection is missing"
+            )
         try:
             clip = build_model_from_openai_state_dict(state).float()
         except (KeyError, RuntimeError) as error:

@@ -180,7 +180,9 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("run",): Command(run, flags={"dry_run": "print the commands, what is done and what remains; run nothing"}),
     ("leaderboard",): Command(leaderboard, {"folders": {"nargs": "+", "help": "results folders"}}),
     ("data", "synth"): Command(synth, {"folder": {"help": "where to; it becomes the root of SyntheticActions"}}),
-    ("weights", "import", "mote"): Command(weights_import, {"file": {"help": "the released file, such as MoTE_B16.pt"}}),
+    ("weights", "import", "mote"): Command(
+        weights_import, {"file": {"help": "the released file, such as MoTE_B16.pt"}}
+    ),
     ("weights", "export"): Command(weights_export, {"checkpoint": {"help": "a MoTE checkpoint"}}),
 }
 """Commands by their words."""

@@ -82,7 +82,9 @@ def run_trainer(arguments: Sequence[str]) -> None:
 
 def _with_checkpoints(arguments: list[str], folder: Path) -> list[str]:
     """The arguments with an exported safetensors file after `--ckpt_path` made a checkpoint in `folder`."""
-    joined = [part for argument in arguments for part in argument.split("=", 1 if argument.startswith("--ckpt_path=") else 0)]
+    joined = [
+        part for argument in arguments for part in argument.split("=", 1 if argument.startswith("--ckpt_path=") else 0)
+    ]
     return [
         str(as_checkpoint(Path(value), folder)) if option == "--ckpt_path" and value.endswith(".safetensors") else value
         for option, value in zip(["", *joined], joined, strict=False)

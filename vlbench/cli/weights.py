@@ -37,7 +37,8 @@ def import_mote(file: Path, backbone: str, out: Path, pretrained: str) -> str:
     header = {"method": method.name, "backbone": method.backbone.identity.as_dict(), "training": training}
     write_atomically(out, _checkpoint(state, header))
     layers, experts = method.head.layers, method.head.experts
-    return f"wrote {out}: {layers} layers, {experts} experts; test it with --model.layers={layers} --model.experts={experts}"
+    options = f"--model.layers={layers} --model.experts={experts}"
+    return f"wrote {out}: {layers} layers, {experts} experts; test it with {options}"
 
 
 def export_merged(checkpoint: Path, out: Path) -> str:

@@ -56,6 +56,8 @@ class VideoDataModule(LightningDataModule, ABC):
         test: what to evaluate on.
         frames: T, frames of a clip.
         sampling: `uniform`, spread over the whole video, or `dense`, a span of 128 frames.
+        segment_ends: whether neighbouring segments of uniform training clips share a frame: `shared`, as in MoTE's
+            released code, or `exclusive`.
         views: views of a test video.
         test_short_side: the frames' short side before the test crops, in units of the image size.
         image_size: side of a crop, in pixels; `None` takes the backbone's.
@@ -85,6 +87,7 @@ class VideoDataModule(LightningDataModule, ABC):
         test: Subset = Subset(),  # noqa: B008 - frozen
         frames: int = 8,
         sampling: Literal["uniform", "dense"] = "uniform",
+        segment_ends: Literal["shared", "exclusive"] = "shared",
         views: Views = Views(),  # noqa: B008 - frozen
         test_short_side: float = 1.0,
         image_size: int | None = None,
@@ -109,6 +112,7 @@ class VideoDataModule(LightningDataModule, ABC):
         self.test_subset = test
         self.frames = frames
         self.sampling = sampling
+        self.segment_ends = segment_ends
         self.views = views
         self.test_short_side = test_short_side
         self.image_size = image_size
@@ -230,6 +234,7 @@ class VideoDataModule(LightningDataModule, ABC):
             ),
             backend=self.backend,
             seed=self.seed,
+            shared_ends=self.segment_ends == "shared",
         )
         rank, world_size = self._process()
         sampler = TrainSampler(

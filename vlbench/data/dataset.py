@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -26,10 +27,13 @@ class Views:
     Attributes:
         clips: sets of frames, taken at shifted times.
         crops: squares of each frame: 1, the centre, or 3 along the longer side.
+        right_edge: where the second of three crops lies: `exact`, at the edge, or `quarters`, up to three pixels short
+            of it, as in MoTE's released code.
     """
 
     clips: int = 1
     crops: Literal[1, 3] = 1
+    right_edge: Literal["exact", "quarters"] = "exact"
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.crops not in (1, 3):
@@ -48,6 +52,7 @@ class TrainClips(Dataset[Clip]):
         transform: uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
         backend: decoder.
         seed: of every draw.
+        shared_ends: whether neighbouring segments share a frame.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class TrainClips(Dataset[Clip]):
         transform: Callable[[Tensor], Tensor],
         backend: Backend,
         seed: int,
+        shared_ends: bool = True,
     ) -> None:
         self.items = items
         self.frames = frames
@@ -66,6 +72,7 @@ class TrainClips(Dataset[Clip]):
         self.transform = transform
         self.backend = backend
         self.seed = seed
+        self.shared_ends = shared_ends
 
     def __len__(self) -> int:
         return len(self.items)
@@ -74,7 +81,8 @@ class TrainClips(Dataset[Clip]):
         index, draw = key
         item = self.items[index]
         seed = int(np.random.SeedSequence([self.seed, draw, index]).generate_state(1)[0])
-        pick = sampling.uniform_train if self.sampling == "uniform" else sampling.dense_train
+        uniform = partial(sampling.uniform_train, shared_ends=self.shared_ends)
+        pick = uniform if self.sampling == "uniform" else sampling.dense_train
         try:
             with open_video(item.path, backend=self.backend) as reader:
                 generator = torch.Generator().manual_seed(seed)
@@ -135,7 +143,9 @@ class TestViews(Dataset[Clip]):
                 frames = reader.frames_at(wanted)
         except DecodeError as error:
             return Clip(None, item.label, item.id, error.cause)
-        crops = test_views(frames, size=self.size, resize=self.resize, crops=self.views.crops)
+        crops = test_views(
+            frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
+        )
         position = {frame: k for k, frame in enumerate(wanted)}
         rows = torch.tensor([[position[frame] for frame in clip] for clip in clips])
         return Clip(crops[:, rows].flatten(0, 1), item.label, item.id)

@@ -32,13 +32,25 @@ def segment_bounds(num_frames: int, segments: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(borders))
 
 
-def uniform_train(num_frames: int, segments: int, *, generator: torch.Generator | None = None) -> list[int]:
+def uniform_train(
+    num_frames: int, segments: int, *, generator: torch.Generator | None = None, shared_ends: bool = True
+) -> list[int]:
     """One random frame of each segment (see `segment_bounds`), in ascending order.
 
+    Args:
+        num_frames: of the video.
+        segments: frames wanted.
+        generator: of the draws.
+        shared_ends: whether a segment's last frame is also the next one's first, as in the released code; otherwise it
+            is the next one's alone, unless the segment has no other.
+
     Raises:
-        ConfigError: if an argument is below 1.
+        ConfigError: if a number is below 1.
     """
-    return [_draw(first, last, generator) for first, last in segment_bounds(num_frames, segments)]
+    bounds = segment_bounds(num_frames, segments)
+    if not shared_ends:
+        bounds = [(first, max(first, last - 1)) for first, last in bounds[:-1]] + bounds[-1:]
+    return [_draw(first, last, generator) for first, last in bounds]
 
 
 def uniform_val(num_frames: int, segments: int) -> list[int]:

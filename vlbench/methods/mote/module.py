@@ -254,4 +254,7 @@ class MoTE(VideoTextMethod):
             "view_fusion": "softmax_of_mean",
             "decay_norms_and_biases": True,
         }
-        return {key: getattr(self, key) for key, value in paper.items() if getattr(self, key) != value}
+        found = {key: getattr(self, key) for key, value in paper.items() if getattr(self, key) != value}
+        if self.schedule.refresh_every != 1:
+            found["refresh_every"] = self.schedule.refresh_every
+        return found

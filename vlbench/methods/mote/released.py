@@ -31,7 +31,7 @@ def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, 
         The method with the file's weights, and what a checkpoint says of its training.
 
     Raises:
-        CheckpointError: if the file cannot be read or does not fit; every missing, unexpected and misshapen key is named.
+        CheckpointError: if the file cannot be read or does not fit; missing, unexpected and misshapen keys are named.
     """
     content = read_released(path)
     absent = [part for part in _PARTS if part not in content]
