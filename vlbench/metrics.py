@@ -63,7 +63,8 @@ def half_class_accuracies(features: Tensor, classes: Tensor, labels: Tensor, dra
     """Zero-shot accuracy on random halves of the classes, as MoTE's released code draws and scores them.
 
     Draw k permutes the classes with numpy's legacy generator seeded with k and keeps the first half, the videos of
-    those classes, and as candidates those of them that occur among the videos. A score is the mean over views of cosines.
+    those classes, and as candidates those of them that occur among the videos. A score is the mean over views of
+    cosines.
 
     Args:
         features: unit video features `(N, V, D)` of V views.

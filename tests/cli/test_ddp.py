@@ -68,5 +68,7 @@ def test_two_processes_train_like_one(workplace, branches):
     rate = 3e-3  # of configs/demo/mote.yaml: one AdamW step moves a weight by it
     for key, value in weights[0].items():
         differs = (value - weights[1][key]).abs() > 1e-3 * rate * 4
-        # Where a gradient is rounding noise, AdamW takes its sign.
+        if key.endswith("in_proj_bias"):
+            # A key bias has no gradient in exact arithmetic: what AdamW takes is the sign of rounding noise.
+            differs = torch.cat(differs.chunk(3)[::2])
         assert differs.float().mean() < 0.01, key

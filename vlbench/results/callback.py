@@ -92,6 +92,8 @@ class RecordWriter(Callback):
             details={
                 "stage": self.stage,
                 "deviations": method.deviations(),
+                "views": asdict(data.views),
+                "sampling": data.sampling,
                 "training": provenance,
                 "trainable_params": sum(p.numel() for p in method.parameters() if p.requires_grad),
                 "total_params": sum(p.numel() for p in method.parameters()),
