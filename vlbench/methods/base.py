@@ -17,8 +17,10 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
+from vlbench.data.prompts import templates
 from vlbench.data.specs import ClassList
 from vlbench.errors import CheckpointError, ConfigError
+from vlbench.methods.text import ensemble, prompted
 from vlbench.metrics import Predictions, classification_metrics
 from vlbench.optim import Schedule
 
@@ -26,12 +28,14 @@ from vlbench.optim import Schedule
 class VideoTextMethod(LightningModule, ABC):
     """A way to classify videos by the names of their classes.
 
-    A method says how clips and class names become features, what the training loss is and which parameters train. This
+    A method says what the training loss is, which parameters train and, where they are not the backbone's mean frame
+    feature and prompted names, how clips and classes become features. This
     base owns the rest: steps, views, class features, predictions keyed by video, metrics, optimizer, checkpoints that
     hold what trains and name the frozen weights they belong to.
 
     Args:
         backbone: the dual encoder.
+        prompts: named templates of the class names, or templates of your own.
         schedule: of the learning rate.
 
     Attributes:
@@ -42,9 +46,10 @@ class VideoTextMethod(LightningModule, ABC):
     name: str
     """Name in records and the leaderboard."""
 
-    def __init__(self, backbone: DualEncoder, schedule: Schedule | None = None) -> None:
+    def __init__(self, backbone: DualEncoder, prompts: str | Sequence[str], schedule: Schedule | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.templates = templates(prompts)
         self.schedule = schedule or Schedule()
         self.train_classes: ClassList | None = None
         self.test_classes: ClassList | None = None
@@ -55,13 +60,13 @@ class VideoTextMethod(LightningModule, ABC):
 
     # What a method answers ---------------------------------------------------------------------------------------
 
-    @abstractmethod
     def encode_video(self, clips: Tensor) -> Tensor:
-        """Unit features `(B, D)` of normalised clips `(B, T, 3, H, W)`."""
+        """Unit features `(B, D)` of normalised clips `(B, T, 3, H, W)`: the mean frame feature, unless overridden."""
+        return self.unit_mean(self.backbone.encode_frames(clips))
 
-    @abstractmethod
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
-        """Unit features `(C, D)` of classes."""
+        """Unit features `(C, D)` of classes: the mean over the prompts."""
+        return ensemble(self.backbone, prompted(class_names, self.templates))
 
     @abstractmethod
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:

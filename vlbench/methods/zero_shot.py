@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,10 +9,8 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
-from vlbench.data.prompts import templates
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
-from vlbench.methods.text import ensemble, prompted
 
 
 class ZeroShot(VideoTextMethod):
@@ -27,17 +24,8 @@ class ZeroShot(VideoTextMethod):
     name = "zero_shot"
 
     def __init__(self, backbone: DualEncoder, prompts: str | list[str] = "video") -> None:
-        super().__init__(backbone)
-        self.templates = templates(prompts)
+        super().__init__(backbone, prompts)
         self.requires_grad_(False)
-
-    @override
-    def encode_video(self, clips: Tensor) -> Tensor:
-        return self.unit_mean(self.backbone.encode_frames(clips))
-
-    @override
-    def encode_text(self, class_names: Sequence[str]) -> Tensor:
-        return ensemble(self.backbone, prompted(class_names, self.templates))
 
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:

@@ -14,11 +14,9 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
-from vlbench.data.prompts import templates
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TAUS, TemporalHead, modulation
-from vlbench.methods.text import ensemble, prompted
 from vlbench.optim import Schedule
 
 _TRAIN_CLASSES = "train_class_features"
@@ -75,7 +73,7 @@ class MoTE(VideoTextMethod):
         grad_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(backbone, schedule)
+        super().__init__(backbone, prompts, schedule)
         if not 0 <= original_share <= 1:
             raise ConfigError(f"original_share is {original_share}; allowed: 0 to 1")
         self.lr = lr
@@ -89,7 +87,6 @@ class MoTE(VideoTextMethod):
         self.modulation_scale = modulation_scale
         self.modulation_top_k = modulation_top_k
         self.view_fusion = view_fusion
-        self.templates = templates(prompts)
         self.seed = seed
         self.head = TemporalHead(backbone.embed_dim, max(1, backbone.text_width // 64), layers, experts)
         self.register_buffer(_TRAIN_CLASSES, torch.empty(0, backbone.embed_dim))
@@ -109,10 +106,6 @@ class MoTE(VideoTextMethod):
         return {**dict(self.backbone.visual.named_parameters()), "logit_scale": self.backbone.logit_scale}
 
     # Features ----------------------------------------------------------------------------------------------------
-
-    @override
-    def encode_text(self, class_names: Sequence[str]) -> Tensor:
-        return ensemble(self.backbone, prompted(class_names, self.templates))
 
     @override
     def encode_video(self, clips: Tensor) -> Tensor:

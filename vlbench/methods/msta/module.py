@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from vlbench.data.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
-from vlbench.methods.text import ensemble, prompted
+from vlbench.methods.text import ensemble
 from vlbench.optim import Schedule
 
 
@@ -68,7 +68,7 @@ class MSTA(VideoTextMethod):
         weight_decay: float = 1e-3,
         prompts: str | list[str] = "video",
     ) -> None:
-        super().__init__(backbone, schedule)
+        super().__init__(backbone, prompts, schedule)
         depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
         if blocks < 1:
             raise ConfigError(f"blocks is {blocks}; allowed: 1 to {depth}, the depth of the shallower tower")
@@ -85,7 +85,6 @@ class MSTA(VideoTextMethod):
         self.descriptions = descriptions
         self.lr = lr
         self.weight_decay = weight_decay
-        self.templates = templates(prompts)
         backbone.requires_grad_(False)
         self.adapters = nn.ModuleList(
             BlockAdapter(backbone.image.width, backbone.text.width, bottleneck, initialization) for _ in range(blocks)
@@ -106,14 +105,6 @@ class MSTA(VideoTextMethod):
             return scale_gradient(y, 1 / self.scale) if self.rescale_gradient else y
 
         return branch
-
-    @override
-    def encode_video(self, clips: Tensor) -> Tensor:
-        return self.unit_mean(self.backbone.encode_frames(clips))
-
-    @override
-    def encode_text(self, class_names: Sequence[str]) -> Tensor:
-        return ensemble(self.backbone, prompted(class_names, self.templates))
 
     def on_fit_start(self) -> None:
         """The frozen tower's features of the descriptions, once."""
