@@ -122,6 +122,16 @@ def test_a_damaged_record_or_a_lost_checkpoint_runs_again(lab):
     assert calls(lab)[3:] == ["fit"]
 
 
+def test_what_a_killed_process_was_writing_is_removed(lab):
+    behave(lab, "one")
+    runner(lab, ["one"]).run()
+    stray = lab / "out" / "records" / ".some-record.json.x1y2z3"
+    stray.write_text("half a rec")
+    runner(lab, ["one"]).run()
+    assert not stray.exists()
+    assert len(calls(lab)) == 2
+
+
 def test_a_dry_run_shows_commands_and_starts_none(lab):
     behave(lab, "one")
     lines = runner(lab, ["one"]).describe()

@@ -89,6 +89,7 @@ class Runner:
         failed: dict[str, Stage] = {}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with self._locked(), Progress(*columns, console=self.console) as progress:
+            self._sweep()
             task = progress.add_task("", total=len(self.stages))
             for stage in self.stages:
                 progress.update(task, description=stage.name)
@@ -130,6 +131,12 @@ class Runner:
         self._say(f"[red]failed[/]    {stage.name} with exit code {code} after {seconds:.0f} s; the end of {log}:")
         self.console.print(tail, markup=False, highlight=False)
         return False
+
+    def _sweep(self) -> None:
+        """Removes what a killed process was writing: files under their temporary, hidden names."""
+        for folder in ("records", "predictions", "stages"):
+            for path in (self.out / folder).glob(".*"):
+                path.unlink()
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
