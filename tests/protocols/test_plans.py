@@ -47,3 +47,11 @@ def test_unknown_protocols_and_repeated_stages_are_refused():
         plan(Suite({}, [ProtocolConfig("few@9", [])]))
     with pytest.raises(ConfigError, match="two stages named"):
         plan(suite([2], [0], ["x/a.yaml", "y/a.yaml"]))
+
+
+def test_given_weights_are_tested_and_never_trained():
+    imported = MethodConfig(["mote.yaml"], trains=False, checkpoint="mote_b16.ckpt")
+    (stage,) = plan(Suite({"released": imported}, [ProtocolConfig("few_shot@1", ["data/a.yaml"])]))
+    assert (stage.action, stage.checkpoint, stage.train, stage.weights_from) == ("test", "mote_b16.ckpt", None, None)
+    with pytest.raises(ConfigError, match=r"checkpoint is 'x.ckpt' with trains: true"):
+        MethodConfig(["mote.yaml"], checkpoint="x.ckpt")

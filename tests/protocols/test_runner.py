@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 from tests.results.test_record import record
 action = sys.argv[1]
-configs = [yaml.safe_load(Path(p).read_text()) for p in sys.argv[3::2]]
+configs = [yaml.safe_load(Path(p).read_text()) for o, p in zip(sys.argv[2::2], sys.argv[3::2]) if o == "--config"]
 behaviour, overlay = configs[0], configs[-1]
 with open(behaviour["calls"], "a") as calls:
     calls.write(f"{action}\\n")
@@ -138,6 +138,27 @@ def test_a_dry_run_shows_commands_and_starts_none(lab):
     assert [line.split()[:4] for line in lines] == [["to", "do", "vlbench", "fit"], ["to", "do", "vlbench", "test"]]
     assert calls(lab) == []
     assert not (lab / "out").exists()
+
+
+def test_given_weights_reach_the_command_and_the_digest(lab):
+    behave(lab, "one")
+    weights = lab / "mote.ckpt"
+    weights.write_bytes(b"one")
+    released = MethodConfig(["one.yaml"], trains=False, checkpoint=str(weights))
+    stages = plan(Suite({"one": released}, [ProtocolConfig("few_shot@1", ["data.yaml"])]))
+
+    def again():
+        program = (sys.executable, str(lab / "stand_in.py"))
+        return Runner(stages, lab / "out", lambda name: lab / name, Console(file=(lab / "console").open("a")), program)
+
+    assert again().command(stages[0])[-2:] == ["--ckpt_path", str(weights)]
+    assert again().run() == []
+    assert again().done(stages[0])
+    weights.write_bytes(b"another one")
+    assert not again().done(stages[0])
+    weights.unlink()
+    with pytest.raises(ConfigError, match=r"cannot read the checkpoint .*mote.ckpt: No such file"):
+        again()
 
 
 KILLED = """

@@ -1,5 +1,6 @@
 """The released checkpoint format through the command line."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -60,6 +61,25 @@ def test_imported_and_exported_weights_run_and_agree(workplace):
     full, merged = (load_file(f"results/predictions/{name}.safetensors")["scores"] for name in ("full", "merged"))
     close(merged, full, 1e-6)
     assert {path.stem for path in Path("results/records").iterdir()} == {"full", "merged"}
+
+
+def test_an_imported_checkpoint_runs_in_a_suite(workplace):
+    released, clip = files(CASES[0])
+    model = case(CASES[0]).facts["model"]
+    assert main(["weights", "import", "mote", released, "--backbone", clip, "--out", "mote.ckpt"]) == 0
+    backbone = {"class_path": "OpenAICLIP", "init_args": {"weights": clip}}
+    sizes = {"layers": model["temporal_layer"], "experts": model["num_experts"], "backbone": backbone}
+    Path("sizes.yaml").write_text(
+        json.dumps({"model": {"init_args": sizes}, "data": {"init_args": {"num_workers": 0}}})
+    )
+    method = {"configs": ["mote_fewshot.yaml", "sizes.yaml"], "trains": False, "checkpoint": "mote.ckpt"}
+    protocol = {"protocol": "few_shot@1", "datasets": ["data/synthetic.yaml"]}
+    suite = {"methods": {"released": method}, "protocols": [protocol], "overlays": ["trainer/cpu.yaml"]}
+    Path("suite.yaml").write_text(json.dumps(suite))
+    assert main(["run", "--suite", "suite.yaml", "--out", "out"]) == 0
+    record = json.loads(Path("out/records/few_shot-synthetic-released-test.json").read_text())
+    assert record["identity"]["method"] == "mote"
+    assert record["identity"]["weights"] is not None
 
 
 @pytest.mark.parametrize(

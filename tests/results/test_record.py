@@ -4,7 +4,7 @@ import pytest
 
 from vlbench.errors import DataError
 from vlbench.results.leaderboard import COLUMNS, rows
-from vlbench.results.record import Identity, Record, read_records, write_atomically
+from vlbench.results.record import Identity, Record, read_records
 
 
 def record(top1=50.0, *, method="msta", shots=8, seed=0, dataset="ucf101/words", **details):
@@ -42,20 +42,6 @@ def test_damaged_records_name_the_file(tmp_path, content):
     path.write_text(content)
     with pytest.raises(DataError, match=r"r\.json"):
         Record.read(path)
-
-
-def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_only_records_are_read(tmp_path):

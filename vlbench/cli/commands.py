@@ -17,8 +17,9 @@ from rich.table import Table
 
 from vlbench.cli.configs import TRAINER_COMMANDS, find_config
 from vlbench.errors import ConfigError
+from vlbench.files import write_atomically
 from vlbench.results.leaderboard import COLUMNS, rows
-from vlbench.results.record import read_records, write_atomically
+from vlbench.results.record import read_records
 
 
 def run(suite: str, out: Path, dry_run: bool = False) -> int:

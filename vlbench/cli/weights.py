@@ -15,9 +15,9 @@ from torch import Tensor
 
 from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.errors import CheckpointError
+from vlbench.files import write_atomically
 from vlbench.methods import MoTE
 from vlbench.methods.mote.released import import_released, merged_state
-from vlbench.results.record import write_atomically
 
 
 def backbone_by_name(name: str, pretrained: str) -> DualEncoder:

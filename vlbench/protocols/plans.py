@@ -18,10 +18,22 @@ class MethodConfig:
     Attributes:
         configs: its configurations, by name.
         trains: whether there is something to train; otherwise it is only tested.
+        checkpoint: file with the weights to test, from `vlbench weights import` or `export`; needs `trains: false`.
+
+    Raises:
+        ConfigError: if a method with a checkpoint also trains.
     """
 
     configs: list[str]
     trains: bool = True
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.trains:
+            raise ConfigError(
+                f"checkpoint is {self.checkpoint!r} with trains: true; a suite tests given weights or trains its own: "
+                "say trains: false, or leave the checkpoint out"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Suite:
 
 
 def few_shot(
-    name: str, configs: Sequence[str], dataset: str, *, trains: bool, shots: Iterable[int], seeds: Iterable[int]
+    name: str, method: MethodConfig, dataset: str, overlays: Sequence[str], shots: Iterable[int], seeds: Iterable[int]
 ) -> list[Stage]:
     """Train on K videos of every class, test on all classes of the first split; only that split, because the published
     training lists overlap the test lists of the others.
@@ -66,9 +78,14 @@ def few_shot(
     """
     protocol = "few_shot@1"
     label = PurePath(dataset).stem
-    everything = tuple(configs)
-    if not trains:
-        return [Stage(f"few_shot-{label}-{name}-test", "test", everything, None, Subset(), 0, protocol)]
+    everything = (*method.configs, dataset, *overlays)
+    if not method.trains:
+        return [
+            Stage(
+                f"few_shot-{label}-{name}-test", "test", everything, None, Subset(), 0, protocol,
+                checkpoint=method.checkpoint,
+            )
+        ]  # fmt: skip
     stages = []
     for k in shots:
         for seed in seeds:
@@ -96,12 +113,7 @@ def plan(suite: Suite) -> list[Stage]:
         for dataset in protocol.datasets:
             for name, method in suite.methods.items():
                 stages += PROTOCOLS[protocol.protocol](
-                    name,
-                    [*method.configs, dataset, *suite.overlays],
-                    dataset,
-                    trains=method.trains,
-                    shots=protocol.shots,
-                    seeds=protocol.seeds,
+                    name, method, dataset, suite.overlays, protocol.shots, protocol.seeds
                 )
     names = [stage.name for stage in stages]
     twice = sorted({name for name in names if names.count(name) > 1})

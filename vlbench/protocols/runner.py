@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -20,8 +21,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vlbench.errors import ConfigError, DataError
+from vlbench.files import write_atomically
 from vlbench.protocols.stages import Stage, checkpoint_folder
-from vlbench.results.record import Record, write_atomically
+from vlbench.results.record import Record
 
 _TAIL = 15  # lines of a failed stage's log that are shown
 
@@ -51,7 +53,9 @@ class Runner:
         self.console = console or Console()
         self.program = program
         self.paths = {name: find(name) for stage in stages for name in stage.configs}
-        self.digests = _digests(stages, {name: path.read_bytes() for name, path in self.paths.items()})
+        contents = {name: path.read_bytes() for name, path in self.paths.items()}
+        contents |= {stage.checkpoint: _file_digest(stage.checkpoint) for stage in stages if stage.checkpoint}
+        self.digests = _digests(stages, contents)
 
     def done(self, stage: Stage) -> bool:
         """Whether this very stage was finished: a stage whose configuration has changed since is not."""
@@ -68,7 +72,8 @@ class Runner:
     def command(self, stage: Stage) -> list[str]:
         """What `vlbench` is called with."""
         configs = [str(path) for path in (*(self.paths[name] for name in stage.configs), self._overlay(stage))]
-        return [stage.action, *(argument for config in configs for argument in ("--config", config))]
+        weights = ["--ckpt_path", str(Path(stage.checkpoint).absolute())] if stage.checkpoint else []
+        return [stage.action, *(argument for config in configs for argument in ("--config", config)), *weights]
 
     def describe(self) -> list[str]:
         """One line a stage: whether it is done, and its command."""
@@ -159,6 +164,16 @@ class Runner:
                     f"another `vlbench run` works in {self.out}; wait for it or give another --out"
                 ) from error
             yield
+
+
+def _file_digest(checkpoint: str) -> bytes:
+    try:
+        with Path(checkpoint).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the checkpoint {checkpoint}: {error.strerror}; paths in a suite start at the current folder"
+        ) from error
 
 
 def _digests(stages: Sequence[Stage], contents: Mapping[str, bytes]) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Stage:
         seed: of initialisation, order, augmentation and of the draw of shots.
         protocol: versioned name.
         weights_from: name of the stage whose weights are tested.
+        checkpoint: file whose weights are tested instead.
     """
 
     name: str
@@ -35,17 +36,20 @@ class Stage:
     seed: int
     protocol: str
     weights_from: str | None = None
+    checkpoint: str | None = None
 
     def digest(self, contents: Mapping[str, bytes], needed: str | None = None) -> str:
         """Identifies what the stage does, by its fields and the contents of its configurations, not their paths.
 
         Args:
-            contents: of each configuration.
+            contents: of each configuration, and a digest of the checkpoint.
             needed: digest of the stage in `weights_from`.
         """
         digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=8)
         for name in self.configs:
             digest.update(contents[name])
+        if self.checkpoint is not None:
+            digest.update(contents[self.checkpoint])
         digest.update((needed or "").encode())
         return digest.hexdigest()
 

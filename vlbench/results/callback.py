@@ -18,7 +18,8 @@ from safetensors.torch import save
 from typing_extensions import override
 
 import vlbench
-from vlbench.results.record import Identity, Record, write_atomically
+from vlbench.files import write_atomically
+from vlbench.results.record import Identity, Record
 
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
 

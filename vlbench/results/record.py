@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vlbench.errors import DataError
+from vlbench.files import write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -116,22 +115,6 @@ class Record:
             raise DataError(
                 f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again"
             ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name in the same folder, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_records(folders: Sequence[Path]) -> Iterator[Record]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from vlbench.files import cache_folder, write_atomically
 
 TINY_CLIP = "vlbench-tiny-clip"
 """Name of the model in open_clip's registry, once `register` has been called."""
@@ -52,8 +52,8 @@ def register() -> str:
     import open_clip
 
     # open_clip takes the name from the file's and may read the file again at any time, so it has to stay.
-    path = _cache_folder() / f"{TINY_CLIP}.json"
-    _write_atomically(path, json.dumps(model_config(), indent=2).encode())
+    path = cache_folder() / f"{TINY_CLIP}.json"
+    write_atomically(path, json.dumps(model_config(), indent=2).encode())
     open_clip.add_model_config(path)
     return TINY_CLIP
 
@@ -80,34 +80,10 @@ def _merges_path() -> Path:
     """The cut list of merges, made from open_clip's own file where it is not there yet."""
     from open_clip.tokenizer import default_bpe
 
-    path = _cache_folder() / f"bpe_{MERGES}.txt.gz"
+    path = cache_folder() / f"bpe_{MERGES}.txt.gz"
     if not path.is_file():
         with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
             lines = [line for line, _ in zip(file, range(MERGES + 1), strict=False)]  # the first is a version line
         # SimpleTokenizer splits at line ends and would take an empty last line for one more merge.
-        _write_atomically(path, gzip.compress("".join(lines).rstrip("\n").encode(), mtime=0))
+        write_atomically(path, gzip.compress("".join(lines).rstrip("\n").encode(), mtime=0))
     return path
-
-
-@cache
-def _cache_folder() -> Path:
-    """A writable folder of this user's: under `$XDG_CACHE_HOME` or `~/.cache`, else a new temporary one."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vlbench"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:  # a read-only home, as on some clusters
-        return Path(tempfile.mkdtemp(prefix="vlbench-"))
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that other processes see all of it or nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
