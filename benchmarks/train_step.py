@@ -2,11 +2,12 @@
 
 The restatement recomputes every block in the backward pass, casts LayerNorms to float32 and back, and writes attention
 out as two matrix products and a softmax, as the released code does. Both steps have the same weights, data, draws and
-losses; they run in turn in one process, so that a machine whose speed drifts cannot favour one. Printed: the ratio of
-the median CPU times, and which part of the machine's own matrix-multiplication rate our step reaches, by the arithmetic
-that the step needs (forward and backward once; counted by torch).
+losses; they run in turn in one process, each followed by a square product, and all ratios are taken within a turn: the
+speed of a shared machine drifts by tens of per cent. Printed are the medians over the turns: CPU times, the ratio, and
+which part of the machine's own matrix-multiplication rate our step reaches, by the arithmetic that the step needs
+(forward and backward once; counted by torch).
 
-    python benchmarks/train_step.py --threads 2 --repeats 3
+    python benchmarks/train_step.py --threads 2 --repeats 5
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from plain import make_plain
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,6 +51,7 @@ def written_out_attention(block):
 
 def as_released(method):
     """The image tower by the released recipe; the arithmetic is the same."""
+    make_plain(method.backbone.clip.visual)
     for block in method.backbone.clip.visual.transformer.resblocks:
         for name in ("ln_1", "ln_2"):
             norm = CastingLayerNorm(getattr(block, name).normalized_shape)
@@ -79,21 +82,20 @@ def step(method, optimizer, video, labels, dtype):
     return loss.item()
 
 
-def matmul_rate(dtype, size=2048, repeats=6):
-    """Floating-point operations a CPU second of a square product."""
+def matmul_rate(dtype, size=2048, repeats=20):
+    """Floating-point operations a CPU second of a square product, over some seconds like a step."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    times = []
+    a @ b
+    start = time.process_time()
     for _ in range(repeats):
-        start = time.process_time()
         a @ b
-        times.append(time.process_time() - start)
-    return 2 * size**3 / statistics.median(times[1:])
+    return repeats * 2 * size**3 / (time.process_time() - start)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=1, help="clips")
     options = parser.parse_args()
     methods = {"vlbench": build(options.threads), "released": as_released(build(options.threads))}
@@ -117,24 +119,23 @@ def main():
     # Without bfloat16 arithmetic in the processor a step takes many minutes and says nothing.
     fast_bfloat16 = any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16"))
     for dtype in (torch.float32, torch.bfloat16) if fast_bfloat16 else (torch.float32,):
-        times = {name: [] for name in methods}
-        losses = {}
+        turns = []
         for repeat in range(options.repeats + 1):
+            times, losses, rates = {}, {}, [matmul_rate(dtype)]
             for name, method in methods.items():
                 start = time.process_time()
                 losses[name] = step(method, optimizers[name], video, labels, dtype)
-                if repeat:  # the first of each warms up
-                    times[name].append(time.process_time() - start)
-        tolerance = 1e-4 if dtype == torch.float32 else 0.05
-        assert abs(losses["vlbench"] - losses["released"]) < tolerance * abs(losses["released"]), losses
-        rate = matmul_rate(dtype)
-        ours, released = (statistics.median(times[name]) for name in ("vlbench", "released"))
+                times[name] = time.process_time() - start
+                rates.append(matmul_rate(dtype))
+            tolerance = 1e-4 if dtype == torch.float32 else 0.05
+            assert abs(losses["vlbench"] - losses["released"]) < tolerance * abs(losses["released"]), losses
+            if repeat:  # the first turn warms up
+                released, ours = times["released"], times["vlbench"]
+                rate = (rates[0] + rates[1]) / 2  # before and after our step, which comes first
+                turns.append((released, ours, released / ours, rate / 1e9, needed / ours / rate))
+        released, ours, ratio, rate, part = (statistics.median(column) for column in zip(*turns, strict=True))
         label = str(dtype).removeprefix("torch.")
-        print(
-            f"| {label} | {released:.2f} | {ours:.2f} | {released / ours:.2f} | {rate / 1e9:.0f} "
-            f"| {needed / ours / rate:.0%} |",
-            flush=True,
-        )
+        print(f"| {label} | {released:.2f} | {ours:.2f} | {ratio:.2f} | {rate:.0f} | {part:.0%} |", flush=True)
     if not fast_bfloat16:
         print("bfloat16 left out: this processor has no arithmetic for it")
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.plain import plain_clip
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.backbones.base import FrameMajor, weights_digest
 from vlbench.errors import CheckpointError, ConfigError
@@ -82,7 +83,56 @@ def test_trimmed_texts_equal_padded_ones(tiny):
     assert tokens.shape[1] < 32
     padded = torch.nn.functional.pad(tokens, (0, 32 - tokens.shape[1]))
     with torch.no_grad():
-        assert torch.allclose(tiny.encode_texts(TEXTS), tiny.clip.encode_text(padded), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(tiny.encode_texts(TEXTS), plain_clip(tiny).encode_text(padded), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["tiny", "ViT-B-32-quickgelu"])
+def test_features_and_gradients_are_those_of_open_clip(model):
+    """In float64: the fused blocks, the last block's single token and the trimmed texts change nothing."""
+    torch.manual_seed(0)
+    backbone = (TinyCLIP() if model == "tiny" else OpenCLIP(model)).double().eval()
+    plain = plain_clip(backbone)
+    clips = torch.randn(2, 2, 3, backbone.image_size, backbone.image_size, dtype=torch.float64)
+    tokens = backbone.tokenize(TEXTS)
+    padded = torch.nn.functional.pad(tokens, (0, plain.context_length - tokens.shape[1]))
+    ours = backbone.encode_frames(clips), backbone.encode_texts(TEXTS)
+    theirs = plain.encode_image(clips.flatten(0, 1)).unflatten(0, (2, 2)), plain.encode_text(padded)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+    for features in (ours, theirs):
+        sum((f * torch.linspace(-1, 1, f.shape[-1])).sum() for f in features).backward()
+    expected = dict(plain.named_parameters())
+    for name, parameter in backbone.clip.named_parameters():
+        assert (parameter.grad is None) == (expected[name].grad is None), name
+        if parameter.grad is not None:
+            assert torch.allclose(parameter.grad, expected[name].grad, rtol=1e-6, atol=1e-9), name
+
+
+def test_texts_prepared_once_give_the_same_features_and_gradients():
+    torch.manual_seed(0)
+    backbone = TinyCLIP().double().requires_grad_(False)
+    adapters = nn.ModuleList(nn.Linear(64, 64).double() for _ in range(2))
+    for index, adapter in enumerate(adapters, start=1):
+        backbone.text.add_parallel(index, adapter)
+    assert backbone.text.first_branch == 1
+    prepared = backbone.text.prepare(backbone.tokenize(TEXTS))
+    assert not prepared.hidden.requires_grad
+    gradients = []
+    for features in (backbone.text.finish(prepared), backbone.encode_texts(TEXTS), backbone.text.finish(prepared)):
+        gradients.append(torch.autograd.grad(features.square().sum(), list(adapters.parameters())))
+    for again in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], again, strict=True))
+
+
+def test_frozen_blocks_below_the_first_branch_leave_no_graph():
+    backbone = TinyCLIP().requires_grad_(False)
+    seen = []
+    for tower in (backbone.image, backbone.text):
+        tower.add_parallel(2, nn.Linear(tower.width, tower.width))
+        tower.blocks[1].register_forward_hook(lambda *args: seen.append(args[-1].requires_grad))
+    assert backbone.encode_frames(torch.randn(1, 2, 3, 32, 32)).requires_grad
+    assert backbone.encode_texts(TEXTS).requires_grad
+    assert seen == [False, False]
 
 
 def test_a_text_longer_than_the_context_is_named(tiny):
@@ -97,7 +147,7 @@ def test_frames_are_encoded_one_by_one(tiny):
     with torch.no_grad():
         features = tiny.encode_frames(clips)
         assert features.shape == (2, 3, 128)
-        assert torch.allclose(features[1, 2], tiny.clip.encode_image(clips[1, 2:3])[0], atol=1e-5)
+        assert torch.allclose(features[1, 2], plain_clip(tiny).encode_image(clips[1, 2:3])[0], atol=1e-5)
 
 
 def test_normalisation_is_clips(tiny):

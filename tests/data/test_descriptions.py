@@ -127,3 +127,18 @@ def test_any_two_classes_swapped_would_be_noticed(ucf101: Descriptions) -> None:
         if names_class(ucf101.spatial[one], WORDS[other]) and names_class(ucf101.spatial[other], WORDS[one])
     ]
     assert unnoticed == []
+
+
+def test_another_order_of_the_classes_is_noticed(tmp_path):
+    names = ("kick", "kick ball", "wave")
+    about = {"0": ["someone will kick high"], "1": ["they kick ball after ball"], "2": ["an arm goes up"]}
+    write(tmp_path, content := about, content)
+    assert len(read_descriptions(tmp_path, names)) == 3
+    write(tmp_path, content := {**about, "0": about["1"], "1": about["0"]}, content)
+    with pytest.raises(
+        DataError, match=r"key '0' \(kick\) is about 'kick ball'; key '1' \(kick ball\) is about 'kick'"
+    ):
+        read_descriptions(tmp_path, names)
+    # A sentence may name another class beside its own, and one of several may name another alone.
+    write(tmp_path, content := {**about, "0": ["a kick, not a wave"], "2": ["they wave"]}, content)
+    assert len(read_descriptions(tmp_path, names)) == 3

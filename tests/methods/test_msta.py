@@ -1,10 +1,15 @@
 """MSTA against literal restatements in float64."""
 
+import copy
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vlbench.backbones import TinyCLIP
+from benchmarks.plain import make_plain, plain_clip
+from vlbench.backbones import OpenCLIP, TinyCLIP, ViCLIP
+from vlbench.backbones.viclip import ViCLIPSizes
 from vlbench.data.batch import ClipBatch
 from vlbench.data.descriptions import Descriptions
 from vlbench.data.specs import ClassList
@@ -33,11 +38,12 @@ def batch():
     return ClipBatch(video, torch.tensor([0, 2, 1]), ["a", "b", "c"], {})
 
 
+@pytest.mark.parametrize("backbone", [partial(OpenCLIP, "ViT-B-16-quickgelu"), ViCLIP], ids=["clip", "viclip"])
 @pytest.mark.parametrize(("bottleneck", "blocks", "count"), [(128, 5, 1_744_000), (256, 12, 8_712_192)])
-def test_parameter_counts_on_vit_b16(bottleneck, blocks, count):
+def test_parameter_counts_on_vit_b16(backbone, bottleneck, blocks, count):
     with torch.device("meta"):
-        adapters = [BlockAdapter(768, 512, bottleneck) for _ in range(blocks)]
-    assert sum(p.numel() for adapter in adapters for p in adapter.parameters()) == count
+        method = MSTA(backbone(), blocks=blocks, bottleneck=bottleneck)
+    assert sum(p.numel() for p in method.parameters() if p.requires_grad) == count
 
 
 def literal_video(adapter, x):
@@ -86,16 +92,16 @@ def test_the_adapted_image_tower_is_the_literal_one():
     """block'(x) = block(x) + scale * A(ln_1(x)) in the last two blocks, by hand."""
     method = build(scale=0.3)
     clips = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
-    clip, visual = method.backbone.clip, method.backbone.clip.visual
+    clip = plain_clip(method.backbone)
+    visual = clip.visual
     with torch.no_grad():
         x = visual._embeds(clips.flatten(0, 1))
-        with method.backbone.image.bypassed():
-            for index, block in enumerate(visual.transformer.resblocks):
-                before = x
-                x = block(x)
-                if index >= 2:
-                    grid = block.ln_1(before).view(2, 4, 17, 128)
-                    x = x + 0.3 * literal_video(method.adapters[index - 2], grid).flatten(0, 1)
+        for index, block in enumerate(visual.transformer.resblocks):
+            before = x
+            x = block(x)
+            if index >= 2:
+                grid = block.ln_1(before).view(2, 4, 17, 128)
+                x = x + 0.3 * literal_video(method.adapters[index - 2], grid).flatten(0, 1)
         frames = (visual.ln_post(x[:, 0]) @ visual.proj).view(2, 4, -1)
         assert torch.allclose(method.backbone.encode_frames(clips), frames, atol=1e-10)
         assert torch.allclose(method.encode_video(clips), F.normalize(frames.mean(1), dim=-1), atol=1e-10)
@@ -103,16 +109,83 @@ def test_the_adapted_image_tower_is_the_literal_one():
         tokens = method.backbone.tokenize([f"a video of {name}" for name in NAMES])
         length = tokens.shape[1]
         x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-        with method.backbone.text.bypassed():
-            for index, block in enumerate(clip.transformer.resblocks):
-                before = x
-                x = block(x, attn_mask=clip.attn_mask[:length, :length])
-                if index >= 1:
-                    a = method.adapters[index - 1]
-                    h = torch.relu(a.shared(torch.relu(a.text_down(block.ln_1(before)))))
-                    x = x + 0.3 * (h @ a.text_up.weight.T + a.text_up.bias)
+        for index, block in enumerate(clip.transformer.resblocks):
+            before = x
+            x = block(x, attn_mask=clip.attn_mask[:length, :length])
+            if index >= 1:
+                a = method.adapters[index - 1]
+                h = torch.relu(a.shared(torch.relu(a.text_down(block.ln_1(before)))))
+                x = x + 0.3 * (h @ a.text_up.weight.T + a.text_up.bias)
         x = clip.ln_final(x)[torch.arange(3), tokens.argmax(-1)] @ clip.text_projection
         assert torch.allclose(method.encode_text(NAMES), F.normalize(x, dim=-1), atol=1e-10)
+
+
+def test_the_adapted_joint_tower_is_the_literal_one():
+    """ViCLIP: the class token is a clip of one frame, a patch position one of T frames."""
+    torch.manual_seed(0)
+    sizes = ViCLIPSizes(24, 32, 16, 32, 3, 2, 16, 2, 2, frames=4)
+    method = MSTA(ViCLIP("small", sizes=sizes), blocks=2, bottleneck=8, scale=0.3).double()
+    vision = make_plain(copy.deepcopy(method.backbone.vision_encoder))
+    clips = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
+    seen = []
+    vision.transformer.resblocks[0].register_forward_hook(lambda *args: seen.append(args[-1]))
+    with torch.no_grad():
+        vision(clips)
+        x = seen[0]
+        for block, adapter in zip(vision.transformer.resblocks[1:], method.adapters, strict=True):
+            normed = block.ln_1(x)
+            token = literal_video(adapter, normed[:, None, :1])
+            patches = torch.zeros(2, 16, 32, dtype=torch.float64)
+            for n in range(4):
+                frames = normed[:, 1 + 4 * n : 5 + 4 * n]  # one position, time inside
+                patches[:, 4 * n : 4 * n + 4] = literal_video(adapter, frames[:, :, None])[:, :, 0]
+            x = block(x) + 0.3 * torch.cat([token[:, 0], patches], dim=1)
+        expected = F.normalize(vision.ln_post(x[:, 0]) @ vision.proj, dim=-1)
+        assert torch.allclose(method.encode_video(clips), expected, atol=1e-10)
+
+
+def test_a_step_equals_the_naive_one():
+    """Full context, no prepared texts, blocks of open_clip: the same loss and the same gradients."""
+    losses, gradients = [], []
+    for naive in (False, True):
+        method = build(scale=0.3)
+        if naive:
+            method.consistency, alpha = 0.0, method.consistency
+            make_naive(method)
+            tokens = method.backbone.tokenize([f"a video of {name}" for name in NAMES])
+            tokens = F.pad(tokens, (0, 32 - tokens.shape[1]))
+            text = F.normalize(method.backbone.clip.encode_text(tokens), dim=-1)
+            video = method.encode_video(method.backbone.normalize(batch().video))
+            logits = method.backbone.logit_scale.exp() * video @ text.T
+            loss = F.cross_entropy(logits, batch().labels) + alpha * method.consistency_loss(text)
+        else:
+            loss = method.training_loss(batch())["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({name: p.grad for name, p in method.adapters.named_parameters()})
+    assert losses[0] == pytest.approx(losses[1], abs=1e-10)
+    for name, gradient in gradients[0].items():
+        assert gradient.abs().max() > 0, name
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-6, atol=1e-12), name
+
+
+def make_naive(method):
+    """open_clip's own blocks; the adapters added by hooks that know nothing of the towers' layouts."""
+    make_plain(method.backbone)
+    clip, frames = method.backbone.clip, batch().video.shape[1]
+
+    def attach(block, adapt, grid):
+        def hook(module, inputs, output):
+            x = scale_gradient(inputs[0], method.scale)
+            y = adapt(module.ln_1(x).unflatten(0, (-1, grid))).flatten(0, 1)
+            return output + scale_gradient(method.scale * y, 1 / method.scale)
+
+        block.register_forward_hook(hook)
+
+    for adapter, block in zip(method.adapters, clip.visual.transformer.resblocks[-2:], strict=True):
+        attach(block, lambda x, a=adapter: literal_video(a, x), frames)
+    for adapter, block in zip(method.adapters, clip.transformer.resblocks[-2:], strict=True):
+        attach(block, adapter.text, 1)
 
 
 def test_the_loss_is_cross_entropy_plus_consistency():

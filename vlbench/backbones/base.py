@@ -7,11 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
+
+if TYPE_CHECKING:
+    from vlbench.backbones.text import TextTower
 
 Branch = Callable[[Tensor], Tensor]
 
@@ -60,12 +64,17 @@ class Tower:
         blocks: the blocks in order, counted from 0.
         width: D, the width of their tokens.
         layout: how those tokens are ordered.
+
+    Attributes:
+        first_branch: lowest block that has a branch; the number of blocks where none has. Below it a frozen tower
+            computes the same in every step.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], width: int, layout: Layout) -> None:
         self.blocks = blocks
         self.width = width
         self.layout = layout
+        self.first_branch = len(blocks)
         self._active = True
 
     def norm(self, index: int) -> nn.Module:
@@ -77,15 +86,18 @@ class Tower:
     def add_parallel(self, index: int, branch: Branch) -> RemovableHandle:
         """Adds `branch(x)` to the output of block `index`, x being the block's input as grids `(B, T, N, D)`.
 
-        A forward hook does it, so neither the block nor the state dict changes.
+        A branch may mix the frames of a position but not the positions: where only one token of the last block is
+        read, it is given that token alone. A forward hook calls it, so neither the block nor the state dict changes.
         """
 
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Any], output: Tensor) -> Tensor | None:
             if not self._active:
                 return None
-            return output + self.layout.join([branch(grid) for grid in self.layout.split(inputs[0])])
+            tokens = inputs[0] if output.shape == inputs[0].shape else pick(inputs[0], options.get("at"))
+            return output + self.layout.join([branch(grid) for grid in self.layout.split(tokens)])
 
-        return self.blocks[index].register_forward_hook(hook)
+        self.first_branch = min(index, self.first_branch)
+        return self.blocks[index].register_forward_hook(hook, with_kwargs=True)
 
     @contextmanager
     def bypassed(self) -> Iterator[None]:
@@ -95,6 +107,11 @@ class Tower:
             yield
         finally:
             self._active = before
+
+
+def pick(x: Tensor, at: Tensor | None) -> Tensor:
+    """One token `(N, 1, D)` of each sequence `(N, L, D)`: the one at `at`, int64 `(N,)`, or the first."""
+    return x[:, :1] if at is None else x.gather(1, at.view(-1, 1, 1).expand(-1, -1, x.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -141,8 +158,8 @@ class DualEncoder(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def text(self) -> Tower:
-        """The text tower's blocks."""
+    def text(self) -> TextTower:
+        """The text tower."""
 
     @property
     @abstractmethod
@@ -167,18 +184,6 @@ class DualEncoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids `(N, L)`, int64, L being the longest text's length.
-
-        Raises:
-            ConfigError: if a text does not fit the context.
-        """
-
-    @abstractmethod
-    def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Features `(N, D)` of token ids `(N, L)`, not normalised."""
-
-    @abstractmethod
     def set_grad_checkpointing(self, enabled: bool) -> None:
         """Recomputes the image tower's activations in the backward pass instead of keeping them."""
 
@@ -193,11 +198,18 @@ class DualEncoder(nn.Module, ABC):
         """
         return (video.to(self.mean.dtype) / 255 - self.mean) / self.std
 
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids `(N, L)`, int64, L being the longest text's length.
+
+        Raises:
+            ConfigError: if a text does not fit the context.
+        """
+        return self.text.tokenize(texts)
+
     def encode_texts(self, texts: Sequence[str], *, chunk: int = 512) -> Tensor:
         """Features `(N, D)` of texts, not normalised, computed `chunk` texts at a time."""
-        device = self.mean.device
         parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-        return torch.cat([self.encode_tokens(self.tokenize(part).to(device)) for part in parts])
+        return torch.cat([self.text.encode(self.text.tokenize(part)) for part in parts])
 
 
 def weights_digest(module: nn.Module) -> str:

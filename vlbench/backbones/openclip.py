@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.transformer import VisionTransformer, text_global_pool
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from typing_extensions import override
 
 from vlbench.backbones.base import BackboneIdentity, DualEncoder, FrameMajor, Tower, weights_digest
+from vlbench.backbones.blocks import economise
+from vlbench.backbones.text import TextTower
 from vlbench.errors import CheckpointError, ConfigError
 
 
@@ -34,7 +35,7 @@ def create_clip(model: str, pretrained: str | None) -> nn.Module:
             f"pretrained is {pretrained!r}: neither a file nor a tag of {model}; tags: {', '.join(tags) or 'none'}"
         )
     try:
-        created: nn.Module = open_clip.create_model(model, pretrained=pretrained)
+        created: nn.Module = open_clip.create_model(model, pretrained=pretrained, device=torch.get_default_device())
     except Exception as error:
         if pretrained is None:
             raise
@@ -48,6 +49,8 @@ def create_clip(model: str, pretrained: str | None) -> nn.Module:
 
 class CLIPEncoder(DualEncoder):
     """A CLIP of open_clip: frames are encoded one by one, texts with a causal mask.
+
+    The model's blocks are changed to compute no more than is read here, so its own `encode_text` no longer works.
 
     Args:
         clip: the model.
@@ -70,9 +73,10 @@ class CLIPEncoder(DualEncoder):
         self.embed_dim = int(visual.output_dim)
         self.text_width = int(clip.transformer.width)
         self.image_size = int(visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size)
-        self._tokenizer = tokenizer
+        economise(visual.transformer.resblocks, read_once=visual.attn_pool is None and visual.pool_type == "tok")
+        economise(clip.transformer.resblocks, read_once=True)
         self._image = Tower(visual.transformer.resblocks, int(visual.transformer.width), FrameMajor())
-        self._text = Tower(clip.transformer.resblocks, self.text_width, FrameMajor())
+        self._text = TextTower(clip, tokenizer, self._ends)
         for key, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
             values = torch.tensor(getattr(visual, f"image_{key}", None) or default)
             self.register_buffer(key, values.view(3, 1, 1), persistent=False)
@@ -85,7 +89,7 @@ class CLIPEncoder(DualEncoder):
 
     @property
     @override
-    def text(self) -> Tower:
+    def text(self) -> TextTower:
         return self._text
 
     @property
@@ -112,29 +116,11 @@ class CLIPEncoder(DualEncoder):
         frame_features: Tensor = features.unflatten(0, (batch, frames))
         return frame_features
 
-    @override
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        # One token more than the context tells a text that fits from one that would be cut.
-        context = int(self.clip.context_length)
-        ids: Tensor = self._tokenizer(list(texts), context_length=context + 1)
-        lengths = (ids != 0).sum(dim=1)
-        longest = int(lengths.max())
-        if longest > context:
-            text = texts[int(lengths.argmax())]
-            raise ConfigError(f"the text {text!r} has more than the {context} tokens of the context; shorten it")
-        # Attention is causal and only the end token is read, so padding behind it changes nothing.
-        return ids[:, :longest]
-
-    @override
-    def encode_tokens(self, tokens: Tensor) -> Tensor:
-        clip, length = self.clip, tokens.shape[1]
-        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-        mask = clip.attn_mask[:length, :length]
-        for block in self._text.blocks:
-            x = block(x, attn_mask=mask)
-        pooled = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type, eos_token_id=clip.text_eos_id)
-        features: Tensor = pooled @ clip.text_projection
-        return features
+    def _ends(self, tokens: Tensor) -> Tensor:
+        if self.clip.text_pool_type == "argmax":  # the end token has the highest id
+            return tokens.argmax(dim=-1)
+        is_end: Tensor = tokens == self.clip.text_eos_id
+        return is_end.int().argmax(dim=-1)
 
     @override
     def set_grad_checkpointing(self, enabled: bool) -> None:

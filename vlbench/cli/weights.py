@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
+from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
 from vlbench.errors import CheckpointError
 from vlbench.files import write_atomically
 from vlbench.methods import MoTE
@@ -39,6 +40,20 @@ def import_mote(file: Path, backbone: str, out: Path, pretrained: str) -> str:
     layers, experts = method.head.layers, method.head.experts
     options = f"--model.layers={layers} --model.experts={experts}"
     return f"wrote {out}: {layers} layers, {experts} experts; test it with {options}"
+
+
+def import_viclip(file: Path, out: Path) -> str:
+    """Writes a released ViCLIP file as safetensors; see `commands.viclip_import`."""
+    state = read_viclip(file)
+    sizes = infer_sizes(state)
+    name = next((name for name, released in SIZES.items() if released == sizes), None)
+    write_atomically(out, save({key: value.contiguous() for key, value in state.items()}))
+    if name is None:
+        return f"wrote {out}; its sizes are not those of a released model, so the backbone needs them: {sizes}"
+    return (
+        f"wrote {out}; use it with --config backbone/viclip_{name[7:].lower().replace('-', '')}.yaml and "
+        f"--model.init_args.backbone.init_args.pretrained={out}"
+    )
 
 
 def export_merged(checkpoint: Path, out: Path) -> str:

@@ -6,6 +6,7 @@ The file format is the published one of MSTA: two JSON objects, class index as a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def read_descriptions(
 
     Raises:
         DataError: if a file is missing or no JSON object, its keys are not exactly "0" to "C-1", a value is not a list
-            of sentences, a sentence is empty, or classes have different numbers of sentences.
+            of sentences, a sentence is empty, classes have different numbers of sentences, or the sentences of a class
+            name another class and not their own.
     """
     return Descriptions(
         spatial=_read(Path(folder) / spatial, class_names),
@@ -88,7 +90,41 @@ def _read(path: Path, class_names: Sequence[str]) -> Sentences:
                 f"{path}, key '{label}' ({class_names[label]}): {len(sentences)} sentences; allowed:"
                 f" {len(described[0])}, as many as key '0' has; add or remove sentences"
             )
+    _check_order(path, described, class_names)
     return described
+
+
+def _check_order(path: Path, described: Sentences, class_names: Sequence[str]) -> None:
+    """Finds sentences that stand under another class than they name: another order of the classes.
+
+    A class counts where all its sentences name one other class and none its own, unless that other class is in its
+    place (a sit-up is described by "sit", too).
+    """
+    words = [_words(name) for name in class_names]
+    named = [[_named(_words(sentence), words) for sentence in sentences] for sentences in described]
+    displaced = {label for label, sides in enumerate(named) if not any(label in found for found in sides)}
+    wrong = [
+        f"key '{label}' ({class_names[label]}) is about {class_names[min(others)]!r}"
+        for label in sorted(displaced)
+        if (others := set.intersection(*named[label]) & displaced)
+    ]
+    if wrong:
+        raise DataError(
+            f"{path} is in another order than the class names: {'; '.join(wrong[:4])}"
+            f"{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}; reorder the file, or use the class names that"
+            " it was written for (a variant of the dataset, such as legacy-names of HMDB-51)"
+        )
+
+
+def _named(sentence: str, names: Sequence[str]) -> set[int]:
+    """Labels of the names in a sentence; a name inside a longer one, as kick in kick ball, is not meant."""
+    found = [label for label, name in enumerate(names) if name in sentence]
+    return {a for a in found if not any(names[a] in names[b] and names[a] != names[b] for b in found)}
+
+
+def _words(text: str) -> str:
+    """Lower-case words between single blanks, so that whole words can be searched for."""
+    return f" {' '.join(re.findall(r'[a-z0-9]+', text.lower()))} "
 
 
 def _load(path: Path) -> dict[str, object]:

@@ -20,7 +20,7 @@ from vlbench.data.batch import ClipBatch
 from vlbench.data.prompts import templates
 from vlbench.data.specs import ClassList
 from vlbench.errors import CheckpointError, ConfigError
-from vlbench.methods.text import ensemble, prompted
+from vlbench.methods.text import frozen_ensemble, prompted
 from vlbench.metrics import Predictions, classification_metrics
 from vlbench.optim import Schedule
 
@@ -65,8 +65,11 @@ class VideoTextMethod(LightningModule, ABC):
         return self.unit_mean(self.backbone.encode_frames(clips))
 
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
-        """Unit features `(C, D)` of classes: the mean over the prompts."""
-        return ensemble(self.backbone, prompted(class_names, self.templates))
+        """Unit features `(C, D)` of classes: the frozen text tower's mean over the prompts.
+
+        A method that changes the text tower overrides this.
+        """
+        return frozen_ensemble(self.backbone, prompted(class_names, self.templates), len(class_names))
 
     @abstractmethod
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
@@ -214,6 +217,7 @@ class VideoTextMethod(LightningModule, ABC):
         return {
             "dataset": data.label,
             "subset": asdict(data.train_subset),
+            "list": data.list_name("train"),
             "videos": len(data.videos("train")),
             "skipped": sorted(data.skipped),
             "steps": self.global_step,

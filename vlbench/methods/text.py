@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vlbench.backbones.base import DualEncoder
+from vlbench.files import cache_folder, write_atomically
 
 
-def ensemble(backbone: DualEncoder, texts: Sequence[Sequence[str]]) -> Tensor:
+def ensemble(features: Tensor, groups: int) -> Tensor:
     """One unit feature for each group of texts: the mean of their unit features, made unit again.
 
     Args:
-        backbone: whose text tower is used.
-        texts: C groups of the same number of texts.
+        features: of the texts, group after group, `(groups * n, D)`.
+        groups: C.
 
     Returns:
         `(C, D)`.
     """
-    flat = [text for group in texts for text in group]
-    features = F.normalize(backbone.encode_texts(flat), dim=-1)
-    return F.normalize(features.unflatten(0, (len(texts), -1)).mean(dim=1), dim=-1)
+    return F.normalize(F.normalize(features, dim=-1).unflatten(0, (groups, -1)).mean(dim=1), dim=-1)
 
 
-def prompted(class_names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
-    """For each class its name put into every template."""
-    return [[template.format(name) for template in templates] for name in class_names]
+def prompted(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Each name put into every template, class after class."""
+    return [template.format(name) for name in class_names for template in templates]
+
+
+@torch.no_grad()
+def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) -> Tensor:
+    """`ensemble` of the text tower as it was loaded, without branches; kept on disk, for nothing in it ever changes.
+
+    A file is found again by the backbone's weights, the texts and what the tokenizer makes of them.
+
+    Args:
+        backbone: whose text tower is frozen.
+        texts: group after group, equally many in each.
+        groups: C.
+
+    Returns:
+        `(C, D)`, without a graph.
+    """
+    parameter = backbone.text.positional_embedding
+    ids = backbone.tokenize(texts)
+    key = hashlib.blake2b(
+        f"{backbone.identity.digest} {parameter.dtype} {groups} {list(texts)}".encode(), digest_size=16
+    )
+    key.update(ids.cpu().numpy().tobytes())
+    path = cache_folder() / "class_features" / f"{key.hexdigest()}.safetensors"
+    features = _read(path)
+    if features is None:
+        # Always in full precision: the features must not depend on the training's.
+        with backbone.text.bypassed(), torch.autocast(parameter.device.type, enabled=False):
+            features = ensemble(backbone.encode_texts(texts), groups)
+        write_atomically(path, save({"features": features.cpu()}))
+    return features.to(parameter.device)
+
+
+def _read(path: Path) -> Tensor | None:
+    try:
+        return load_file(path)["features"]
+    except (OSError, SafetensorError, KeyError):  # missing, or damaged by hand: computed again
+        return None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.base import DualEncoder, FrameMajor
 from vlbench.data.batch import ClipBatch
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
@@ -76,6 +76,11 @@ class MoTE(VideoTextMethod):
         super().__init__(backbone, prompts, schedule)
         if not 0 <= original_share <= 1:
             raise ConfigError(f"original_share is {original_share}; allowed: 0 to 1")
+        if not isinstance(backbone.image.layout, FrameMajor):
+            raise ConfigError(
+                f"MoTE's head works on the features of single frames, {backbone.identity.name} gives one feature a "
+                "clip; use a CLIP, such as --config backbone/vit_b16.yaml"
+            )
         self.lr = lr
         self.backbone_lr_ratio = backbone_lr_ratio
         self.weight_decay = weight_decay
@@ -97,7 +102,7 @@ class MoTE(VideoTextMethod):
         backbone.set_grad_checkpointing(grad_checkpointing)
         # Plain attributes: neither the original weights nor the blend of an evaluation belong in the state dict.
         self._original = {
-            name: parameter.detach().clone().cpu() for name, parameter in self._tuned().items() if original_share > 0
+            name: parameter.detach().clone() for name, parameter in self._tuned().items() if original_share > 0
         }
         self._blended: list[tuple[nn.Module, Tensor]] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vlbench.backbones.base import Branch, DualEncoder
+from vlbench.backbones.text import PreparedTexts
 from vlbench.data.batch import ClipBatch
 from vlbench.data.descriptions import Descriptions, read_descriptions
 from vlbench.data.prompts import templates
@@ -20,7 +21,7 @@ from vlbench.data.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
-from vlbench.methods.text import ensemble
+from vlbench.methods.text import ensemble, frozen_ensemble, prompted
 from vlbench.optim import Schedule
 
 
@@ -94,6 +95,7 @@ class MSTA(VideoTextMethod):
             for index, adapter in enumerate(self.adapters, start=first):
                 tower.add_parallel(index, self._branch(getattr(adapter, side), tower.norm(index)))
         self.description_features: Tensor | None = None
+        self._prompts: PreparedTexts | None = None
 
     def _branch(self, adapt: Callable[[Tensor], Tensor], norm: nn.Module) -> Branch:
         def branch(x: Tensor) -> Tensor:
@@ -107,12 +109,17 @@ class MSTA(VideoTextMethod):
         return branch
 
     def on_fit_start(self) -> None:
-        """The frozen tower's features of the descriptions, once."""
+        """What never changes, once: the frozen text blocks of the prompts, and the features of the descriptions."""
+        assert self.train_classes is not None
+        with torch.no_grad():
+            prompts = prompted(self.train_classes.names, self.templates)
+            self._prompts = self.backbone.text.prepare(self.backbone.tokenize(prompts))
         if self.consistency:
-            assert self.train_classes is not None
-            sentences = self._descriptions(self.train_classes)
-            with torch.no_grad(), self.backbone.text.bypassed():
-                sides = (ensemble(self.backbone, sentences.spatial), ensemble(self.backbone, sentences.temporal))
+            described = self._descriptions(self.train_classes)
+            sides = [
+                frozen_ensemble(self.backbone, [text for sentences in side for text in sentences], len(side))
+                for side in (described.spatial, described.temporal)
+            ]
             self.description_features = torch.stack(sides)
 
     def _descriptions(self, classes: ClassList) -> Descriptions:
@@ -137,10 +144,15 @@ class MSTA(VideoTextMethod):
         return (2 - (self.description_features * text).sum(dim=(0, -1))).mean()
 
     @override
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        return ensemble(self.backbone.encode_texts(prompted(class_names, self.templates)), len(class_names))
+
+    @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         assert batch.video is not None
         assert self.train_classes is not None
-        text = self.encode_text(self.train_classes.names)
+        assert self._prompts is not None, "call on_fit_start first"
+        text = ensemble(self.backbone.text.finish(self._prompts), len(self.train_classes.names))
         video = self.encode_video(self.backbone.normalize(batch.video))
         logits = self.backbone.logit_scale.exp() * video @ text.T
         terms = {"ce": F.cross_entropy(logits, batch.labels)}

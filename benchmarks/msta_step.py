@@ -1,0 +1,148 @@
+"""A training step of MSTA on CLIP ViT-B/16, adapters in blocks 8-12, against the naive step.
+
+The naive step runs the frozen text tower on 77 tokens and every block in full, in every step, as a method written on
+top of open_clip does. Both have the same adapters, weights and losses and run in turn in one process; printed are
+medians over the turns, and the memory of the activations that are saved for the backward pass.
+
+    python benchmarks/msta_step.py --threads 2 --repeats 3
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from plain import make_plain
+
+from vlbench.backbones import OpenCLIP
+from vlbench.data.batch import ClipBatch
+from vlbench.data.descriptions import SHIPPED, read_descriptions
+from vlbench.data.specs import ClassList
+from vlbench.data.ucf101_names import WORDS
+from vlbench.methods import MSTA
+
+
+def build(classes, threads):
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    method = MSTA(OpenCLIP("ViT-B-16-quickgelu")).train()
+    # Names of the length of UCF-101's: the longest prompt decides how many tokens are computed.
+    names = tuple((WORDS * 4)[:classes])
+    once = read_descriptions(SHIPPED / "ucf101", WORDS)
+    method.train_classes = ClassList(names, tuple(label % len(WORDS) for label in range(classes)), WORDS, once)
+    method.on_fit_start()
+    return method
+
+
+def naive(method):
+    """The same method on open_clip's own blocks and the whole context."""
+    make_plain(method.backbone.clip, keep_hooks=True)
+    tokens = method.backbone.tokenize([f"a video of {name}" for name in method.train_classes.names])
+    padded = F.pad(tokens, (0, method.backbone.clip.context_length - tokens.shape[1]))
+    return lambda: F.normalize(method.backbone.clip.encode_text(padded), dim=-1)
+
+
+def text_side(method, features, video):
+    """Class features, and the losses' gradients of the text adapters, for fixed video features."""
+    text = features()
+    labels = torch.arange(len(video)) % len(text)
+    loss = F.cross_entropy(100 * video @ text.T, labels) + method.consistency_loss(text)
+    loss.backward()
+    return loss.item()
+
+
+def whole_step(method, features, batch):
+    text = features()
+    video = method.encode_video(method.backbone.normalize(batch.video))
+    loss = F.cross_entropy(100 * video @ text.T, batch.labels) + method.consistency_loss(text)
+    loss.backward()
+    return loss.item()
+
+
+def saved_mib(function):
+    """MiB of tensors that autograd saves, parameters left out."""
+    storages = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = (storage.nbytes(), tensor)  # kept alive: an address must not be used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        function()
+    return sum(size for size, _ in storages.values()) / 2**20
+
+
+def compare(pairs, repeats):
+    """Medians over the turns of the CPU seconds of each function, and of their ratio first / second."""
+    turns = []
+    for turn in range(repeats + 1):
+        times, losses = [], []
+        for method, function in pairs:
+            method.zero_grad()
+            start = time.process_time()
+            losses.append(function())
+            times.append(time.process_time() - start)
+        assert abs(losses[0] - losses[1]) < 1e-4 * abs(losses[0]), losses
+        if turn or repeats == 1:  # the first turn warms up, where there is time for it
+            turns.append((*times, times[0] / times[1]))
+        if repeats == 1:
+            break
+    return [statistics.median(column) for column in zip(*turns, strict=True)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--classes", type=int, nargs="+", default=[51, 101, 400])
+    options = parser.parse_args()
+
+    print("| step | naive, CPU s | vlbench, CPU s | ratio | naive, saved MiB | vlbench, saved MiB | ratio |")
+    print("|---|---|---|---|---|---|---|")
+
+    def report(label, ours, reference, function, repeats, *arguments):
+        prompts, whole_texts = ours.backbone.text, naive(reference)
+        sides = [
+            (reference, lambda: function(reference, whole_texts, *arguments)),
+            (ours, lambda: function(ours, lambda: F.normalize(prompts.finish(ours._prompts), dim=-1), *arguments)),
+        ]
+        memory = [saved_mib(side) for _, side in sides]
+        theirs, own, ratio = compare(sides, repeats)
+        print(
+            f"| {label} | {theirs:.2f} | {own:.2f} | {ratio:.1f} | {memory[0]:.0f} | {memory[1]:.0f} "
+            f"| {memory[0] / memory[1]:.1f} |",
+            flush=True,
+        )
+
+    for classes in options.classes:
+        ours, reference = build(classes, options.threads), build(classes, options.threads)
+        video = F.normalize(torch.randn(2, ours.backbone.embed_dim), dim=-1)
+        repeats = options.repeats if classes <= 101 else 1
+        report(f"text side, {classes} classes", ours, reference, text_side, repeats, video)
+        if classes == 101:
+            clips = torch.randint(0, 256, (2, 8, 3, 224, 224), dtype=torch.uint8)
+            batch = ClipBatch(clips, torch.tensor([0, 1]), ["a", "b"], {})
+            report("whole step, batch 2, 101 classes", ours, reference, whole_step, options.repeats, batch)
+
+    # Without bfloat16 arithmetic in the processor a forward pass takes many minutes and says nothing.
+    if not any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16")):
+        print("bfloat16 left out: this processor has no arithmetic for it")
+        return
+    method = build(51, options.threads)
+    clips = method.backbone.normalize(torch.randint(0, 256, (1, 8, 3, 224, 224), dtype=torch.uint8))
+
+    def forward(dtype):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            method.backbone.encode_frames(clips)
+        return 1.0
+
+    times = compare([(method, lambda d=d: forward(d)) for d in (torch.float32, torch.bfloat16)], options.repeats)
+    print("frozen forward, 8 frames: float32 {:.2f} CPU s, bfloat16 {:.2f}, ratio {:.2f}".format(*times))
+
+
+if __name__ == "__main__":
+    main()

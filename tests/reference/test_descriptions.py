@@ -1,0 +1,39 @@
+"""The published description files."""
+
+from pathlib import Path
+
+import pytest
+
+from vlbench.data.descriptions import read_descriptions
+from vlbench.data.hmdb51 import LEGACY_NAMES, OFFICIAL_NAMES
+from vlbench.data.ucf101_names import WORDS
+from vlbench.errors import DataError
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "descriptions"
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no published descriptions at {FOLDER}")
+
+
+def read(dataset, names, number=2):
+    spatial, temporal = (f"{number}_{kind}_description_{dataset}.json" for kind in "st")
+    return read_descriptions(FOLDER, names, spatial=spatial, temporal=temporal)
+
+
+@pytest.mark.parametrize("number", [2, 4, 8])
+def test_published_files_are_read(number):
+    for dataset, names in (("ucf_101", WORDS), ("hmdb", LEGACY_NAMES)):
+        descriptions = read(dataset, names, number)
+        assert {len(s) for s in descriptions.spatial + descriptions.temporal} == {number}
+
+
+def test_the_swapped_classes_of_hmdb_are_noticed():
+    with pytest.raises(DataError) as caught:
+        read("hmdb", OFFICIAL_NAMES)
+    for label, name in ((20, "kick"), (21, "kick ball"), (44, "sword"), (45, "sword exercise")):
+        assert f"key '{label}' ({name}) is about" in str(caught.value)
+
+
+def test_a_file_of_unequal_numbers_is_refused():
+    names = tuple(str(label) for label in range(400))
+    with pytest.raises(DataError, match="sentences; allowed"):
+        read("k400", names, 8)

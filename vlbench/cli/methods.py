@@ -1,0 +1,90 @@
+"""`vlbench methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from rich.table import Table
+from torch import nn
+
+import vlbench.backbones
+import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
+from vlbench.cli.configs import find_config
+from vlbench.errors import ConfigError
+from vlbench.methods.base import VideoTextMethod
+
+
+def parameter_table(configs: Sequence[str]) -> Table:
+    """Trainable and all parameters of a configured method, module by module.
+
+    Args:
+        configs: configurations by name; only what they say of the model is read.
+
+    Raises:
+        ConfigError: if they configure no model.
+    """
+    method = build(configs)
+    table = Table("module", "trainable", "total", "%", title=f"{method.name} on {method.backbone.identity.name}")
+    modules = _modules(method)
+    last = list(modules)[-1]
+    for name, parameters in (*modules.items(), ("all", list(method.parameters()))):
+        total = sum(parameter.numel() for parameter in parameters)
+        trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        share = f"{100 * trainable / max(1, total):.2f}"
+        table.add_row(name, f"{trainable:,}", f"{total:,}", share, end_section=name == last)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def build(configs: Sequence[str]) -> VideoTextMethod:
+    """The method of some configurations on the meta device: sizes without memory, weights or data.
+
+    Raises:
+        ConfigError: if they configure no model.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(VideoTextMethod, "model", required=True)
+    arguments = []
+    with TemporaryDirectory() as folder:
+        for index, name in enumerate(configs):
+            content = yaml.safe_load(find_config(name).read_text()) or {}
+            path = Path(folder) / f"{index}.yaml"
+            path.write_text(yaml.safe_dump({key: content[key] for key in ("model",) if key in content}))
+            arguments += ["--config", str(path)]
+        try:
+            values = parser.parse_args(arguments)
+        except Exception as error:
+            raise ConfigError(f"{', '.join(configs)} configure no method: {error}") from error
+    options: Any = values.model.init_args.backbone.init_args
+    if "pretrained" in options:
+        options.pretrained = False if isinstance(options.pretrained, bool) else None
+    with torch.device("meta"):
+        method = parser.instantiate(values).model
+    assert isinstance(method, VideoTextMethod)
+    return method
+
+
+def _modules(method: VideoTextMethod) -> dict[str, list[nn.Parameter]]:
+    """Every parameter in one row: the towers, and the method's own modules, lists of them one by one."""
+    rows: dict[str, list[nn.Parameter]] = {"image tower": list(method.backbone.visual.parameters()), "text tower": []}
+    image = {id(parameter) for parameter in rows["image tower"]}
+    for name, parameter in method.named_parameters():
+        if id(parameter) in image:
+            continue
+        top, second, *_ = name.split(".")
+        if parameter is method.backbone.logit_scale:
+            row = "logit scale"
+        elif top == "backbone":
+            row = "text tower"
+        else:
+            row = f"{top}.{second}" if second.isdecimal() else top
+        rows.setdefault(row, []).append(parameter)
+    return rows
