@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -112,3 +112,29 @@ def decode_sequentially(path: Path) -> Tensor:
     except av.FFmpegError:
         pass
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+
+def retime(source: Path, target: Path, times: Sequence[int]) -> Path:
+    """A copy of a video without B-frames whose packet `k` is shown at tick `times[k] + 2`; a tick is a frame's time.
+
+    Times may come out of order, but none before `k - 2`.
+    """
+    with av.open(str(source)) as original, av.open(str(target), "w") as copy:
+        stream = copy.add_stream_from_template(original.streams.video[0])
+        packets = [packet for packet in original.demux(video=0) if packet.size]
+        tick = (packets[1].pts or 0) - (packets[0].pts or 0)
+        in_order = list(times) == sorted(times)
+        for k, (packet, time) in enumerate(zip(packets, times, strict=True)):
+            packet.dts, packet.pts = (time if in_order else k) * tick, (time + 2) * tick
+            packet.stream = stream
+            copy.mux(packet)
+    return target
+
+
+def patch_duration(path: Path, box: bytes) -> Path:
+    """Sets the duration in an MP4 file's `mvhd` or `mdhd` box (version 0) to 0, in place."""
+    data = bytearray(path.read_bytes())
+    start = data.index(box) + 4
+    data[start + 16 : start + 20] = bytes(4)
+    path.write_bytes(data)
+    return path

@@ -24,7 +24,20 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("run",), ("leaderboard",), ("data", "synth")], ids=lambda a: "-".join(a) or "top"
+    "arguments",
+    [
+        *[
+            (),
+            ("run",),
+            ("leaderboard",),
+            ("data", "synth"),
+            ("data", "check"),
+            ("data", "prepare"),
+            ("data", "subset"),
+        ],
+        *[("describe",), ("methods", "show"), ("weights", "import", "viclip")],
+    ],
+    ids=lambda a: "-".join(a) or "top",
 )
 def test_help(arguments):
     result = run(*arguments, "--help")

@@ -8,7 +8,7 @@ from vlbench.data.annotations import read_path_label
 from vlbench.data.batch import Clip, ClipBatch
 from vlbench.data.datamodule import Augmentation, VideoDataModule
 from vlbench.data.dataset import TrainClips, TrainSampler, UnpaddedSampler, Views
-from vlbench.data.specs import DatasetSpec, Subset
+from vlbench.data.specs import DatasetSpec, Subset, VideoItem
 from vlbench.data.ucf101 import UCF101
 from vlbench.errors import ConfigError, DataError
 
@@ -160,6 +160,77 @@ def test_subsets(root):
 def test_more_shots_than_videos_name_the_class(root):
     with pytest.raises(DataError, match=r"walk"):
         module(root, train=Subset(shots=7)).videos("train")
+
+
+def write_lists(folder, **parts):
+    """Lists of videos that need no files: only ids and labels count."""
+    for part, entries in parts.items():
+        (folder / f"{part}.txt").write_text("".join(f"{name} {label}\n" for name, label in entries))
+
+
+def test_a_draw_that_holds_test_videos_is_refused(tmp_path):
+    train = [(f"{label}_{k}.mp4", label) for label in range(4) for k in range(2)]
+    write_lists(tmp_path, train=train, test=[("3_1.mp4", 3), ("x.mp4", 0)])
+    data = Fake(root=str(tmp_path), train=Subset(shots=2))
+    for stage in ("fit", "test"):
+        with pytest.raises(DataError, match=r"1 of the 8 training videos of own/2-shot seed 0 .*'3_1\.mp4' is one"):
+            data.check(stage)
+
+
+def test_a_draw_is_tested_on_its_own_split_only(tmp_path):
+    class Splits(Fake):
+        @property
+        def spec(self):
+            return DatasetSpec("fake", CLASSES, splits=2)
+
+        def items(self, part, split):
+            # As in UCF101 and HMDB51: each split tests what another one trains on.
+            return [
+                VideoItem(self.root, label, f"{(split if part == 'test' else 3 - split)}_{label}") for label in range(4)
+            ]
+
+    same = Splits(root=str(tmp_path), train=Subset(shots=1, split=2), test=Subset(split=2))
+    same.check("fit")
+    with pytest.raises(ConfigError, match=r"4 of the 4 .*official/split 1.* set data\.test\.split to 2"):
+        Splits(root=str(tmp_path), train=Subset(shots=1, split=2), test=Subset(split=1)).check("test")
+
+
+def test_lists_are_named(root):
+    data = module(root, train=Subset(shots=2, seed=5))
+    assert (data.list_name("train"), data.list_name("test")) == ("own/2-shot seed 5", "official/split 1")
+    assert module(root).list_name("train") == "official/split 1"
+
+
+def test_the_base_half_is_the_more_frequent_one_where_the_dataset_states_none(tmp_path):
+    class Unstated(Fake):
+        @property
+        def spec(self):
+            return DatasetSpec("fake", CLASSES)
+
+    train = [(f"train_{label}_{k}.mp4", label) for label, count in enumerate((2, 3, 3, 2)) for k in range(count)]
+    write_lists(tmp_path, train=train, test=[(f"test_{label}.mp4", label) for label in range(4)])
+    data = Unstated(root=str(tmp_path), train=Subset(classes="base", shots=2), test=Subset(classes="novel"))
+    data.check("fit")
+    assert data.train_classes.names == ("run", "jump")
+    assert data.test_classes.names == ("walk", "sit")
+    assert [item.label for item in data.videos("train")] == [0, 0, 1, 1]
+    assert {item.id: item.label for item in data.videos("test")} == {"test_0.mp4": 0, "test_3.mp4": 1}
+
+
+def test_a_test_split_may_hold_some_of_the_classes(tmp_path):
+    class Splits(Fake):
+        @property
+        def spec(self):
+            return DatasetSpec("fake", CLASSES, base_classes=(0, 2), splits=2, split_classes={2: (1, 2, 3)})
+
+    entries = [(f"{label}.mp4", label) for label in range(4)]
+    write_lists(tmp_path, train=entries, test=entries)
+    second = Splits(root=str(tmp_path), test=Subset(split=2))
+    assert second.test_classes.names == ("run", "jump", "sit")
+    assert [(item.id, item.label) for item in second.videos("test")] == [("1.mp4", 0), ("2.mp4", 1), ("3.mp4", 2)]
+    assert second.train_classes.names == CLASSES
+    assert Splits(root=str(tmp_path)).test_classes.names == CLASSES
+    assert Splits(root=str(tmp_path), test=Subset(split=2, classes="novel")).test_classes.names == ("run", "sit")
 
 
 def test_missing_data_says_where_and_what_to_do(tmp_path):

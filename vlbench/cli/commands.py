@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
+from vlbench.cli import data
 from vlbench.cli.configs import TRAINER_COMMANDS, find_config
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
@@ -80,21 +81,54 @@ def to_csv(table: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def synth(folder: Path, sets: list[str] | None = None, workers: int | None = None) -> int:
-    """Render the synthetic dataset to mp4 files; files that exist are kept.
+def describe(
+    dataset: str,
+    out: Path,
+    base_url: str,
+    model: str,
+    variant: str | None = None,
+    number: int = 2,
+    temperature: float | None = 0.0,
+) -> int:
+    """Ask a language model for spatial and temporal sentences on every class of a dataset.
 
     Args:
-        folder: where to; it becomes the `root` of SyntheticActions.
-        sets: which of shapes-s, shapes-k and shapes-u; all by default.
-        workers: processes; one a core by default.
+        dataset: its name, such as UCF101.
+        out: folder for spatial.json and temporal.json; a second run with the same one goes on where the first ended.
+        base_url: the endpoint, such as http://localhost:8000/v1; its key is read from $OPENAI_API_KEY.
+        model: its name at the endpoint.
+        variant: which of the dataset's class names; the first ones by default.
+        number: sentences of each kind a class.
+        temperature: of sampling; null leaves it to the endpoint, as models that take no temperature need.
 
     Returns:
         0.
     """
-    from vlbench.synthetic.classes import SETS
-    from vlbench.synthetic.generate import render_dataset
+    from vlbench.cli.datasets import variants_of
+    from vlbench.data.describe import describe as ask
 
-    render_dataset(folder, sets=tuple(sets or SETS), workers=workers)
+    variants = dict(variants_of(dataset))
+    names = {label.partition("/")[2] or label: spec.class_names for label, spec in variants.items()}
+    if variant is not None and variant not in names:
+        raise ConfigError(f"{dataset} has no variant {variant!r}; allowed: {', '.join(names)}")
+    ask(
+        names[variant or next(iter(names))], out, base_url=base_url, model=model, number=number, temperature=temperature
+    )
+    return 0
+
+
+def methods_show(configs: Sequence[str]) -> int:
+    """Print how many parameters of a configured method train, module by module; no weights are loaded.
+
+    Args:
+        configs: configurations by name, later ones override earlier ones, such as msta_fewshot.yaml.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.methods import parameter_table
+
+    Console().print(parameter_table(configs))
     return 0
 
 
@@ -114,6 +148,22 @@ def weights_import(file: Path, out: Path, backbone: str, pretrained: str = "open
     from vlbench.cli.weights import import_mote
 
     Console().print(import_mote(file, backbone, out, pretrained), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def viclip_import(file: Path, out: Path) -> int:
+    """Check a released ViCLIP file and turn it into safetensors for the ViCLIP backbone.
+
+    Args:
+        file: the released file, such as ViClip-InternVid-10M-FLT.pth.
+        out: safetensors file to write.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.weights import import_viclip
+
+    Console().print(import_viclip(file, out), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -158,31 +208,64 @@ class Command:
     Attributes:
         function: its parameters become options.
         positional: parameters given by position instead, as `add_argument` wants them.
-        flags: parameters that are options without a value.
+        options: parameters that are options of another form than their type suggests, likewise.
     """
 
     function: Callable[..., int]
     positional: dict[str, dict[str, Any]] = field(default_factory=dict)
-    flags: dict[str, str] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def parser(self, name: str) -> ArgumentParser:
         """Of the command's own arguments."""
         summary = (self.function.__doc__ or "").split("\n\n")[0]
         parser = ArgumentParser(prog=f"vlbench {name}", description=summary)
         for argument, options in self.positional.items():
-            parser.add_argument(argument, type=Path, **options)
-        for flag, text in self.flags.items():
-            parser.add_argument(f"--{flag}", action="store_true", help=text)
-        parser.add_function_arguments(self.function, skip={*self.positional, *self.flags})
+            parser.add_argument(argument, **{"type": Path, **options})
+        for option, options in self.options.items():
+            parser.add_argument(f"--{option}", **options)
+        parser.add_function_arguments(self.function, skip={*self.positional, *self.options})
         return parser
 
 
+def _flag(text: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": text}
+
+
+_CONFIG: dict[str, Any] = {"nargs": "+", "type": str, "help": "dataset by name, such as data/ucf101.yaml"}
+
 COMMANDS: dict[tuple[str, ...], Command] = {
-    ("run",): Command(run, flags={"dry_run": "print the commands, what is done and what remains; run nothing"}),
+    ("run",): Command(
+        run, options={"dry_run": _flag("print the commands, what is done and what remains; run nothing")}
+    ),
     ("leaderboard",): Command(leaderboard, {"folders": {"nargs": "+", "help": "results folders"}}),
-    ("data", "synth"): Command(synth, {"folder": {"help": "where to; it becomes the root of SyntheticActions"}}),
+    ("data", "list"): Command(data.list_datasets),
+    ("data", "describe"): Command(data.describe_dataset, {"dataset": {"type": str, "help": "name, such as ucf101"}}),
+    ("data", "check"): Command(
+        data.check,
+        options={
+            "decode": _flag("decode every video from start to end"),
+            "config": {**_CONFIG, "default": None},
+            "lists": {"nargs": "+", "type": Path, "help": "published list files, or folders of them; needs --labels"},
+        },
+    ),
+    ("data", "prepare"): Command(
+        data.prepare,
+        {"root": {"help": "folder of the dataset"}, "out": {"help": "folder of the copy; same files, same names"}},
+    ),
+    ("data", "subset"): Command(
+        data.subset, {"out": {"help": "folder of the copy"}}, {"config": {**_CONFIG, "required": True}}
+    ),
+    ("data", "synth"): Command(data.synth, {"folder": {"help": "where to; it becomes the root of SyntheticActions"}}),
+    ("describe",): Command(describe, {"dataset": {"type": str, "help": "name, such as UCF101"}}),
+    ("methods", "show"): Command(
+        methods_show,
+        {"configs": {"type": str, "nargs": "+", "help": "configurations by name, such as msta_fewshot.yaml"}},
+    ),
     ("weights", "import", "mote"): Command(
         weights_import, {"file": {"help": "the released file, such as MoTE_B16.pt"}}
+    ),
+    ("weights", "import", "viclip"): Command(
+        viclip_import, {"file": {"help": "the released file, such as ViClip-InternVid-10M-FLT.pth"}}
     ),
     ("weights", "export"): Command(weights_export, {"checkpoint": {"help": "a MoTE checkpoint"}}),
 }

@@ -23,10 +23,20 @@ many runs
   leaderboard  records to a table                vlbench leaderboard results/demo --csv leaderboard.csv
 
 data
-  data synth   render the synthetic dataset      vlbench data synth DIR
+  data list        datasets, their sizes, licences and sources
+  data describe    one of them in full                   vlbench data describe ucf101
+  data check       what is wrong with lists and videos   vlbench data check --config data/ucf101.yaml --decode
+  data prepare     a resized copy, faster to read        vlbench data prepare DIR COPY --resize 256
+  data subset      a small copy for CI
+  data synth       render the synthetic dataset          vlbench data synth DIR
+  describe         sentences on every class from a language model, for MSTA
+
+methods
+  methods show     trainable parameters of a method      vlbench methods show msta_fewshot.yaml
 
 weights
   weights import mote   a released MoTE file to a checkpoint
+  weights import viclip a released ViCLIP file to a backbone's weights
   weights export        a MoTE checkpoint with merged experts, as safetensors
 
 `vlbench COMMAND --help` lists a command's options. Configurations are found by name and compose:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from vlbench.data.batch import ClipBatch
+from vlbench.data.collection import VideoCollection
 from vlbench.data.dataset import TestViews, TrainClips, TrainSampler, UnpaddedSampler, Views
 from vlbench.data.decoding import Backend
-from vlbench.data.specs import ClassList, DatasetSpec, Subset, VideoItem
-from vlbench.data.splits import draw_shots, select
+from vlbench.data.specs import Part, Subset
 from vlbench.data.transforms import train_transform
-from vlbench.errors import ConfigError, DataError, DecodeError
+from vlbench.errors import ConfigError, DecodeError
 
-Part = Literal["train", "validation", "test"]
+__all__ = ["Augmentation", "Part", "VideoDataModule"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,19 @@ class Augmentation:
     gray: float = 0.2
 
 
-class VideoDataModule(LightningDataModule, ABC):
+class VideoDataModule(VideoCollection, LightningDataModule):
     """Training, validation and test clips of one dataset.
 
-    A subclass states the facts (`spec`) and lists the videos (`items`); everything else is here.
+    A subclass states the facts (`spec`) and lists the videos (`items`), see `VideoCollection`; everything else is here.
 
     Args:
         root: folder of the dataset; `None` means `$VLBENCH_DATA/<folder>`, or `data/<folder>` without the variable.
         variant: which of the dataset's named variants; `None` means the first one.
         train: what to train on.
         test: what to evaluate on.
+        splits_dir: folder of the field's published lists (see `vlbench.data.published`), which then say what the
+            training and test videos are; only a training part with all its videos may come from the official list.
+            Without it the official lists do, and shots are drawn from them.
         frames: T, frames of a clip.
         sampling: `uniform`, spread over the whole video, or `dense`, a span of 128 frames.
         segment_ends: whether neighbouring segments of uniform training clips share a frame: `shared`, as in MoTE's
@@ -74,17 +74,13 @@ class VideoDataModule(LightningDataModule, ABC):
         seed: of the order and the augmentation.
     """
 
-    folder: ClassVar[str]
-    """Name of the dataset's folder below the data root."""
-    variants: ClassVar[tuple[str, ...]]
-    """Named variants, the default first."""
-
     def __init__(
         self,
         root: str | None = None,
         variant: str | None = None,
         train: Subset = Subset(),  # noqa: B008 - frozen
         test: Subset = Subset(),  # noqa: B008 - frozen
+        splits_dir: str | None = None,
         frames: int = 8,
         sampling: Literal["uniform", "dense"] = "uniform",
         segment_ends: Literal["shared", "exclusive"] = "shared",
@@ -100,16 +96,11 @@ class VideoDataModule(LightningDataModule, ABC):
         on_error: Literal["raise", "skip"] = "raise",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if variant is not None and variant not in self.variants:
-            raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
+        LightningDataModule.__init__(self)
+        VideoCollection.__init__(self, root, variant, train, test, splits_dir)
         for name, value in (("frames", frames), ("batch_size", batch_size), ("epoch_size", epoch_size)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; allowed: 1 or more")
-        self.variant = variant or self.variants[0]
-        self.root = self.find_root(root)
-        self.train_subset = train
-        self.test_subset = test
         self.frames = frames
         self.sampling = sampling
         self.segment_ends = segment_ends
@@ -125,72 +116,6 @@ class VideoDataModule(LightningDataModule, ABC):
         self.on_error = on_error
         self.seed = seed
         self.skipped: set[str] = set()
-        self._lists: dict[Part, list[VideoItem]] = {}
-
-    # What a dataset answers --------------------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def spec(self) -> DatasetSpec:
-        """Facts about the dataset in this variant."""
-
-    @abstractmethod
-    def items(self, part: Part, split: int) -> list[VideoItem]:
-        """The videos of a part of an official split; empty where the dataset has no such part.
-
-        Raises:
-            DataError: if the lists or the videos are not where they should be.
-        """
-
-    @property
-    def label(self) -> str:
-        """Dataset and variant, as records name them."""
-        return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
-
-    # What follows from it ----------------------------------------------------------------------------------------
-
-    @classmethod
-    def find_root(cls, root: str | None) -> Path:
-        """Where the dataset is looked for."""
-        return Path(root) if root else Path(os.environ.get("VLBENCH_DATA", "data")) / cls.folder
-
-    def missing(self, what: Path) -> DataError:
-        """The one message about a dataset that is not there."""
-        return DataError(
-            f"{self.spec.name}: {what} does not exist.\n"
-            f"  looked in:  {self.root.absolute()}\n"
-            f"  set it by:  --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}\n"
-            f"  get it at:  {self.spec.source}\n"
-            "  offline:    add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
-        )
-
-    @property
-    def train_classes(self) -> ClassList:
-        """Classes of the training subset."""
-        return self._classes(self.train_subset)
-
-    @property
-    def test_classes(self) -> ClassList:
-        """Classes of the test subset."""
-        return self._classes(self.test_subset)
-
-    def _classes(self, subset: Subset) -> ClassList:
-        spec = self.spec
-        labels = spec.labels(subset.classes)
-        names = tuple(spec.class_names[label] for label in labels)
-        return ClassList(names, labels, spec.class_names, spec.descriptions)
-
-    def videos(self, part: Part) -> list[VideoItem]:
-        """The videos of the configured subset, labelled by their position in its class list."""
-        if part not in self._lists:
-            subset = self.train_subset if part == "train" else self.test_subset
-            if subset.split > self.spec.splits:
-                raise ConfigError(f"{self.spec.name} has {self.spec.splits} official splits; split is {subset.split}")
-            chosen = select(self.items(part, subset.split), self.spec.labels(subset.classes))
-            if part == "train" and subset.shots is not None:
-                chosen = draw_shots(chosen, subset.shots, subset.seed, class_names=self.train_classes.names)
-            self._lists[part] = chosen
-        return self._lists[part]
 
     def check(self, stage: str) -> None:
         """Whether a stage can run; called before a model is built.
@@ -208,12 +133,14 @@ class VideoDataModule(LightningDataModule, ABC):
             DataError: if videos or lists are missing.
             ConfigError: if the stage needs a part that the dataset does not have.
         """
-        if stage == "fit":
-            self.videos("train")
-        elif stage == "validate" and not self.videos("validation"):
-            raise ConfigError(f"{self.spec.name} has no validation part; `vlbench test` evaluates on the test part")
-        elif stage in ("test", "predict"):
-            self.videos("test")
+        part: Part = "train" if stage == "fit" else "validation" if stage == "validate" else "test"
+        if not self.videos(part):
+            raise ConfigError(
+                f"{self.label} has no {part} part"
+                f"{'; `vlbench test` evaluates on the test part' if part == 'validation' else ''}"
+            )
+        if part != "validation":
+            self.check_disjoint()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from vlbench.data import sampling
 from vlbench.data.batch import Clip
-from vlbench.data.decoding import Backend, open_video
+from vlbench.data.decoding import Backend, VideoReader, open_video
 from vlbench.data.specs import VideoItem
 from vlbench.data.transforms import test_views
 from vlbench.errors import ConfigError, DecodeError
@@ -86,7 +86,8 @@ class TrainClips(Dataset[Clip]):
         try:
             with open_video(item.path, backend=self.backend) as reader:
                 generator = torch.Generator().manual_seed(seed)
-                video = reader.frames_at(pick(reader.num_frames, self.frames, generator=generator))
+                shown = _frames_of(item, reader)
+                video = reader.frames_at([shown[k] for k in pick(len(shown), self.frames, generator=generator)])
         except DecodeError as error:
             return Clip(None, item.label, item.id, error.cause)
         # torchvision's transforms know the global generator only.
@@ -137,7 +138,8 @@ class TestViews(Dataset[Clip]):
         pick = sampling.uniform_test if self.sampling == "uniform" else sampling.dense_test
         try:
             with open_video(item.path, backend=self.backend) as reader:
-                clips = pick(reader.num_frames, self.frames, self.views.clips)
+                shown = _frames_of(item, reader)
+                clips = [[shown[k] for k in clip] for clip in pick(len(shown), self.frames, self.views.clips)]
                 # Views share frames in short videos: each is read and resized once.
                 wanted = sorted({frame for clip in clips for frame in clip})
                 frames = reader.frames_at(wanted)
@@ -149,6 +151,11 @@ class TestViews(Dataset[Clip]):
         position = {frame: k for k, frame in enumerate(wanted)}
         rows = torch.tensor([[position[frame] for frame in clip] for clip in clips])
         return Clip(crops[:, rows].flatten(0, 1), item.label, item.id)
+
+
+def _frames_of(item: VideoItem, reader: VideoReader) -> range:
+    """Numbers of the frames that clips are sampled from."""
+    return range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
 
 
 class TrainSampler(Sampler[tuple[int, int]]):

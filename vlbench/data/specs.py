@@ -5,7 +5,8 @@ Imports neither torch nor a decoder, so that plans and `--help` stay cheap.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vlbench.data.descriptions import Descriptions
 
 ClassSet = Literal["all", "base", "novel"]
+Part = Literal["train", "validation", "test"]
 
 
 class VideoItem(NamedTuple):
@@ -24,11 +26,14 @@ class VideoItem(NamedTuple):
         path: where the file is.
         label: index into the class names of the whole dataset, `0 <= label < num_classes`.
         id: name of the video inside its dataset; unique, stable across machines (usually the path below the root).
+        span: start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
+            all of it.
     """
 
     path: Path
     label: int
     id: str
+    span: tuple[float, float] | None = None
 
     def relabelled(self, label: int) -> VideoItem:
         """The same video under another label."""
@@ -88,9 +93,12 @@ class DatasetSpec:
     Attributes:
         name: identifier in configs, records and the leaderboard.
         class_names: class texts in label order, as they enter the prompts.
-        base_classes: labels of the base half, ascending; empty where the base half is drawn from the training list.
+        base_classes: labels of the base half, ascending; empty where the training list decides: the more frequent half.
         directional: whether a mirrored video can change its class; the horizontal flip is then left out of training.
         splits: number of official splits.
+        split_classes: labels of the classes that a test split holds, ascending, by the split's number; a split that is
+            not named holds all.
+        lists: what the field's published lists call the dataset; empty where there are none.
         counts: expected videos as `{(part, split): count}`, where known.
         descriptions: sentences on every class, where they ship with vlbench.
         licence: one line on the terms of use.
@@ -102,21 +110,28 @@ class DatasetSpec:
     base_classes: tuple[int, ...] = ()
     directional: bool = False
     splits: int = 1
+    split_classes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    lists: str = ""
     counts: dict[tuple[str, int], int] | None = None
     descriptions: Descriptions | None = None
     licence: str = ""
     source: str = ""
 
-    def labels(self, classes: ClassSet) -> tuple[int, ...]:
+    def labels(self, classes: ClassSet, test_split: int | None = None) -> tuple[int, ...]:
         """Labels of a class set, ascending.
 
+        Args:
+            classes: which set.
+            test_split: keeps the classes of this test split only.
+
         Raises:
-            ConfigError: if the base half is asked for and the dataset defines none.
+            ConfigError: if one half is asked for and the dataset defines none.
         """
         everything = tuple(range(len(self.class_names)))
+        held = everything if test_split is None else self.split_classes.get(test_split, everything)
         if classes == "all":
-            return everything
+            return held
         if not self.base_classes:
             raise ConfigError(f"{self.name} defines no base and novel classes; use classes: all")
         base = frozenset(self.base_classes)
-        return tuple(label for label in everything if (label in base) == (classes == "base"))
+        return tuple(label for label in held if (label in base) == (classes == "base"))

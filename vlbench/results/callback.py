@@ -81,6 +81,8 @@ class RecordWriter(Callback):
                 protocol=self.protocol,
                 seed=int(provenance.get("seed", os.environ.get("PL_GLOBAL_SEED", 0))),
                 selection=self.selection,
+                train_list=provenance.get("list") if trained else None,
+                test_list=data.list_name("test"),
             ),
             metrics={
                 key.removeprefix("test/"): float(value)

@@ -6,19 +6,20 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from vlbench.results.record import Record
+from vlbench.results.record import Record, lineage
 
 COLUMNS = (
-    "protocol", "dataset", "shots", "method", "backbone", "views", "frames", "selection",
+    "protocol", "dataset", "lists", "shots", "method", "backbone", "views", "frames", "selection",
     "top1", "top1_std", "top5", "mean_per_class", "runs", "videos", "unreadable", "trainable_params", "deviations",
 )  # fmt: skip
 """Columns of the leaderboard, in this order."""
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """One row for each protocol, test set, number of shots, method and setting; seeds are averaged.
+    """One row for each protocol, test set, origin of its lists, number of shots, method and setting.
 
-    `top1_std` is the population standard deviation over the runs. Order: protocol, dataset, shots, then the best first.
+    Seeds are averaged; `top1_std` is the population standard deviation over the runs. Order: protocol, dataset, lists,
+    shots, then the best first.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
@@ -28,8 +29,9 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
         dataset = identity.dataset
         if identity.train_dataset not in (None, dataset):
             dataset = f"{identity.train_dataset} -> {dataset}"
+        lists = " / ".join(filter(None, (lineage(identity.train_list), lineage(identity.test_list))))
         key = (
-            identity.protocol, dataset, "all" if shots is None else shots, identity.method, identity.backbone,
+            identity.protocol, dataset, lists, "all" if shots is None else shots, identity.method, identity.backbone,
             identity.views, identity.frames, identity.selection, deviations,
             record.details.get("trainable_params"),
         )  # fmt: skip
@@ -41,6 +43,7 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
         return (
             row["protocol"],
             row["dataset"],
+            row["lists"],
             shots == "all",
             shots if shots != "all" else 0,
             -row["top1"],
@@ -51,13 +54,14 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _row(key: tuple[Any, ...], members: list[Record]) -> dict[str, Any]:
-    protocol, dataset, shots, method, backbone, views, frames, selection, deviations, trainable = key
+    protocol, dataset, lists, shots, method, backbone, views, frames, selection, deviations, trainable = key
 
     def mean(metric: str) -> float:
         return round(statistics.fmean(record.metrics[metric] for record in members), 2)
 
     values = {
-        "protocol": protocol, "dataset": dataset, "shots": shots, "method": method, "backbone": backbone,
+        "protocol": protocol, "dataset": dataset, "lists": lists, "shots": shots,
+        "method": method, "backbone": backbone,
         "views": views, "frames": frames, "selection": selection,
         "top1": mean("top1"),
         "top1_std": round(statistics.pstdev(record.metrics["top1"] for record in members), 2),

@@ -13,7 +13,9 @@ from typing import Any
 from vlbench.errors import DataError
 from vlbench.files import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 2 added the names of the lists to the identity; records of version 1 read as not knowing theirs."""
+_READABLE = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Identity:
         protocol: versioned name, `few_shot@1`; `custom` outside a protocol.
         seed: of the run.
         selection: which checkpoint: `last` or `best_on_test`.
+        train_list: the list of the training videos, `vifi/train1_few_shot_16 (verified)` or `own/16-shot seed 0`;
+            `None` if nothing was trained or it is not known.
+        test_list: the list of the test videos, `vifi/val1 (verified)` or `official/split 1`; `None` if not known.
     """
 
     method: str
@@ -47,6 +52,8 @@ class Identity:
     protocol: str
     seed: int
     selection: str
+    train_list: str | None = None
+    test_list: str | None = None
 
     def digest(self) -> str:
         """Twelve hexadecimal characters."""
@@ -100,7 +107,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """A record from its file.
+        """A record from its file; an older schema is brought up to this version's.
 
         Raises:
             DataError: if it is not a record of a schema this version reads.
@@ -108,13 +115,24 @@ class Record:
         try:
             values = json.loads(path.read_text())
             version = values["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise DataError(f"{path}: schema_version is {version}; this vlbench reads {SCHEMA_VERSION}")
-            return cls(**{**values, "identity": Identity(**values["identity"])})
+            if version not in _READABLE:
+                readable = " and ".join(map(str, _READABLE))
+                raise DataError(f"{path}: schema_version is {version}; this vlbench reads {readable}")
+            identity = Identity(**values["identity"])
+            return cls(**{**values, "identity": identity, "schema_version": SCHEMA_VERSION})
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again"
             ) from error
+
+
+def lineage(list_name: str | None) -> str:
+    """Whose list it is, so that results on lists of one lineage may be averaged and no others.
+
+    The part before the slash, such as `vifi`, `own` or `official`; the whole name of an altered list, which compares
+    with itself only; empty where the list is not known.
+    """
+    return (list_name or "").partition("/")[0]
 
 
 def read_records(folders: Sequence[Path]) -> Iterator[Record]:

@@ -65,6 +65,21 @@ class VideoReader(Protocol):
         """
         ...
 
+    def frames_between(self, start: float, end: float) -> range:
+        """Numbers of the frames that begin to be shown in a part of the video.
+
+        Frames are shown at their presentation times; where these cannot be trusted (see `PyAVReader.planned`), at a
+        constant rate, the one that the container states.
+
+        Args:
+            start: first moment of the part, in seconds after the first frame.
+            end: the moment after its last.
+
+        Raises:
+            DecodeError: if no frame lies there, or the file tells neither times nor a rate.
+        """
+        ...
+
     def close(self) -> None:
         """Release the file; the reader is of no use afterwards."""
         ...

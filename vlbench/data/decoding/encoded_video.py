@@ -52,6 +52,10 @@ class EncodedVideoReader:
         """Number of frames, see `VideoReader`."""
         return self._pyav.num_frames
 
+    def frames_between(self, start: float, end: float) -> range:
+        """Numbers of the frames shown from `start` to before `end`; see `VideoReader.frames_between`."""
+        return self._pyav.frames_between(start, end)
+
     def frames_at(self, indices: Sequence[int]) -> Tensor:
         """Frames with these indices, `(len(indices), 3, H, W)` uint8 RGB; see `VideoReader.frames_at`."""
         frames = self._whole_clip() if self._pyav.planned else None

@@ -12,8 +12,10 @@ files, and any planned read in which something did not come out as planned.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -38,6 +40,7 @@ _PLANNED = {
     "matroska": frozenset({"h264", "hevc", "vp9", "av1"}),
 }
 _PROGRESSIVE_OR_UNKNOWN = (0, 1)  # AVFieldOrder
+_SAME_TIME = 1e-6  # seconds; hides the rounding of times such as 7 / 25
 # Counting the frames of a sequential file decodes it; decoded frames up to this size are kept for reading.
 _KEEP_BYTES = 128 * 2**20
 
@@ -130,6 +133,21 @@ class PyAVReader:
             raise DecodeError(self.path, f"its frames differ in size: {error}") from error
         return turn_upright(torch.from_numpy(stacked).permute(0, 3, 1, 2), rotation)
 
+    def frames_between(self, start: float, end: float) -> range:
+        """Numbers of the frames shown from `start` to before `end`; see `VideoReader.frames_between`."""
+        count = self.num_frames
+        bounds = (start - _SAME_TIME, end - _SAME_TIME)
+        if self._order is not None:
+            shown = [self.time_of(index) - self.time_of(0) for index in range(count)]
+            first, stop = (bisect_left(shown, bound) for bound in bounds)
+        elif rate := self._stream.average_rate or self._stream.guessed_rate:
+            first, stop = (math.ceil(min(max(bound * rate, 0), count)) for bound in bounds)
+        else:
+            raise DecodeError(self.path, f"its container states no frame rate to find {start} to {end} s by")
+        if first >= stop:
+            raise DecodeError(self.path, f"none of its {count} frames is shown from {start} to {end} s")
+        return range(first, stop)
+
     def can_seek(self) -> bool:
         """Whether decoding may start at the second keyframe; decodes that one. `planned` reads check every start."""
         if self._order is None:
@@ -190,7 +208,22 @@ class PyAVReader:
         shown = [position for position, packet in enumerate(self._packets) if not packet.is_discard]
         self._times = times
         self._keys = [position for position, packet in enumerate(self._packets) if packet.is_keyframe]
-        return sorted(shown, key=times.__getitem__)
+        return sorted(shown, key=times.__getitem__) if self._in_order(times) else None
+
+    def _in_order(self, times: list[int]) -> bool:
+        """Whether the first packet that is to be shown before an earlier one is; decodes up to that packet.
+
+        A B-frame is. A stream without B-frames is shown in the order of its packets, whatever times they carry.
+        """
+        latest = accumulate(times, max)
+        last = next((position for position, time in enumerate(latest) if times[position] < time), None)
+        if last is None:
+            return True
+        try:
+            shown = [frame.pts for frame in self._decode(range(last + 1)) if frame.pts is not None]
+        except (OSError, ValueError, av.FFmpegError):
+            return False
+        return all(before < after for before, after in pairwise(shown))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,173 @@
+"""`vlbench data`. torch is imported only where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vlbench.errors import ConfigError
+
+
+def list_datasets() -> int:
+    """List the datasets: variants, classes, official splits, where they come from.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.datasets import dataset_classes, variants_of
+
+    console = Console(highlight=False)
+    for name in dataset_classes():
+        console.print(f"[bold]{name}[/]")
+        if name == "FolderVideos":
+            console.print("  your own: class folders, or lists, below train/ and test/", markup=False)
+            continue
+        for label, spec in variants_of(name):
+            classes = len(spec.split_classes[1]) if spec.split_classes else len(spec.class_names)
+            tested = ", ".join(f"{n:,}" for (part, _), n in (spec.counts or {}).items() if part == "test")
+            facts = f"{classes} classes, {spec.splits} split{'s' * (spec.splits > 1)}"
+            console.print(f"  {label:20} {facts}, test videos: {tested or 'not stated'}", soft_wrap=True)
+        origins = dict.fromkeys((spec.licence, spec.source) for _, spec in variants_of(name))
+        for licence, source in origins:
+            console.print(f"  licence: {licence}\n  source:  {source}", soft_wrap=True, markup=False)
+    return 0
+
+
+def describe_dataset(dataset: str) -> int:
+    """Print what vlbench knows of a dataset, its classes included.
+
+    Args:
+        dataset: name, such as ucf101 or HMDB51.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.datasets import variants_of
+
+    console = Console(highlight=False)
+    for label, spec in variants_of(dataset):
+        base = set(spec.base_classes)
+        counts = ", ".join(f"{part} {split}: {n:,}" for (part, split), n in (spec.counts or {}).items())
+        lines = [
+            f"[bold]{label}[/]",
+            f"classes       {len(spec.class_names)}",
+            f"base/novel    {f'{len(base)} base classes, marked *' if base else 'by frequency in the training list'}",
+            f"splits        {spec.splits}",
+            f"videos        {counts or 'not stated'}",
+            f"mirrored      {'never: a mirrored video can be of another class' if spec.directional else 'in training'}",
+            f"descriptions  {'shipped' if spec.descriptions else 'none shipped; see `vlbench describe`'}",
+            f"licence       {spec.licence}",
+            f"source        {spec.source}",
+            "",
+            *(f"{i:4} {'*' if i in base else ' '} {name}" for i, name in enumerate(spec.class_names)),
+            "",
+        ]
+        for line in lines:
+            console.print(line, soft_wrap=True, markup=line.startswith("[bold]"))
+    return 0
+
+
+def check(
+    config: list[str] | None = None,
+    root: Path | None = None,
+    lists: list[Path] | None = None,
+    labels: Path | None = None,
+    decode: bool = False,
+    frames: int = 8,
+    workers: int | None = None,
+    report: Path | None = None,
+) -> int:
+    """Look at a dataset before anything is trained on it: lists, names, duplicates, and with --decode every video.
+
+    Args:
+        config: configurations of a dataset by name, such as data/hmdb51.yaml.
+        root: any folder of videos, instead.
+        lists: published list files, or folders of them, instead; needs labels.
+        labels: CSV with the columns id and name that says what the labels in those lists mean.
+        decode: decode every video from start to end.
+        frames: number of frames that clips will have.
+        workers: processes that decode; one a core by default.
+        report: JSON file to write.
+
+    Returns:
+        1 if an error was found, otherwise 0.
+    """
+    from vlbench.data import doctor
+
+    if sum(given is not None for given in (config, root, lists)) != 1 or (lists is None) != (labels is None):
+        raise ConfigError("give one of --config NAME, --root DIR, or --lists FILE with --labels CSV")
+    if config is not None:
+        from vlbench.cli.datasets import dataset_of
+
+        found = doctor.check(dataset_of(config), decode=decode, frames=frames, workers=workers)
+    elif root is not None:
+        found = doctor.check_folder(root, decode=decode, frames=frames, workers=workers)
+    else:
+        assert lists is not None
+        assert labels is not None
+        found = doctor.check_lists(lists, labels)
+    found.print(Console())
+    if report is not None:
+        found.write(report)
+    return found.exit_code
+
+
+def prepare(root: Path, out: Path, resize: int = 256, workers: int | None = None, report: Path | None = None) -> int:
+    """Copy a dataset with every video resized, for faster reading; a second run goes on where the first ended.
+
+    Args:
+        root: folder of the dataset.
+        out: folder of the copy; it gets the same files under the same names.
+        resize: short side, in pixels.
+        workers: processes; one a core by default.
+        report: JSON file to write.
+
+    Returns:
+        1 if a video could not be resized and was copied as it is, otherwise 0.
+    """
+    from vlbench.data.prepare import prepare as copy_resized
+
+    found = copy_resized(root, out, resize=resize, workers=workers)
+    found.print(Console())
+    if report is not None:
+        found.write(report)
+    return found.exit_code
+
+
+def subset(out: Path, config: Sequence[str], videos: int = 2, seed: int = 0) -> int:
+    """Copy a few videos of every class, for a quick check in CI; FolderVideos reads the copy.
+
+    Args:
+        out: folder of the copy.
+        config: configurations of the dataset by name, such as data/ucf101.yaml.
+        videos: videos of each class and part.
+        seed: of the choice.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.datasets import dataset_of
+    from vlbench.data.prepare import subset as copy_some
+
+    copy_some(dataset_of(config), out, videos=videos, seed=seed)
+    return 0
+
+
+def synth(folder: Path, sets: list[str] | None = None, workers: int | None = None) -> int:
+    """Render the synthetic dataset to mp4 files; files that exist are kept.
+
+    Args:
+        folder: where to; it becomes the `root` of SyntheticActions.
+        sets: which of shapes-s, shapes-k and shapes-u; all by default.
+        workers: processes; one a core by default.
+
+    Returns:
+        0.
+    """
+    from vlbench.synthetic.classes import SETS
+    from vlbench.synthetic.generate import render_dataset
+
+    render_dataset(folder, sets=tuple(sets or SETS), workers=workers)
+    return 0

@@ -1,0 +1,234 @@
+"""The videos of one dataset: which there are, and which of them a subset means."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, NamedTuple
+
+from vlbench.data.published import PublishedLists, VideoFiles, check_names
+from vlbench.data.specs import ClassList, DatasetSpec, Part, Subset, VideoItem
+from vlbench.data.splits import base_labels, draw_shots, select
+from vlbench.errors import ConfigError, DataError
+
+
+class _VideoList(NamedTuple):
+    """The videos of a configured subset and what records call the list."""
+
+    name: str
+    items: list[VideoItem]
+
+
+class VideoCollection(ABC):
+    """One dataset's facts, and its videos by part and subset.
+
+    A subclass states the facts (`spec`) and lists the videos (`items`). Where the field's published lists are to be
+    read too, it also says how they name its videos.
+
+    Args:
+        root: folder of the dataset, see `find_root`.
+        variant: which of the named variants; `None` means the first one.
+        train: what to train on.
+        test: what to evaluate on.
+        splits_dir: folder of the field's published lists; `None` uses the official ones.
+
+    Raises:
+        ConfigError: if there is no such variant.
+    """
+
+    folder: ClassVar[str]
+    """Name of the dataset's folder below the data root."""
+    variants: ClassVar[tuple[str, ...]]
+    """Named variants, the default first."""
+
+    def __init__(
+        self, root: str | None, variant: str | None, train: Subset, test: Subset, splits_dir: str | None
+    ) -> None:
+        if variant is not None and variant not in self.variants:
+            raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
+        self.variant = variant or self.variants[0]
+        self.root = self.find_root(root)
+        self.train_subset = train
+        self.test_subset = test
+        self.splits_dir = Path(splits_dir) if splits_dir else None
+        self._lists: dict[Part, _VideoList] = {}
+
+    # What a dataset answers --------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def spec(self) -> DatasetSpec:
+        """Facts about the dataset in this variant."""
+
+    @abstractmethod
+    def items(self, part: Part, split: int) -> list[VideoItem]:
+        """The videos of a part of an official split; empty where the dataset has no such part.
+
+        Raises:
+            DataError: if the lists or the videos are not where they should be.
+        """
+
+    @property
+    def label(self) -> str:
+        """Dataset and variant, as records name them."""
+        return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
+
+    # Where published lists and official ones name videos differently -----------------------------------------------
+
+    @property
+    def video_folder(self) -> Path:
+        """Folder below which the videos of published lists are."""
+        return self.root
+
+    def video_id(self, name: str, label: int) -> str:  # noqa: ARG002 - for subclasses
+        """The id that the official lists give a video.
+
+        Args:
+            name: of the video in a published list, `v_Archery_g01_c01.avi` or `val/abcdefghijk_000000_000010.mp4`.
+            label: in the whole dataset.
+        """
+        return name
+
+    def video_stems(self, name: str) -> tuple[str, ...]:
+        """File names without extension that a video of a published list may have on disk, the likeliest first."""
+        return (PurePosixPath(name).stem,)
+
+    def label_of(self, name: str) -> int | None:  # noqa: ARG002 - for subclasses
+        """The label that a video's file name states, where the dataset's file names state one."""
+        return None
+
+    # What follows from it ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def find_root(cls, root: str | None) -> Path:
+        """Where the dataset is looked for."""
+        return Path(root) if root else Path(os.environ.get("VLBENCH_DATA", "data")) / cls.folder
+
+    def missing(self, what: Path) -> DataError:
+        """The one message about a dataset that is not there."""
+        return DataError(
+            f"{self.spec.name}: {what} does not exist.\n"
+            f"  looked in:  {self.root.absolute()}\n"
+            f"  set it by:  --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}\n"
+            f"  get it at:  {self.spec.source}\n"
+            "  offline:    add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
+        )
+
+    @property
+    def train_classes(self) -> ClassList:
+        """Classes of the training subset."""
+        return self._classes("train")
+
+    @property
+    def test_classes(self) -> ClassList:
+        """Classes of the test subset."""
+        return self._classes("test")
+
+    def videos(self, part: Part) -> list[VideoItem]:
+        """The videos of the configured subset, labelled by their position in its class list.
+
+        A video of a published list that is not on disk keeps its official path and counts as unreadable.
+
+        Raises:
+            DataError: if lists or videos are missing, or lists contradict themselves, the file names or each other.
+            ConfigError: if the dataset has no such split, or the folder of published lists no such list.
+        """
+        return self._list(part).items
+
+    def list_name(self, part: Part) -> str:
+        """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
+        `official/split 1`; see `vlbench.data.published.PublishedList` for lists of the field."""
+        return self._list(part).name
+
+    def check_disjoint(self) -> None:
+        """Whether a few-shot training list and the test list have no video in common.
+
+        Published training lists and own draws belong to one split, and the splits of a dataset overlap.
+
+        Raises:
+            ConfigError: if they have, being lists of different splits; names how many.
+            DataError: if they have, although both are lists of one split.
+        """
+        if self.train_subset.shots is None:
+            return
+        tested = {item.id for item in self.videos("test")}
+        train = self.videos("train")
+        shared = sorted(item.id for item in train if item.id in tested)
+        if not shared:
+            return
+        facts = (
+            f"{self.spec.name}: {len(shared)} of the {len(train)} training videos of {self.list_name('train')} are test"
+            f" videos of {self.list_name('test')}, {shared[0]!r} is one"
+        )
+        if self.train_subset.split != self.test_subset.split:
+            raise ConfigError(f"{facts}; set data.test.split to {self.train_subset.split}, the training list's split")
+        raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
+
+    def _subset(self, part: Part) -> Subset:
+        return self.train_subset if part == "train" else self.test_subset
+
+    def _classes(self, part: Part) -> ClassList:
+        spec = self._halved(part)
+        labels = self._labels(part)
+        names = tuple(spec.class_names[label] for label in labels)
+        return ClassList(names, labels, spec.class_names, spec.descriptions)
+
+    def _labels(self, part: Part) -> tuple[int, ...]:
+        subset = self._subset(part)
+        return self._halved(part).labels(subset.classes, None if part == "train" else subset.split)
+
+    def _halved(self, part: Part) -> DatasetSpec:
+        """The specification, with a base half where the part needs one and the dataset does not state it."""
+        spec = self.spec
+        if self._subset(part).classes == "all" or spec.base_classes:
+            return spec
+        return replace(spec, base_classes=self._frequent_half)
+
+    @cached_property
+    def _frequent_half(self) -> tuple[int, ...]:
+        """The classes with the most training videos in the first split."""
+        return base_labels(self.items("train", 1), len(self.spec.class_names))
+
+    def _list(self, part: Part) -> _VideoList:
+        if part not in self._lists:
+            subset = self._subset(part)
+            if subset.split > self.spec.splits:
+                raise ConfigError(f"{self.spec.name} has {self.spec.splits} official splits; split is {subset.split}")
+            self._lists[part] = self._published(part, subset) or self._official(part, subset)
+        return self._lists[part]
+
+    def _official(self, part: Part, subset: Subset) -> _VideoList:
+        chosen = select(self.items(part, subset.split), self._labels(part))
+        if part != "train" or subset.shots is None:
+            return _VideoList(f"official/split {subset.split}", chosen)
+        drawn = draw_shots(chosen, subset.shots, subset.seed, class_names=self.train_classes.names)
+        return _VideoList(f"own/{subset.shots}-shot seed {subset.seed}", drawn)
+
+    def _published(self, part: Part, subset: Subset) -> _VideoList | None:
+        if self._published_lists is None or part == "validation":
+            return None
+        path = self._published_lists.find(part, subset)
+        if path is None:
+            return None
+        if not self.video_folder.is_dir():
+            raise self.missing(self.video_folder)
+        listed = self._published_lists.read(path, part, subset)
+        check_names(listed, self.label_of, self.spec.class_names)
+        items = [self._item(item.id, item.label) for item in listed.items]
+        return _VideoList(listed.name, select(items, self._labels(part)))
+
+    @cached_property
+    def _published_lists(self) -> PublishedLists | None:
+        return PublishedLists(self.splits_dir, self.spec) if self.splits_dir else None
+
+    @cached_property
+    def _files(self) -> VideoFiles:
+        return VideoFiles(self.video_folder)
+
+    def _item(self, name: str, label: int) -> VideoItem:
+        video_id = self.video_id(name, label)
+        official = str(PurePosixPath(video_id).with_name(PurePosixPath(name).name))
+        return VideoItem(self._files.locate(official, self.video_stems(name)), label, video_id)
