@@ -64,6 +64,11 @@ class Subset:
         if self.split < 1:
             raise ConfigError(f"Subset.split is {self.split}; official splits are counted from 1")
 
+    @property
+    def key(self) -> str:
+        """Tells test subsets of one dataset apart in file names: `novel-split1`."""
+        return f"{self.classes}-split{self.split}"
+
     def with_(self, **changes: object) -> Subset:
         """A copy with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
