@@ -13,7 +13,7 @@ PACKAGE = Path(vlbench.__file__).parent
 ALLOWED = {
     "cli": {"", "backbones", "data", "methods", "protocols", "results", "synthetic"},
     "protocols": {"data.specs", "results.record"},
-    "results": {""},
+    "results": {"", "metrics"},
     "methods": {"backbones", "data.specs", "data.batch", "data.prompts", "data.descriptions", "metrics", "optim"},
     "backbones": {"synthetic.tiny_clip"},
     "data": {"synthetic"},

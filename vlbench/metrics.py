@@ -9,7 +9,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torchmetrics import MeanMetric
 from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.wrappers import BootStrapper
 
 
 @dataclass
@@ -20,12 +22,14 @@ class Predictions:
         ids: one a row.
         labels: `(N,)` int64.
         scores: `(N, C)` float32; only their order within a row matters.
+        cosines: `(N, C)` float32, the mean over the views of the cosines with the classes; scores of another kind.
         failures: id -> `(label, cause)` of the videos that could not be read. They count as wrong.
     """
 
     ids: list[str]
     labels: Tensor
     scores: Tensor
+    cosines: Tensor
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
@@ -45,9 +49,14 @@ class Predictions:
         if len({*ids, *failures}) != sum(part.total for part in parts):
             raise ValueError("a video was evaluated twice; its id is not unique or the sampler padded the last batch")
         labels = torch.cat([part.labels for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
-        scores = torch.cat([part.scores for part in parts]) if parts else torch.empty(0, num_classes)
+        none = torch.empty(0, num_classes)
+        scores, cosines = (
+            torch.cat(kind) if parts else none for kind in ([p.scores for p in parts], [p.cosines for p in parts])
+        )
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        return cls([ids[i] for i in order], labels[order], scores[order], dict(sorted(failures.items())))
+        return cls(
+            [ids[i] for i in order], labels[order], scores[order], cosines[order], dict(sorted(failures.items()))
+        )
 
     def gathered(self) -> Predictions:
         """The predictions of every process; each process gets all of them."""
@@ -59,35 +68,77 @@ class Predictions:
         return Predictions.concatenate([part for part in parts if part is not None], self.scores.shape[1])
 
 
-def half_class_accuracies(features: Tensor, classes: Tensor, labels: Tensor, draws: int = 10) -> Tensor:
+def half_class_accuracies(cosines: Tensor, labels: Tensor, draws: int = 10) -> Tensor:
     """Zero-shot accuracy on random halves of the classes, as MoTE's released code draws and scores them.
 
     Draw k permutes the classes with numpy's legacy generator seeded with k and keeps the first half, the videos of
-    those classes, and as candidates those of them that occur among the videos. A score is the mean over views of
-    cosines.
+    those classes, and as candidates those of them that occur among the videos.
 
     Args:
-        features: unit video features `(N, V, D)` of V views.
-        classes: unit class features `(C, D)`.
+        cosines: `(N, C)`, the mean over the views of the cosines with all classes.
         labels: int64 `(N,)`.
         draws: number of halves.
 
     Returns:
         `(draws, 2)`: top-1 and top-5 in per cent, top-5 clipped to the number of candidates.
     """
-    scores = (features @ classes.T).mean(dim=1)
     rows = []
     for seed in range(draws):
-        kept = torch.from_numpy(np.random.RandomState(seed).permutation(len(classes))[: len(classes) // 2])
+        num_classes = cosines.shape[1]
+        kept = torch.from_numpy(np.random.RandomState(seed).permutation(num_classes)[: num_classes // 2])
         chosen = torch.isin(labels, kept)
         candidates, targets = labels[chosen].unique(return_inverse=True)
-        of_half = scores[chosen][:, candidates]
+        of_half = cosines[chosen][:, candidates]
         hits = [
             multiclass_accuracy(of_half, targets, len(candidates), top_k=min(k, len(candidates)), average="micro")
             for k in (1, 5)
         ]
         rows.append(100 * torch.stack(hits))
     return torch.stack(rows)
+
+
+def half_class_metrics(predictions: Predictions) -> dict[str, float]:
+    """Mean and population standard deviation over `half_class_accuracies`; unreadable videos count as wrong."""
+    failed = list(predictions.failures.values())
+    labels = torch.cat([predictions.labels, torch.tensor([label for label, _ in failed], dtype=torch.int64)])
+    # A video that was not read has no cosines; those of its own class are made the smallest.
+    wrong = torch.zeros(len(failed), predictions.cosines.shape[1])
+    wrong[range(len(failed)), labels[len(predictions.labels) :]] = -2.0
+    found = half_class_accuracies(torch.cat([predictions.cosines, wrong]), labels)
+    names = ("half_top1", "half_top5")
+    means = dict(zip(names, found.mean(dim=0).tolist(), strict=True))
+    spreads = zip((f"{name}_std" for name in names), found.std(dim=0, correction=0).tolist(), strict=True)
+    return {**means, **dict(spreads)}
+
+
+def bootstrap_interval(predictions: Predictions, draws: int = 1000, seed: int = 0) -> dict[str, float]:
+    """The central 95 % of the top-1 accuracies of resampled test sets, in per cent; unreadable videos count as wrong.
+
+    Args:
+        predictions: of one test set.
+        draws: number of resampled sets.
+        seed: of the resampling.
+
+    Returns:
+        `top1_low` and `top1_high`; empty without videos.
+    """
+    if predictions.total == 0:
+        return {}
+    correct = torch.zeros(predictions.total)
+    correct[: len(predictions.ids)] = (predictions.scores.argmax(dim=1) == predictions.labels).float()
+    quantiles = BootStrapper(
+        MeanMetric(),
+        draws,
+        mean=False,
+        std=False,
+        quantile=torch.tensor([0.025, 0.975]),
+        sampling_strategy="multinomial",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        quantiles.update(correct)
+    low, high = (100 * quantiles.compute()["quantile"]).tolist()
+    return {"top1_low": low, "top1_high": high}
 
 
 def classification_metrics(predictions: Predictions, top_k: Sequence[int] = (1, 5)) -> dict[str, float]:

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vlbench.data.specs import ClassList, EvaluationSet, Subset
+
 FOLDER = Path(os.environ.get("VLBENCH_GOLDEN", Path(__file__).resolve().parents[3] / "shared" / "golden"))
 
 
@@ -50,3 +52,10 @@ def temperatures(facts: dict[str, Any]) -> list[float]:
 
 def unit(x: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x, dim=-1)
+
+
+def evaluation_set(names: list[str], labels: dict[str, int] | None = None) -> EvaluationSet:
+    """All classes of a golden case."""
+    return EvaluationSet(
+        Subset(), ClassList(tuple(names), tuple(range(len(names))), tuple(names)), labels or {}, "golden"
+    )

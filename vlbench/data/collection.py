@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
 from vlbench.data.published import PublishedLists, VideoFiles, check_names
-from vlbench.data.specs import ClassList, DatasetSpec, Part, Subset, VideoItem
+from vlbench.data.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem
 from vlbench.data.splits import base_labels, draw_shots, select
 from vlbench.errors import ConfigError, DataError
 
@@ -32,11 +33,11 @@ class VideoCollection(ABC):
         root: folder of the dataset, see `find_root`.
         variant: which of the named variants; `None` means the first one.
         train: what to train on.
-        test: what to evaluate on.
+        test: what to evaluate on: one subset, or several that are evaluated in one pass, each with its own classes.
         splits_dir: folder of the field's published lists; `None` uses the official ones.
 
     Raises:
-        ConfigError: if there is no such variant.
+        ConfigError: if there is no such variant, or a test subset is given twice or not at all.
     """
 
     folder: ClassVar[str]
@@ -45,16 +46,24 @@ class VideoCollection(ABC):
     """Named variants, the default first."""
 
     def __init__(
-        self, root: str | None, variant: str | None, train: Subset, test: Subset, splits_dir: str | None
+        self,
+        root: str | None,
+        variant: str | None,
+        train: Subset,
+        test: Subset | Sequence[Subset],
+        splits_dir: str | None,
     ) -> None:
         if variant is not None and variant not in self.variants:
             raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
         self.variant = variant or self.variants[0]
         self.root = self.find_root(root)
         self.train_subset = train
-        self.test_subset = test
+        self.test_subsets = (test,) if isinstance(test, Subset) else tuple(test)
+        keys = [subset.key for subset in self.test_subsets]
+        if not keys or len(set(keys)) < len(keys):
+            raise ConfigError(f"test is {keys}; allowed: one subset, or several of different classes or splits")
         self.splits_dir = Path(splits_dir) if splits_dir else None
-        self._lists: dict[Part, _VideoList] = {}
+        self._lists: dict[tuple[Part, Subset], _VideoList] = {}
 
     # What a dataset answers --------------------------------------------------------------------------------------
 
@@ -120,28 +129,50 @@ class VideoCollection(ABC):
     @property
     def train_classes(self) -> ClassList:
         """Classes of the training subset."""
-        return self._classes("train")
+        return self._classes("train", self.train_subset)
 
     @property
     def test_classes(self) -> ClassList:
-        """Classes of the test subset."""
-        return self._classes("test")
+        """Classes of the first test subset."""
+        return self._classes("test", self.test_subset)
+
+    @property
+    def test_subset(self) -> Subset:
+        """The first of the test subsets."""
+        return self.test_subsets[0]
 
     def videos(self, part: Part) -> list[VideoItem]:
         """The videos of the configured subset, labelled by their position in its class list.
 
-        A video of a published list that is not on disk keeps its official path and counts as unreadable.
+        Of several test subsets, each video once, labelled in the first subset that has it. A video of a published list
+        that is not on disk keeps its official path and counts as unreadable.
 
         Raises:
             DataError: if lists or videos are missing, or lists contradict themselves, the file names or each other.
             ConfigError: if the dataset has no such split, or the folder of published lists no such list.
         """
-        return self._list(part).items
+        merged: dict[str, VideoItem] = {}
+        for subset in self._subsets(part):
+            for item in self._list(part, subset).items:
+                merged.setdefault(item.id, item)
+        return list(merged.values())
+
+    def sets(self, part: Part) -> list[EvaluationSet]:
+        """What an evaluation of a part scores: a set of videos and classes for each subset."""
+        return [
+            EvaluationSet(
+                subset,
+                self._classes(part, subset),
+                {item.id: item.label for item in self._list(part, subset).items},
+                self._list(part, subset).name,
+            )
+            for subset in self._subsets(part)
+        ]
 
     def list_name(self, part: Part) -> str:
         """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
         `official/split 1`; see `vlbench.data.published.PublishedList` for lists of the field."""
-        return self._list(part).name
+        return ", ".join(self._list(part, subset).name for subset in self._subsets(part))
 
     def check_disjoint(self) -> None:
         """Whether a few-shot training list and the test list have no video in common.
@@ -154,36 +185,40 @@ class VideoCollection(ABC):
         """
         if self.train_subset.shots is None:
             return
-        tested = {item.id for item in self.videos("test")}
         train = self.videos("train")
-        shared = sorted(item.id for item in train if item.id in tested)
-        if not shared:
-            return
-        facts = (
-            f"{self.spec.name}: {len(shared)} of the {len(train)} training videos of {self.list_name('train')} are test"
-            f" videos of {self.list_name('test')}, {shared[0]!r} is one"
+        for subset, tested in ((subset, self._list("test", subset)) for subset in self.test_subsets):
+            ids = {item.id for item in tested.items}
+            shared = sorted(item.id for item in train if item.id in ids)
+            if not shared:
+                continue
+            facts = (
+                f"{self.spec.name}: {len(shared)} of the {len(train)} training videos of {self.list_name('train')} are"
+                f" test videos of {tested.name}, {shared[0]!r} is one"
+            )
+            if self.train_subset.split != subset.split:
+                raise ConfigError(
+                    f"{facts}; set data.test.split to {self.train_subset.split}, the training list's split"
+                )
+            raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
+
+    def _subsets(self, part: Part) -> tuple[Subset, ...]:
+        return (
+            (self.train_subset,) if part == "train" else self.test_subsets if part == "test" else self.test_subsets[:1]
         )
-        if self.train_subset.split != self.test_subset.split:
-            raise ConfigError(f"{facts}; set data.test.split to {self.train_subset.split}, the training list's split")
-        raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
 
-    def _subset(self, part: Part) -> Subset:
-        return self.train_subset if part == "train" else self.test_subset
-
-    def _classes(self, part: Part) -> ClassList:
-        spec = self._halved(part)
-        labels = self._labels(part)
+    def _classes(self, part: Part, subset: Subset) -> ClassList:
+        spec = self._halved(subset)
+        labels = self._labels(part, subset)
         names = tuple(spec.class_names[label] for label in labels)
         return ClassList(names, labels, spec.class_names, spec.descriptions)
 
-    def _labels(self, part: Part) -> tuple[int, ...]:
-        subset = self._subset(part)
-        return self._halved(part).labels(subset.classes, None if part == "train" else subset.split)
+    def _labels(self, part: Part, subset: Subset) -> tuple[int, ...]:
+        return self._halved(subset).labels(subset.classes, None if part == "train" else subset.split)
 
-    def _halved(self, part: Part) -> DatasetSpec:
-        """The specification, with a base half where the part needs one and the dataset does not state it."""
+    def _halved(self, subset: Subset) -> DatasetSpec:
+        """The specification, with a base half where the subset needs one and the dataset does not state it."""
         spec = self.spec
-        if self._subset(part).classes == "all" or spec.base_classes:
+        if subset.classes == "all" or spec.base_classes:
             return spec
         return replace(spec, base_classes=self._frequent_half)
 
@@ -192,16 +227,15 @@ class VideoCollection(ABC):
         """The classes with the most training videos in the first split."""
         return base_labels(self.items("train", 1), len(self.spec.class_names))
 
-    def _list(self, part: Part) -> _VideoList:
-        if part not in self._lists:
-            subset = self._subset(part)
+    def _list(self, part: Part, subset: Subset) -> _VideoList:
+        if (part, subset) not in self._lists:
             if subset.split > self.spec.splits:
                 raise ConfigError(f"{self.spec.name} has {self.spec.splits} official splits; split is {subset.split}")
-            self._lists[part] = self._published(part, subset) or self._official(part, subset)
-        return self._lists[part]
+            self._lists[part, subset] = self._published(part, subset) or self._official(part, subset)
+        return self._lists[part, subset]
 
     def _official(self, part: Part, subset: Subset) -> _VideoList:
-        chosen = select(self.items(part, subset.split), self._labels(part))
+        chosen = select(self.items(part, subset.split), self._labels(part, subset))
         if part != "train" or subset.shots is None:
             return _VideoList(f"official/split {subset.split}", chosen)
         drawn = draw_shots(chosen, subset.shots, subset.seed, class_names=self.train_classes.names)
@@ -218,7 +252,7 @@ class VideoCollection(ABC):
         listed = self._published_lists.read(path, part, subset)
         check_names(listed, self.label_of, self.spec.class_names)
         items = [self._item(item.id, item.label) for item in listed.items]
-        return _VideoList(listed.name, select(items, self._labels(part)))
+        return _VideoList(listed.name, select(items, self._labels(part, subset)))
 
     @cached_property
     def _published_lists(self) -> PublishedLists | None:

@@ -50,7 +50,7 @@ class VideoDataModule(VideoCollection, LightningDataModule):
         root: folder of the dataset; `None` means `$VLBENCH_DATA/<folder>`, or `data/<folder>` without the variable.
         variant: which of the dataset's named variants; `None` means the first one.
         train: what to train on.
-        test: what to evaluate on.
+        test: what to evaluate on; of several subsets every video is read and encoded once.
         splits_dir: folder of the field's published lists (see `vlbench.data.published`), which then say what the
             training and test videos are; only a training part with all its videos may come from the official list.
             Without it the official lists do, and shots are drawn from them.
@@ -79,7 +79,7 @@ class VideoDataModule(VideoCollection, LightningDataModule):
         root: str | None = None,
         variant: str | None = None,
         train: Subset = Subset(),  # noqa: B008 - frozen
-        test: Subset = Subset(),  # noqa: B008 - frozen
+        test: Subset | list[Subset] = Subset(),  # noqa: B008 - frozen
         splits_dir: str | None = None,
         frames: int = 8,
         sampling: Literal["uniform", "dense"] = "uniform",

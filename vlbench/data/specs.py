@@ -91,6 +91,22 @@ class ClassList:
     descriptions: Descriptions | None = None
 
 
+class EvaluationSet(NamedTuple):
+    """Videos that are scored against one list of classes.
+
+    Attributes:
+        subset: which part of the dataset it is.
+        classes: what the videos are scored against.
+        labels: id of each video -> position of its class in `classes`.
+        list_name: what records call the list of videos.
+    """
+
+    subset: Subset
+    classes: ClassList
+    labels: dict[str, int]
+    list_name: str
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """Facts about a dataset that do not depend on where it lies.

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,30 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.data.batch import ClipBatch
 from vlbench.data.prompts import templates
-from vlbench.data.specs import ClassList
+from vlbench.data.specs import ClassList, EvaluationSet
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.text import frozen_ensemble, prompted
 from vlbench.metrics import Predictions, classification_metrics
 from vlbench.optim import Schedule
+
+
+def unit_mean(features: Tensor) -> Tensor:
+    """Unit vectors `(B, D)` of the mean over the frames of features `(B, F, D)`."""
+    return F.normalize(features.mean(dim=1), dim=-1)
+
+
+class Evaluation(NamedTuple):
+    """Results on one set of videos and classes.
+
+    Attributes:
+        set: which.
+        predictions: of all processes.
+        metrics: `classification_metrics` of them.
+    """
+
+    set: EvaluationSet
+    predictions: Predictions
+    metrics: dict[str, float]
 
 
 class VideoTextMethod(LightningModule, ABC):
@@ -39,7 +58,7 @@ class VideoTextMethod(LightningModule, ABC):
         schedule: of the learning rate.
 
     Attributes:
-        predictions: of the last evaluation, of all processes.
+        evaluations: results of the last evaluation, of all processes: one for each set of videos and classes.
         provenance: what the loaded checkpoint says about its training.
     """
 
@@ -52,17 +71,30 @@ class VideoTextMethod(LightningModule, ABC):
         self.templates = templates(prompts)
         self.schedule = schedule or Schedule()
         self.train_classes: ClassList | None = None
-        self.test_classes: ClassList | None = None
-        self.class_features: Tensor | None = None
-        self.predictions: Predictions | None = None
+        self.sets: list[EvaluationSet] = []
+        self.class_features: list[Tensor] = []
+        self.evaluations: list[Evaluation] = []
         self.provenance: dict[str, Any] | None = None
-        self._parts: list[Predictions] = []
+        self._parts: list[list[Predictions]] = []
 
     # What a method answers ---------------------------------------------------------------------------------------
 
-    def encode_video(self, clips: Tensor) -> Tensor:
-        """Unit features `(B, D)` of normalised clips `(B, T, 3, H, W)`: the mean frame feature, unless overridden."""
-        return self.unit_mean(self.backbone.encode_frames(clips))
+    def encode_frames(self, clips: Tensor) -> Tensor:
+        """Features `(B, F, D)` of normalised clips `(B, T, 3, H, W)`: the costly part, the same for any classes."""
+        return self.backbone.encode_frames(clips)
+
+    def pool_frames(self, frames: Tensor, classes: Tensor | None = None) -> Tensor:  # noqa: ARG002 - for subclasses
+        """Unit video features `(B, D)` from frame features: their mean, unless overridden.
+
+        Args:
+            frames: `(B, F, D)`.
+            classes: unit features `(C, D)` of the classes that the videos are scored against, in evaluation.
+        """
+        return unit_mean(frames)
+
+    def encode_video(self, clips: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Unit features `(B, D)` of normalised clips `(B, T, 3, H, W)`; see `pool_frames` for `classes`."""
+        return self.pool_frames(self.encode_frames(clips), classes)
 
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         """Unit features `(C, D)` of classes: the frozen text tower's mean over the prompts.
@@ -91,7 +123,7 @@ class VideoTextMethod(LightningModule, ABC):
 
     @override
     def setup(self, stage: str) -> None:
-        """Takes the class names from the datamodule.
+        """Takes the names of the training classes from the datamodule.
 
         Raises:
             ConfigError: if there is no datamodule.
@@ -100,7 +132,6 @@ class VideoTextMethod(LightningModule, ABC):
         if datamodule is None:
             raise ConfigError(f"{type(self).__name__} reads the class names from a VideoDataModule; give one as `data`")
         self.train_classes = datamodule.train_classes
-        self.test_classes = datamodule.test_classes
 
     @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -129,45 +160,73 @@ class VideoTextMethod(LightningModule, ABC):
 
     # Evaluation --------------------------------------------------------------------------------------------------
 
-    def begin_evaluation(self) -> None:
-        """Computes the class features once and forgets earlier predictions."""
-        assert self.test_classes is not None
-        self._parts = []
+    def begin_evaluation(self, sets: Sequence[EvaluationSet]) -> None:
+        """Computes the class features of every set once and forgets earlier results."""
+        self.sets = list(sets)
+        self.evaluations = []
+        self._parts = [[] for _ in sets]
         with torch.no_grad():
-            self.class_features = self.encode_text(self.test_classes.names)
+            self.class_features = [self.encode_text(chosen.classes.names) for chosen in sets]
 
-    def scores(self, video: Tensor) -> Tensor:
-        """Scores `(B, C)` of uint8 views `(B, V, T, 3, H, W)`, one view at a time: memory does not grow with V."""
-        assert self.class_features is not None, "call begin_evaluation first"
-        cosines = [self.encode_video(self.backbone.normalize(view)) @ self.class_features.T for view in video.unbind(1)]
-        return self.fuse_views(torch.stack(cosines, dim=1).float())
+    def cosines(self, video: Tensor, members: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Cosines `(B_i, V, C_i)` of videos with the classes of each set; every video goes through the tower once.
+
+        One view at a time: memory does not grow with their number.
+
+        Args:
+            video: uint8 views `(B, V, T, 3, H, W)`.
+            members: for each set, which B_i of the videos belong to it.
+        """
+        found: list[list[Tensor]] = [[] for _ in members]
+        for view in video.unbind(1):
+            frames = self.encode_frames(self.backbone.normalize(view))
+            for views, rows, classes in zip(found, members, self.class_features, strict=True):
+                if not rows:
+                    continue
+                of_set = frames if len(rows) == len(frames) else frames[list(rows)]
+                views.append(self.pool_frames(of_set, classes) @ classes.T)
+        return [torch.stack(views, dim=1).float() if views else torch.empty(0) for views in found]
 
     def _evaluate(self, batch: ClipBatch) -> None:
-        assert self.test_classes is not None
-        empty = torch.empty(0, len(self.test_classes.names))
-        scores = empty if batch.video is None else self.scores(batch.video).cpu()
-        self._parts.append(Predictions(list(batch.ids), batch.labels.cpu(), scores, dict(batch.failures)))
+        members = [[row for row, name in enumerate(batch.ids) if name in chosen.labels] for chosen in self.sets]
+        found = None if batch.video is None else self.cosines(batch.video, members)
+        for index, (chosen, rows) in enumerate(zip(self.sets, members, strict=True)):
+            scores = cosines = torch.empty(0, len(chosen.classes.names))
+            if found is not None and rows:
+                scores, cosines = self.fuse_views(found[index]).cpu(), found[index].mean(dim=1).cpu()
+            ids = [batch.ids[row] for row in rows]
+            failures = {
+                name: (chosen.labels[name], cause)
+                for name, (_, cause) in batch.failures.items()
+                if name in chosen.labels
+            }
+            labels = torch.tensor([chosen.labels[name] for name in ids], dtype=torch.int64)
+            self._parts[index].append(Predictions(ids, labels, scores, cosines, failures))
 
     def _finish(self, stage: str) -> None:
-        assert self.test_classes is not None
-        local = Predictions.concatenate(self._parts, len(self.test_classes.names))
-        self.predictions = local.gathered()
-        metrics = classification_metrics(self.predictions)
-        self.log_dict({f"{stage}/{key}": value for key, value in metrics.items()}, prog_bar=stage == "val")
+        for chosen, parts in zip(self.sets, self._parts, strict=True):
+            predictions = Predictions.concatenate(parts, len(chosen.classes.names)).gathered()
+            metrics = classification_metrics(predictions)
+            prefix = stage if chosen is self.sets[0] else f"{stage}/{chosen.subset.key}"
+            self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=stage == "val")
+            self.evaluations.append(Evaluation(chosen, predictions, metrics))
         self._parts = []
-        self.class_features = None
+        self.class_features = []
+
+    def _datamodule(self) -> Any:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
 
     @override
     def on_validation_epoch_start(self) -> None:
-        self.begin_evaluation()
+        self.begin_evaluation(self._datamodule().sets("validation"))
 
     @override
     def on_test_epoch_start(self) -> None:
-        self.begin_evaluation()
+        self.begin_evaluation(self._datamodule().sets("test"))
 
     @override
     def on_predict_epoch_start(self) -> None:
-        self.begin_evaluation()
+        self.begin_evaluation(self._datamodule().sets("test"))
 
     @override
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
@@ -179,13 +238,16 @@ class VideoTextMethod(LightningModule, ABC):
 
     @override
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[tuple[str, str, float]]:
-        """`(id, class name, score)` of the best class of each readable video of the batch."""
-        assert self.test_classes is not None
-        if batch.video is None:
-            return []
-        best = self.scores(batch.video).max(dim=-1)
-        names = [self.test_classes.names[index] for index in best.indices.tolist()]
-        return list(zip(batch.ids, names, best.values.tolist(), strict=True))
+        """`(id, class name, score)` of the best class of each readable video of the batch, for each set it is in."""
+        self._evaluate(batch)
+        best = []
+        for chosen, parts in zip(self.sets, self._parts, strict=True):
+            part = parts.pop()
+            if part.ids:
+                top = part.scores.max(dim=-1)
+                names = [chosen.classes.names[index] for index in top.indices.tolist()]
+                best += list(zip(part.ids, names, top.values.tolist(), strict=True))
+        return best
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -213,7 +275,7 @@ class VideoTextMethod(LightningModule, ABC):
 
     def _training_facts(self) -> dict[str, Any]:
         """What a record says about where the weights came from; plain values."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self._datamodule()
         return {
             "dataset": data.label,
             "subset": asdict(data.train_subset),
@@ -254,7 +316,3 @@ class VideoTextMethod(LightningModule, ABC):
         # The frozen rest is in place already; completing the dictionary keeps the loading strict.
         current = self.state_dict()
         checkpoint["state_dict"] = {**current, **checkpoint["state_dict"]}
-
-    def unit_mean(self, features: Tensor) -> Tensor:
-        """Unit vectors `(B, D)` of the mean over the frames of features `(B, F, D)`."""
-        return F.normalize(features.mean(dim=1), dim=-1)

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 import vlbench
 from vlbench.files import write_atomically
+from vlbench.metrics import bootstrap_interval, half_class_metrics
 from vlbench.results.record import Identity, Record
 
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
@@ -34,6 +35,7 @@ class RecordWriter(Callback):
         stage: digest of the runner's stage that the record belongs to.
         protocol: versioned name of the protocol the run belongs to.
         selection: which checkpoint is tested.
+        half_classes: also evaluate on ten random halves of the classes, as MoTE's zero-shot protocol does.
     """
 
     def __init__(
@@ -42,13 +44,15 @@ class RecordWriter(Callback):
         name: str | None = None,
         stage: str | None = None,
         protocol: str = "custom",
-        selection: Literal["last", "best_on_test"] = "last",
+        selection: Literal["last", "heldout", "best_on_test"] = "last",
+        half_classes: bool = False,
     ) -> None:
         self.folder = Path(folder) if folder else None
         self.name = name
         self.stage = stage
         self.protocol = protocol
         self.selection = selection
+        self.half_classes = half_classes
         self.config_digest: str | None = None
         self._started = 0.0
 
@@ -62,38 +66,56 @@ class RecordWriter(Callback):
         """Rank zero writes; every rank holds the gathered predictions."""
         if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         method: Any = pl_module
-        predictions = method.predictions
-        trained = trainer.ckpt_path is not None
+        seconds = round(time.monotonic() - self._started, 3)
+        weights = _digest(method) if trainer.ckpt_path is not None else None
+        for evaluation in method.evaluations:
+            record = self._record(trainer, method, evaluation, weights, seconds)
+            name = self.name or record.name
+            if self.name is not None and len(method.evaluations) > 1:
+                name = f"{name}-{evaluation.set.subset.key}"
+            predictions = evaluation.predictions
+            tensors = {key: getattr(predictions, key).contiguous() for key in ("scores", "cosines", "labels")}
+            # The scores first: a record means that everything belonging to it is there.
+            write_atomically(
+                self.folder / "predictions" / f"{name}.safetensors",
+                save(tensors, metadata={"ids": "\n".join(predictions.ids)}),
+            )
+            path = record.write(self.folder / "records", name)
+            print(f"record: {path}")  # noqa: T201 - tells the user where it went
+
+    def _record(self, trainer: Trainer, method: Any, evaluation: Any, weights: str | None, seconds: float) -> Record:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         provenance = method.provenance or {}
-        record = Record(
+        trained = weights is not None
+        chosen, predictions = evaluation.set, evaluation.predictions
+        metrics = {**evaluation.metrics, **bootstrap_interval(predictions)}
+        if self.half_classes:
+            metrics |= half_class_metrics(predictions)
+        return Record(
             identity=Identity(
                 method=method.name,
                 backbone="{name}:{pretrained}".format(**method.backbone.identity.as_dict()),
-                weights=_digest(method) if trained else None,
+                weights=weights,
                 dataset=data.label,
                 train_dataset=provenance.get("dataset") if trained else None,
                 train=provenance.get("subset") if trained else None,
-                test=asdict(data.test_subset),
+                test=asdict(chosen.subset),
                 views=f"{data.views.clips}x{data.views.crops}",
                 frames=data.frames,
                 protocol=self.protocol,
                 seed=int(provenance.get("seed", os.environ.get("PL_GLOBAL_SEED", 0))),
                 selection=self.selection,
                 train_list=provenance.get("list") if trained else None,
-                test_list=data.list_name("test"),
+                test_list=chosen.list_name,
             ),
-            metrics={
-                key.removeprefix("test/"): float(value)
-                for key, value in trainer.callback_metrics.items()
-                if key.startswith("test/")
-            },
-            expected=len(data.videos("test")),
+            metrics=metrics,
+            expected=len(chosen.labels),
             evaluated=len(predictions.ids),
             failures={name: cause for name, (_, cause) in predictions.failures.items()},
             details={
                 "stage": self.stage,
+                "classes": list(chosen.classes.names),
                 "deviations": method.deviations(),
                 "views": asdict(data.views),
                 "sampling": data.sampling,
@@ -102,20 +124,12 @@ class RecordWriter(Callback):
                 "total_params": sum(p.numel() for p in method.parameters()),
                 "backbone_digest": method.backbone.identity.digest,
                 "config_digest": self.config_digest,
-                "seconds": round(time.monotonic() - self._started, 3),
+                "seconds": seconds,
+                "videos_per_second": round(len(data.videos("test")) / max(seconds, 1e-3), 3),
                 "processes": trainer.world_size,
-                **_environment(pl_module.device),
+                **_environment(method.device),
             },
         )
-        scores = {"scores": predictions.scores.contiguous(), "labels": predictions.labels}
-        name = self.name or record.name
-        # The scores first: a record means that everything belonging to it is there.
-        write_atomically(
-            self.folder / "predictions" / f"{name}.safetensors",
-            save(scores, metadata={"ids": "\n".join(predictions.ids)}),
-        )
-        path = record.write(self.folder / "records", name)
-        print(f"record: {path}")  # noqa: T201 - tells the user where it went
 
 
 def _digest(method: LightningModule) -> str:

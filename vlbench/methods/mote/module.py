@@ -14,8 +14,9 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder, FrameMajor
 from vlbench.data.batch import ClipBatch
+from vlbench.data.specs import EvaluationSet
 from vlbench.errors import CheckpointError, ConfigError
-from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.base import VideoTextMethod, unit_mean
 from vlbench.methods.mote.head import TAUS, TemporalHead, modulation
 from vlbench.optim import Schedule
 
@@ -113,19 +114,22 @@ class MoTE(VideoTextMethod):
     # Features ----------------------------------------------------------------------------------------------------
 
     @override
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_frames(self, clips: Tensor) -> Tensor:
         visual, _ = self._evaluation_weights()
-        frames = self.backbone.encode_frames(clips, visual=visual)
+        return self.backbone.encode_frames(clips, visual=visual)
+
+    @override
+    def pool_frames(self, frames: Tensor, classes: Tensor | None = None) -> Tensor:
         factor = None
-        if self.modulate and self.class_features is not None and len(self.train_class_features):
+        if self.modulate and classes is not None and len(self.train_class_features):
             factor = modulation(
-                self.unit_mean(frames),
-                self.class_features,
+                unit_mean(frames),
+                classes,
                 self.train_class_features,
                 scale=self.modulation_scale,
                 k=self.modulation_top_k,
             )
-        return self.unit_mean(self.head(frames, self.head.evaluation_routes(), factor))
+        return unit_mean(self.head(frames, self.head.evaluation_routes(), factor))
 
     @override
     def fuse_views(self, cosines: Tensor) -> Tensor:
@@ -171,7 +175,7 @@ class MoTE(VideoTextMethod):
         text = self.train_class_features
 
         def cross_entropy(output: Tensor) -> Tensor:
-            return F.cross_entropy(scale * self.unit_mean(output) @ text.T, labels)
+            return F.cross_entropy(scale * unit_mean(output) @ text.T, labels)
 
         terms = {"ce": cross_entropy(self.head(frames, experts))}
         loss = terms["ce"]
@@ -198,8 +202,8 @@ class MoTE(VideoTextMethod):
     # Evaluation --------------------------------------------------------------------------------------------------
 
     @override
-    def begin_evaluation(self) -> None:
-        super().begin_evaluation()
+    def begin_evaluation(self, sets: Sequence[EvaluationSet]) -> None:
+        super().begin_evaluation(sets)
         self._blended = []
         if self.original_share:
             visual = copy.deepcopy(self.backbone.visual).requires_grad_(False)
