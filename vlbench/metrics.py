@@ -127,7 +127,8 @@ def bootstrap_interval(predictions: Predictions, draws: int = 1000, seed: int = 
     correct = torch.zeros(predictions.total)
     correct[: len(predictions.ids)] = (predictions.scores.argmax(dim=1) == predictions.labels).float()
     quantiles = BootStrapper(
-        MeanMetric(),
+        # The predictions are of all processes already, and only one of them asks.
+        MeanMetric(sync_on_compute=False),
         draws,
         mean=False,
         std=False,

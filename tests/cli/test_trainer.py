@@ -142,7 +142,8 @@ def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
     trainer = content.get("trainer", {})
     # The architecture is replaced by the tiny one, and so is what its width or this machine does not allow.
     after = ["backbone/tiny.yaml"]
-    narrow = ["--model.init_args.bottleneck=64"] if "bottleneck" in content.get("model", {}).get("init_args", {}) else []
+    options = content.get("model", {}).get("init_args", {})
+    narrow = ["--model.init_args.bottleneck=64"] if "bottleneck" in options else []
     cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1"] if trainer.get("accelerator") == "gpu" else []
     run_trainer(command("fit", *runnable(name), name, *after, options=[*narrow, *cpu, "--trainer.logger=false"]))
 
