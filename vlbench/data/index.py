@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,15 +84,15 @@ class FileIndex:
         entry[fact] = value
         self._changed = True
 
-    def files(self, folder: Path) -> list[Path]:
-        """Every file below a folder, sorted; hidden ones are left out, links to folders are followed.
+    def walk(self, folder: Path) -> Iterator[tuple[Path, list[str]]]:
+        """A folder and those below it, each with the sorted names of its files, parents before children.
 
-        Only folders that changed since the last call are read again, so a large tree costs one look at each folder.
+        Hidden names are left out, links to folders are followed. Only folders that changed since the last call are read
+        again, so a large tree costs one look at each folder.
 
         Raises:
             OSError: if the folder cannot be read.
         """
-        found: list[Path] = []
         waiting, seen = [folder], set()
         while waiting:
             current = waiting.pop()
@@ -100,9 +101,16 @@ class FileIndex:
                 continue
             seen.add((status.st_dev, status.st_ino))
             entry = self._listing(current, status.st_mtime_ns)
-            found += (current / name for name in entry["files"])
-            waiting += (current / name for name in entry["folders"])
-        return sorted(found)
+            yield current, entry["files"]
+            waiting += (current / name for name in reversed(entry["folders"]))
+
+    def files(self, folder: Path) -> list[Path]:
+        """Every file that `walk` finds, sorted.
+
+        Raises:
+            OSError: if the folder cannot be read.
+        """
+        return sorted(current / name for current, names in self.walk(folder) for name in names)
 
     def save(self) -> None:
         """Writes the index, if anything in it is new."""

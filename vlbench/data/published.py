@@ -21,10 +21,11 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from vlbench.data.annotations import VIDEO_EXTENSIONS, read_path_label
+from vlbench.data.index import FileIndex
 from vlbench.data.specs import DatasetSpec, Part, Subset, VideoItem
 from vlbench.errors import ConfigError, DataError
 
@@ -166,7 +167,7 @@ def known_digests() -> Mapping[str, Mapping[str, str]]:
 
 
 class VideoFiles:
-    """Video files below a folder by stem; the folder is searched when a file is not at its official place.
+    """Video files below a folder by stem, wherever they are.
 
     Args:
         folder: where the videos are.
@@ -174,7 +175,6 @@ class VideoFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._by_stem: dict[str, list[Path]] | None = None
 
     def locate(self, official: str, stems: Sequence[str]) -> Path:
         """The file of a video; the official place where there is none, so that it counts as unreadable.
@@ -186,32 +186,28 @@ class VideoFiles:
         Raises:
             DataError: if two files have the name.
         """
-        place = self.folder / official
-        if place.is_file():
-            return place
         for stem in stems:
-            found = self._index().get(stem, [])
-            if len(found) > 1:
-                raise DataError(f"{stem!r} is {found[0]} or {found[1]}; keep one of them below {self.folder}")
+            found = self._by_stem.get(stem, [])
+            if len(found) == 1:
+                return found[0][0] / found[0][1]
             if found:
-                return found[0]
-        return place
+                paths = [folder / name for folder, name in found]
+                if self.folder / official in paths:
+                    break
+                raise DataError(f"{stem!r} is {paths[0]} or {paths[1]}; keep one of them below {self.folder}")
+        return self.folder / official
 
-    def _index(self) -> dict[str, list[Path]]:
-        if self._by_stem is None:
-            self._by_stem = defaultdict(list)
-            visited: set[str] = set()  # links to folders are followed, each folder once
-            for top, folders, names in os.walk(self.folder, followlinks=True):
-                if (real := os.path.realpath(top)) in visited:
-                    folders.clear()
-                    continue
-                visited.add(real)
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                for name in sorted(names):
-                    stem, extension = os.path.splitext(name)  # noqa: PTH122 - a Path for each file is slow
-                    if extension.lower() in VIDEO_EXTENSIONS:
-                        self._by_stem[stem].append(Path(top, name))
-        return self._by_stem
+    @cached_property
+    def _by_stem(self) -> dict[str, list[tuple[Path, str]]]:
+        by_stem: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+        index = FileIndex(self.folder)
+        for folder, names in index.walk(self.folder) if self.folder.is_dir() else ():
+            for name in names:
+                stem, extension = os.path.splitext(name)  # noqa: PTH122 - a Path for each file is slow
+                if extension.lower() in VIDEO_EXTENSIONS:
+                    by_stem[stem].append((folder, name))
+        index.save()
+        return by_stem
 
 
 def check_names(listed: PublishedList, label_of: Callable[[str], int | None], class_names: Sequence[str]) -> None:
