@@ -1,4 +1,4 @@
-"""The pytorchvideo backend: `EncodedVideo`, the one place where this package touches pytorchvideo.
+"""The pytorchvideo backend: `EncodedVideo`.
 
 `EncodedVideo` reads time ranges, files frames under their timestamps and swallows decoding errors. It is asked for the
 whole clip, whose frames are then picked by number; this costs a full decode and all frames in memory as float32.
@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from pytorchvideo.data.encoded_video import EncodedVideo  # not pytorchvideo.transforms: that import fails
 from torch import Tensor
 
 from vlbench.data.decoding.pyav import PyAVReader, turn_upright
+from vlbench.data.pytorchvideo import EncodedVideo
 
 
 class EncodedVideoReader:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -43,6 +44,7 @@ _PROGRESSIVE_OR_UNKNOWN = (0, 1)  # AVFieldOrder
 _SAME_TIME = 1e-6  # seconds; hides the rounding of times such as 7 / 25
 # Counting the frames of a sequential file decodes it; decoded frames up to this size are kept for reading.
 _KEEP_BYTES = 128 * 2**20
+_KEEP_FRAMES = 16  # decoded on opening
 
 
 class _Surprise(Exception):  # noqa: N818 - not an error: it sends the reader down the sequential path
@@ -54,6 +56,13 @@ class _Run(NamedTuple):
 
     start: int
     stop: int
+
+
+class _Begun(NamedTuple):
+    """What the decoder has been given since it was last emptied, packets `[0, stop)`, and what came of it."""
+
+    stop: int
+    frames: list[VideoFrame]
 
 
 class PyAVReader:
@@ -73,6 +82,7 @@ class PyAVReader:
         self.path = Path(path)
         self._reformatter = VideoReformatter()
         self._decoded: list[VideoFrame] | None = None
+        self._begun: _Begun | None = None
         self._count: int | None = None
         try:
             # Badly encoded titles are no reason to refuse a video.
@@ -103,7 +113,7 @@ class PyAVReader:
         """Release the file and the packets."""
         self._container.close()
         self._packets = []
-        self._decoded = None
+        self._decoded = self._begun = None
 
     @property
     def planned(self) -> bool:
@@ -208,22 +218,34 @@ class PyAVReader:
         shown = [position for position, packet in enumerate(self._packets) if not packet.is_discard]
         self._times = times
         self._keys = [position for position, packet in enumerate(self._packets) if packet.is_keyframe]
-        return sorted(shown, key=times.__getitem__) if self._in_order(times) else None
+        order = sorted(shown, key=times.__getitem__)
+        return order if self._in_order(order) else None
 
-    def _in_order(self, times: list[int]) -> bool:
-        """Whether the first packet that is to be shown before an earlier one is; decodes up to that packet.
+    def _in_order(self, order: list[int]) -> bool:
+        """Whether frames come out in `order` up to the first whose packet lies behind a later one's; decodes these.
 
-        A B-frame is. A stream without B-frames is shown in the order of its packets, whatever times they carry.
+        That is a B-frame. A stream without B-frames is shown in the order of its packets, whatever times they carry.
         """
-        latest = accumulate(times, max)
-        last = next((position for position, time in enumerate(latest) if times[position] < time), None)
-        if last is None:
+        overtaken = next((first for first, second in pairwise(order) if first > second), None)
+        if overtaken is None:
             return True
+        expected = [self._times[position] for position in order[: order.index(overtaken) + 2]]
+        frames = deque[VideoFrame](maxlen=_KEEP_FRAMES)
+        count = 0
         try:
-            shown = [frame.pts for frame in self._decode(range(last + 1)) if frame.pts is not None]
+            for position, packet in enumerate([*self._packets, None]):
+                for frame in self._context.decode(packet):
+                    if count < len(expected) and frame.pts != expected[count]:
+                        return False
+                    frames.append(frame)
+                    count += 1
+                if count >= len(expected):
+                    # Most reads begin at the start as well, and go on from here.
+                    self._begun = _Begun(position + 1, list(frames)) if len(frames) == count else None
+                    return True
         except (OSError, ValueError, av.FFmpegError):
-            return False
-        return all(before < after for before, after in pairwise(shown))
+            pass
+        return False
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -334,7 +356,12 @@ class PyAVReader:
 
     def _decode(self, span: range, wanted: set[int] | None = None) -> Iterator[VideoFrame]:
         """Decode packets `span`; frames of packets not in `wanted` are left out where nothing depends on them."""
-        self._context.flush_buffers()
+        begun, self._begun = self._begun, None
+        if begun is not None and span.start == 0 and begun.stop <= span.stop:
+            yield from begun.frames
+            span = span[begun.stop :]
+        else:
+            self._context.flush_buffers()
         for position in span:
             self._context.skip_frame = "DEFAULT" if wanted is None or position in wanted else "NONREF"
             yield from self._context.decode(self._packets[position])
