@@ -17,7 +17,7 @@ from vlbench.metrics import (
 def predictions(scores, labels, failures=None):
     ids = [f"v{i:03d}" for i in range(len(labels))]
     scores = torch.as_tensor(scores)
-    return Predictions(ids, torch.as_tensor(labels, dtype=torch.int64), scores, scores, failures or {})
+    return Predictions(ids, torch.as_tensor(labels, dtype=torch.int64), scores, scores, scores, failures or {})
 
 
 def test_known_values():
@@ -37,12 +37,10 @@ def test_unreadable_videos_count_as_wrong():
 
 
 def test_nothing_readable_is_zero_and_nothing_at_all_is_undefined():
-    failed = Predictions(
-        [], torch.empty(0, dtype=torch.int64), torch.empty(0, 4), torch.empty(0, 4), {"x": (1, "empty")}
-    )
+    failed = Predictions.none(num_classes=4, dim=2)
+    failed.failures = {"x": (1, "empty")}
     assert classification_metrics(failed)["top1"] == 0.0
-    empty = Predictions([], torch.empty(0, dtype=torch.int64), torch.empty(0, 4), torch.empty(0, 4))
-    assert math.isnan(classification_metrics(empty)["top1"])
+    assert math.isnan(classification_metrics(Predictions.none(num_classes=4, dim=2))["top1"])
 
 
 def test_top5_is_clipped_to_the_number_of_classes():
@@ -56,21 +54,23 @@ def test_splitting_over_processes_changes_nothing(count, classes, parts, seed):
     scores = torch.randn(count, classes, generator=generator)
     labels = torch.randint(classes, (count,), generator=generator)
     ids = [f"v{i:03d}" for i in range(count)]
-    whole = Predictions(ids, labels, scores, -scores, {"bad": (0, "empty")})
+    whole = Predictions(ids, labels, scores, -scores, 2 * scores, {"bad": (0, "empty")})
     pieces = [
         Predictions(
             ids[r::parts],
             labels[r::parts],
             scores[r::parts],
             -scores[r::parts],
+            2 * scores[r::parts],
             {"bad": (0, "empty")} if r == 0 else {},
         )
         for r in range(parts)
     ]
-    joined = Predictions.concatenate(pieces[::-1], classes)
+    joined = Predictions.concatenate([Predictions.none(classes, classes), *pieces[::-1]])
     assert joined.ids == whole.ids
     assert torch.equal(joined.scores, whole.scores)
     assert torch.equal(joined.cosines, whole.cosines)
+    assert torch.equal(joined.features, whole.features)
     assert joined.failures == whole.failures
     assert classification_metrics(joined) == classification_metrics(whole)
 
@@ -78,7 +78,7 @@ def test_splitting_over_processes_changes_nothing(count, classes, parts, seed):
 def test_a_video_twice_is_refused():
     part = predictions([[0.1, 0.9]], [1])
     with pytest.raises(ValueError, match="twice"):
-        Predictions.concatenate([part, part], 2)
+        Predictions.concatenate([part, part])
 
 
 def test_the_interval_covers_what_the_binomial_says():

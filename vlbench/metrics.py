@@ -23,6 +23,8 @@ class Predictions:
         labels: `(N,)` int64.
         scores: `(N, C)` float32; only their order within a row matters.
         cosines: `(N, C)` float32, the mean over the views of the cosines with the classes; scores of another kind.
+        features: `(N, D)` float32, the mean over the views of the videos' unit features; their products with the
+            classes' are the cosines.
         failures: id -> `(label, cause)` of the videos that could not be read. They count as wrong.
     """
 
@@ -30,7 +32,14 @@ class Predictions:
     labels: Tensor
     scores: Tensor
     cosines: Tensor
+    features: Tensor
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, num_classes: int, dim: int) -> Predictions:
+        """No video."""
+        scores = torch.empty(0, num_classes)
+        return cls([], torch.empty(0, dtype=torch.int64), scores, scores, torch.empty(0, dim))
 
     @property
     def total(self) -> int:
@@ -38,8 +47,8 @@ class Predictions:
         return len(self.ids) + len(self.failures)
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Predictions], num_classes: int) -> Predictions:
-        """Joins parts into one, ordered by id, whatever the order or the number of the parts.
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Joins parts, at least one, into one, ordered by id, whatever the order or the number of the parts.
 
         Raises:
             ValueError: if a video is there twice.
@@ -48,14 +57,18 @@ class Predictions:
         failures = {name: failure for part in parts for name, failure in part.failures.items()}
         if len({*ids, *failures}) != sum(part.total for part in parts):
             raise ValueError("a video was evaluated twice; its id is not unique or the sampler padded the last batch")
-        labels = torch.cat([part.labels for part in parts]) if parts else torch.empty(0, dtype=torch.int64)
-        none = torch.empty(0, num_classes)
-        scores, cosines = (
-            torch.cat(kind) if parts else none for kind in ([p.scores for p in parts], [p.cosines for p in parts])
-        )
         order = sorted(range(len(ids)), key=ids.__getitem__)
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts])[order]
+
         return cls(
-            [ids[i] for i in order], labels[order], scores[order], cosines[order], dict(sorted(failures.items()))
+            [ids[i] for i in order],
+            joined("labels"),
+            joined("scores"),
+            joined("cosines"),
+            joined("features"),
+            dict(sorted(failures.items())),
         )
 
     def gathered(self) -> Predictions:
@@ -65,7 +78,7 @@ class Predictions:
             parts = [None] * dist.get_world_size()
             # Objects, not tensors: a process may have any number of videos, also none.
             dist.all_gather_object(parts, self)
-        return Predictions.concatenate([part for part in parts if part is not None], self.scores.shape[1])
+        return Predictions.concatenate([part for part in parts if part is not None])
 
 
 def half_class_accuracies(cosines: Tensor, labels: Tensor, draws: int = 10) -> Tensor:
@@ -120,9 +133,9 @@ def bootstrap_interval(predictions: Predictions, draws: int = 1000, seed: int = 
         seed: of the resampling.
 
     Returns:
-        `top1_low` and `top1_high`; empty without videos.
+        `top1_low` and `top1_high`; empty without videos or draws.
     """
-    if predictions.total == 0:
+    if predictions.total == 0 or draws == 0:
         return {}
     correct = torch.zeros(predictions.total)
     correct[: len(predictions.ids)] = (predictions.scores.argmax(dim=1) == predictions.labels).float()

@@ -38,20 +38,26 @@ def test_two_processes_make_the_record_of_one(workplace):
 @pytest.mark.slow
 @pytest.mark.parametrize("branches", ["both", "expert"])
 def test_two_processes_train_like_one(workplace, branches):
-    """MoTE, the same global batch: losses within 1e-4 and weights within 1e-3 of a step, in float32.
+    """MoTE, the same effective batch: losses within 1e-4 and weights within 1e-3 of a step, in float32.
 
     Without the merged branch the experts that were not drawn get no gradient at all.
     """
     configs = ["mote_fewshot.yaml", "demo/mote.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
     base = [sys.executable, "-m", "vlbench", "fit", *(part for name in configs for part in ("--config", name))]
-    base += ["--data.num_workers=0", "--data.train.shots=1", "--trainer.max_steps=4", "--trainer.limit_val_batches=0"]
+    base += [
+        "--data.num_workers=0",
+        "--data.effective_batch=8",
+        "--data.train.shots=1",
+        "--trainer.max_steps=4",
+        "--trainer.limit_val_batches=0",
+    ]
     base += ["--trainer.log_every_n_steps=1", "--trainer.logger.class_path=CSVLogger"]
     if branches == "expert":
         base += ["--model.merge_loss=0", "--model.mse_loss=0"]
-    curves, weights = [], []
+    curves, weights, headers = [], [], []
     for processes in (1, 2):
-        options = [f"--trainer.devices={processes}", f"--data.batch_size={8 // processes}"]
-        options += [
+        options = [
+            f"--trainer.devices={processes}",
             f"--trainer.logger.init_args.save_dir=logs{processes}",
             f"--checkpoint.dirpath=checkpoints{processes}",
         ]
@@ -62,7 +68,11 @@ def test_two_processes_train_like_one(workplace, branches):
         (log,) = Path(f"logs{processes}").rglob("metrics.csv")
         rows = list(csv.DictReader(log.open()))
         curves.append([float(row["train/loss"]) for row in rows if row.get("train/loss")])
-        weights.append(torch.load(f"checkpoints{processes}/last.ckpt", weights_only=True)["state_dict"])
+        held = torch.load(f"checkpoints{processes}/last.ckpt", weights_only=True)
+        weights.append(held["state_dict"])
+        headers.append(held["vlbench"])
+    assert headers[0] == headers[1]
+    assert headers[0]["training"]["batch"] == 8
     assert len(curves[0]) == 4
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
     rate = 3e-3  # of configs/demo/mote.yaml: one AdamW step moves a weight by it

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from vlbench.cli.configs import config_names, find_config
 from vlbench.cli.main import main
 from vlbench.cli.trainer import VlbenchCLI, run_trainer
+from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
 
 OVERLAYS = ["data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
@@ -58,7 +59,7 @@ def test_fit_then_test_then_predict(workplace, method, capsys):
         assert len(file.metadata()["ids"].splitlines()) == 160
     assert 100 * (scores.argmax(1) == labels).float().mean().item() == pytest.approx(record.metrics["top1"], abs=1e-3)
 
-    assert main(["leaderboard", "results", "--csv", "board.csv"]) == 0
+    assert main(["leaderboard", "results", "--csv", "board.csv", "--allow_dirty"]) == 0
     assert Path("board.csv").read_text().count("\n") == 2
     assert main(command("predict", *configs, options=[*options, "--trainer.limit_predict_batches=1"])) == 0
     assert main(command("validate", *configs, options=options)) == 0
@@ -159,3 +160,55 @@ def test_a_suite_that_is_none_is_one_clear_message(tmp_path, capsys):
     (tmp_path / "broken.yaml").write_text(json.dumps({"methods": 3}))
     assert main(["run", "--suite", str(tmp_path / "broken.yaml"), "--out", str(tmp_path / "out")]) == 1
     assert "is not a suite" in capsys.readouterr().err
+
+
+def validated(monkeypatch, configs, options):
+    """Fits with `options`; the top-1 of every validation, in order."""
+    seen = []
+    finish = VideoTextMethod.on_validation_epoch_end
+
+    def on_validation_epoch_end(self):
+        finish(self)
+        seen.append([(evaluation.metrics["top1"], evaluation.set) for evaluation in self.evaluations])
+
+    monkeypatch.setattr(VideoTextMethod, "on_validation_epoch_end", on_validation_epoch_end)
+    assert main(command("fit", *configs, options=options)) == 0
+    return seen
+
+
+@pytest.mark.parametrize("selection", ["heldout", "best_on_test"])
+def test_the_best_epoch_is_kept_beside_the_last(workplace, selection, monkeypatch, recwarn):
+    configs = ["msta_fewshot.yaml", "demo/msta.yaml", *OVERLAYS]
+    options = ["--data.num_workers=0", "--trainer.logger=false", "--data.train.shots=4", "--data.heldout=0.25"]
+    options += ["--trainer.max_epochs=2", f"--selection={selection}", "--checkpoint.dirpath=kept"]
+    seen = validated(monkeypatch, configs, options)
+    assert [len(sets[0][1].labels) for sets in seen] == [160 if selection == "best_on_test" else 16] * 2
+    scores = [sets[0][0] for sets in seen]
+    best, last = (torch.load(f"kept/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    training = [held["vlbench"]["training"] for held in (best, last)]
+    assert [facts["epochs"] for facts in training] == [scores.index(max(scores)) + 1, 2]
+    assert [(facts["heldout"], facts["videos"]) for facts in training] == [(0.25, 48)] * 2
+    warned = any("chosen by the test videos" in str(warning.message) for warning in recwarn)
+    assert warned == (selection == "best_on_test")
+
+    options = ["--data.num_workers=0", "--ckpt_path=kept/best.ckpt", f"--selection={selection}"]
+    assert main(command("test", *configs, options=options)) == 0
+    (path,) = Path("results/records").iterdir()
+    record = Record.read(path)
+    assert record.identity.selection == selection
+    assert record.identity.train_list == "own, 0.25 held out/4-shot seed 0"
+    if selection == "best_on_test":
+        assert record.metrics["top1"] == pytest.approx(max(scores), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--selection=heldout"], "selection is heldout and data.heldout 0.0; allowed: above 0"),
+        (["--selection=best_on_test", "--trainer.limit_val_batches=0"], "limit_val_batches 0; without validation"),
+        (["--selection=heldout", "--data.train.shots=1", "--data.heldout=0.5"], "has 1 training video"),
+    ],
+)
+def test_a_selection_that_cannot_be_made_is_one_clear_message(workplace, options, message, capsys):
+    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == 1
+    assert message in capsys.readouterr().err

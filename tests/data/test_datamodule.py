@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,8 @@ from tests.fakes import colored_frames, indices_from_pixels, write_video
 from vlbench.data.annotations import read_path_label
 from vlbench.data.batch import Clip, ClipBatch
 from vlbench.data.datamodule import Augmentation, VideoDataModule
-from vlbench.data.dataset import TrainClips, TrainSampler, UnpaddedSampler, Views
+from vlbench.data.dataset import TrainClips, TrainSampler, UnpaddedSampler, Views, micro_batches
+from vlbench.data.heldout import hold_out
 from vlbench.data.specs import DatasetSpec, Subset, VideoItem
 from vlbench.data.ucf101 import UCF101
 from vlbench.errors import ConfigError, DataError
@@ -253,6 +256,8 @@ def test_the_root_follows_the_environment(monkeypatch, tmp_path):
         ({"variant": "none"}, "no variant 'none'; allowed: fake"),
         ({"frames": 0}, "frames is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"effective_batch": 0}, "effective_batch is 0"),
+        ({"heldout": 1.0}, "heldout is 1.0"),
     ],
 )
 def test_bad_options_are_refused(root, options, message):
@@ -318,3 +323,85 @@ def test_training_order(size, epoch_size, world, epoch, seed):
     assert len(set(single)) == len(single)
     counts = [sum(index == video for index, _ in single) for video in range(size)]
     assert max(counts) - min(counts) <= 1
+
+
+@given(
+    size=st.integers(1, 40),
+    epoch_size=st.integers(1, 90) | st.none(),
+    share=st.integers(1, 6),
+    at_most=st.integers(1, 8),
+    epoch=st.integers(0, 3),
+)
+def test_an_effective_batch_holds_the_same_clips_whatever_the_number_of_processes(
+    size, epoch_size, share, at_most, epoch
+):
+    effective = 8 * share
+
+    def steps(processes):
+        """The clips of each optimizer step, all micro-batches of all processes together."""
+        taken, times = micro_batches(effective, processes, at_most)
+        assert taken <= at_most
+        assert processes * taken * times == effective
+        batches = []
+        for rank in range(processes):
+            sampler = TrainSampler(
+                size, epoch_size=epoch_size, effective_batch=effective, seed=1, rank=rank, world_size=processes
+            )
+            sampler.set_epoch(epoch)
+            own = list(sampler)
+            assert len(own) == len(sampler)
+            batches.append([own[i : i + taken] for i in range(0, len(own), taken)])
+        assert all(len(batch) == taken for own in batches for batch in own)
+        count = len(batches[0])
+        return [
+            sorted(key for own in batches for batch in own[i : i + times] for key in batch)
+            for i in range(0, count, times)
+        ]
+
+    alone = steps(1)
+    assert len(alone) == max(1, (epoch_size or size) // effective)
+    assert all(steps(processes) == alone for processes in (2, 4, 8))
+
+
+def test_an_effective_batch_is_shared_out_equally_or_refused():
+    assert micro_batches(256, 8, 32) == (32, 1)
+    assert micro_batches(144, 2, 32) == (24, 3)
+    assert micro_batches(32, 1, 48) == (32, 1)
+    with pytest.raises(ConfigError, match=r"effective_batch is 12 with 8 processes; allowed: 1, 2, 3, 4, 6, 12 proc"):
+        micro_batches(12, 8, 4)
+
+
+def test_held_out_videos_are_validated_on_and_not_trained_on(root):
+    whole = {item.id for item in module(root).videos("train")}
+    data = module(root, heldout=0.3, test=Subset(classes="novel"))
+    data.check("fit")
+    train, held = ({item.id for item in data.videos(part)} for part in ("train", "validation"))
+    assert train | held == whole
+    assert not train & held
+    (chosen,) = data.sets("validation")
+    assert chosen.labels.keys() == held
+    assert chosen.classes == data.train_classes  # the training classes, not the test subset's
+    assert sorted(chosen.labels.values()) == [0, 0, 1, 1, 2, 2, 3, 3]  # 2 of 6
+    assert data.list_name("train") == "official, 0.3 held out/split 1"
+    assert {item.id for item in module(root, heldout=0.3).videos("validation")} == held
+    other = module(root, heldout=0.3, train=Subset(seed=1))
+    assert {item.id for item in other.videos("validation")} != held
+    data.validate_on_test = True
+    assert data.sets("validation") == data.sets("test")
+    assert {item.id for item in data.videos("train")} == train
+
+
+@given(share=st.floats(0.001, 0.999), count=st.integers(2, 30))
+def test_a_class_keeps_videos_on_both_sides(share, count):
+    items = [VideoItem(Path("x"), label, f"{label}-{k}") for label in range(2) for k in range(count)]
+    kept, held = hold_out(items, share, 0, ("a", "b"))
+    for label in range(2):
+        number = sum(item.label == label for item in held)
+        assert 1 <= number < count
+        assert abs(number - share * count) <= 1
+    assert sorted(kept + held) == sorted(items)
+
+
+def test_a_class_of_one_video_cannot_be_held_out(root):
+    with pytest.raises(DataError, match=r"class 0 \(walk\) has 1 training video"):
+        module(root, heldout=0.5, train=Subset(shots=1)).check("fit")

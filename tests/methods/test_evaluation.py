@@ -83,7 +83,7 @@ def test_one_pass_over_overlapping_sets_equals_a_pass_for_each(videos, name):
         assert found.predictions.ids == alone.predictions.ids == sorted(set(chosen.labels) - {"v4"})
         assert found.predictions.failures == alone.predictions.failures
         assert found.predictions.labels.tolist() == [chosen.labels[name] for name in found.predictions.ids]
-        for kind in ("scores", "cosines"):
+        for kind in ("scores", "cosines", "features"):
             torch.testing.assert_close(
                 getattr(found.predictions, kind), getattr(alone.predictions, kind), rtol=0, atol=1e-5
             )

@@ -27,8 +27,8 @@ def method_of(golden, **options):
 def view_cosines(method, golden, count=None):
     video = golden["in.video_u8"][:count]
     with torch.no_grad():
-        (cosines,) = method.cosines(video, [range(len(video))])
-    return cosines
+        (features,) = method.view_features(video, [range(len(video))])
+    return features @ method.class_features[0].T
 
 
 @pytest.fixture(scope="module", params=EVALUATIONS)

@@ -8,31 +8,55 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-import vlbench.backbones
 import vlbench.data.all
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
+from vlbench.backbones import DualEncoder
+from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
 from vlbench.cli.configs import resolve_arguments
 from vlbench.cli.weights import as_checkpoint
 from vlbench.data.datamodule import VideoDataModule
+from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.callback import RecordWriter
 
+Selection = Literal["last", "heldout", "best_on_test"]
+
 
 class VlbenchCLI(LightningCLI):
-    """LightningCLI with a record writer and a checkpoint of the last epoch."""
+    """LightningCLI with a record writer, a checkpoint of the last epoch and, where asked for, one of the best."""
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--selection",
+            type=Selection,
+            default="last",
+            help="Which epoch counts. `last.ckpt` is written always; `heldout` also writes `best.ckpt`, the epoch with "
+            "the best top-1 on the videos that `data.heldout` sets aside, `best_on_test` that with the best on the "
+            "test videos. In a test, what its record says.",
+        )
+        parser.add_argument(
+            "--resume",
+            type=Literal["never", "auto"],
+            default="never",
+            help="`auto` continues a training from `last.ckpt` in `checkpoint.dirpath`, if it is there and of the same "
+            "configuration.",
+        )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="Compile the image tower's blocks by torch.compile."
+        )
         parser.add_lightning_class_args(RecordWriter, "record")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -48,21 +72,83 @@ class VlbenchCLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
-        if command != "fit":
+        config = self.config[command]
+        if command == "fit":
+            _check_selection(config)
+        else:
             # Nothing is trained, so there is nothing to log over time.
-            self.config[command].trainer.logger = False
+            config.trainer.logger = False
+            if config.selection != "last":
+                config.record.selection = config.selection
         # Missing videos are noticed before weights are downloaded and a model is built.
-        only_data = Namespace({"subcommand": command, command: Namespace(data=self.config[command].data)})
+        only_data = Namespace({"subcommand": command, command: Namespace(data=config.data)})
         self.parser.instantiate(only_data, instantiate_groups=False)[command].data.check(command)
 
     @override
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        trainer = super().instantiate_trainer(**kwargs)
+    def after_instantiate_classes(self) -> None:
+        config = self.config_init[self.config["subcommand"]]
         text = self.parser.dump(self.config)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, RecordWriter):
-                callback.config_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return trainer
+        config.record.config_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        if config.compile:
+            compile_blocks(self.model.backbone)
+
+    def before_fit(self) -> None:
+        """Sets up which epochs are kept and where the training starts.
+
+        Raises:
+            ConfigError: if a training is to be resumed from a folder that has no fixed name.
+        """
+        config = self.config_init["fit"]
+        trainer: Any = self.trainer
+        plain = yaml.safe_load(self.parser.dump(self.config))["fit"]
+        continuation = Continuation(
+            training_digest(plain, self.datamodule.batch_of_step(trainer)), int(config.seed_everything)
+        )
+        # Before the checkpoint of the last epoch, which has to know of the best one.
+        position = trainer.callbacks.index(config.checkpoint)
+        if config.selection != "last":
+            self.datamodule.validate_on_test = config.selection == "best_on_test"
+            best = ModelCheckpoint(
+                dirpath=config.checkpoint.dirpath, filename="best", monitor="val/top1", mode="max",
+                enable_version_counter=False, save_on_train_epoch_end=True,
+            )  # fmt: skip
+            trainer.callbacks.insert(position, best)
+        trainer.callbacks[:0] = [continuation, Timer()]
+        if config.resume == "auto":
+            config.ckpt_path = continuation.find(Path(config.checkpoint.dirpath))
+
+
+def compile_blocks(backbone: DualEncoder) -> None:
+    """Has torch.compile compile the image tower, in place: keys of the state dict and branches stay as they are.
+
+    Block by block: equal blocks share what was compiled, so that twelve take little longer than one.
+    """
+    for block in backbone.image.blocks:
+        block.compile()
+
+
+def _check_selection(config: Namespace) -> None:
+    """Whether a training can do what its options ask for."""
+    if config.resume == "auto" and config.checkpoint.dirpath is None:
+        raise ConfigError("resume is auto and checkpoint.dirpath null; give the folder that holds last.ckpt")
+    if config.resume == "auto" and config.ckpt_path is not None:
+        raise ConfigError(f"resume is auto and ckpt_path {config.ckpt_path}; give one of them")
+    if config.selection == "last":
+        return
+    heldout = config.data.init_args.heldout
+    if config.selection == "heldout" and not heldout:
+        raise ConfigError(f"selection is heldout and data.heldout {heldout}; allowed: above 0, such as 0.2")
+    if config.trainer.limit_val_batches == 0:
+        raise ConfigError(
+            f"selection is {config.selection} and trainer.limit_val_batches 0; without validation no epoch is better "
+            "than another: set it to null, or selection to last"
+        )
+    if config.selection == "best_on_test":
+        rank_zero_warn(
+            "selection is best_on_test: best.ckpt is chosen by the test videos, which makes its accuracy on them "
+            "optimistic. Use it only to compare with numbers that were made so, and report last.ckpt beside it."
+        )
 
 
 def run_trainer(arguments: Sequence[str]) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+from vlbench.data.heldout import hold_out
 from vlbench.data.published import PublishedLists, VideoFiles, check_names
 from vlbench.data.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem
 from vlbench.data.splits import base_labels, draw_shots, select
 from vlbench.errors import ConfigError, DataError
+
+_Source = Literal["train", "heldout", "validation", "test"]
 
 
 class _VideoList(NamedTuple):
@@ -35,9 +38,14 @@ class VideoCollection(ABC):
         train: what to train on.
         test: what to evaluate on: one subset, or several that are evaluated in one pass, each with its own classes.
         splits_dir: folder of the field's published lists; `None` uses the official ones.
+        heldout: part of the training videos of each class that is the validation part instead, in [0, 1).
+
+    Attributes:
+        validate_on_test: whether the test part also is the validation part, for a selection by its videos.
 
     Raises:
-        ConfigError: if there is no such variant, or a test subset is given twice or not at all.
+        ConfigError: if there is no such variant, a test subset is given twice or not at all, or `heldout` is out of
+            range.
     """
 
     folder: ClassVar[str]
@@ -52,6 +60,7 @@ class VideoCollection(ABC):
         train: Subset,
         test: Subset | Sequence[Subset],
         splits_dir: str | None,
+        heldout: float = 0.0,
     ) -> None:
         if variant is not None and variant not in self.variants:
             raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
@@ -62,8 +71,12 @@ class VideoCollection(ABC):
         keys = [subset.key for subset in self.test_subsets]
         if not keys or len(set(keys)) < len(keys):
             raise ConfigError(f"test is {keys}; allowed: one subset, or several of different classes or splits")
+        if not 0 <= heldout < 1:
+            raise ConfigError(f"heldout is {heldout}; allowed: 0, which holds nothing out, to less than 1")
         self.splits_dir = Path(splits_dir) if splits_dir else None
-        self._lists: dict[tuple[Part, Subset], _VideoList] = {}
+        self.heldout = heldout
+        self.validate_on_test = False
+        self._lists: dict[tuple[_Source, Subset], _VideoList] = {}
 
     # What a dataset answers --------------------------------------------------------------------------------------
 
@@ -152,8 +165,8 @@ class VideoCollection(ABC):
             ConfigError: if the dataset has no such split, or the folder of published lists no such list.
         """
         merged: dict[str, VideoItem] = {}
-        for subset in self._subsets(part):
-            for item in self._list(part, subset).items:
+        for source, subset in self._chosen(part):
+            for item in self._list(source, subset).items:
                 merged.setdefault(item.id, item)
         return list(merged.values())
 
@@ -162,17 +175,17 @@ class VideoCollection(ABC):
         return [
             EvaluationSet(
                 subset,
-                self._classes(part, subset),
-                {item.id: item.label for item in self._list(part, subset).items},
-                self._list(part, subset).name,
+                self._classes(source, subset),
+                {item.id: item.label for item in self._list(source, subset).items},
+                self._list(source, subset).name,
             )
-            for subset in self._subsets(part)
+            for source, subset in self._chosen(part)
         ]
 
     def list_name(self, part: Part) -> str:
         """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
         `official/split 1`; see `vlbench.data.published.PublishedList` for lists of the field."""
-        return ", ".join(self._list(part, subset).name for subset in self._subsets(part))
+        return ", ".join(self._list(source, subset).name for source, subset in self._chosen(part))
 
     def check_disjoint(self) -> None:
         """Whether a few-shot training list and the test list have no video in common.
@@ -185,7 +198,7 @@ class VideoCollection(ABC):
         """
         if self.train_subset.shots is None:
             return
-        train = self.videos("train")
+        train = self.videos("train") + (self.videos("validation") if self.heldout and not self.validate_on_test else [])
         for subset, tested in ((subset, self._list("test", subset)) for subset in self.test_subsets):
             ids = {item.id for item in tested.items}
             shared = sorted(item.id for item in train if item.id in ids)
@@ -201,19 +214,22 @@ class VideoCollection(ABC):
                 )
             raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
 
-    def _subsets(self, part: Part) -> tuple[Subset, ...]:
-        return (
-            (self.train_subset,) if part == "train" else self.test_subsets if part == "test" else self.test_subsets[:1]
-        )
+    def _chosen(self, part: Part) -> list[tuple[_Source, Subset]]:
+        """The lists that make up a part."""
+        if part == "train":
+            return [("train", self.train_subset)]
+        if part == "test" or self.validate_on_test:
+            return [("test", subset) for subset in self.test_subsets]
+        return [("heldout", self.train_subset) if self.heldout else ("validation", self.test_subset)]
 
-    def _classes(self, part: Part, subset: Subset) -> ClassList:
+    def _classes(self, part: _Source, subset: Subset) -> ClassList:
         spec = self._halved(subset)
         labels = self._labels(part, subset)
         names = tuple(spec.class_names[label] for label in labels)
         return ClassList(names, labels, spec.class_names, spec.descriptions)
 
-    def _labels(self, part: Part, subset: Subset) -> tuple[int, ...]:
-        return self._halved(subset).labels(subset.classes, None if part == "train" else subset.split)
+    def _labels(self, part: _Source, subset: Subset) -> tuple[int, ...]:
+        return self._halved(subset).labels(subset.classes, subset.split if part in ("validation", "test") else None)
 
     def _halved(self, subset: Subset) -> DatasetSpec:
         """The specification, with a base half where the subset needs one and the dataset does not state it."""
@@ -227,12 +243,25 @@ class VideoCollection(ABC):
         """The classes with the most training videos in the first split."""
         return base_labels(self.items("train", 1), len(self.spec.class_names))
 
-    def _list(self, part: Part, subset: Subset) -> _VideoList:
+    def _list(self, part: _Source, subset: Subset) -> _VideoList:
         if (part, subset) not in self._lists:
             if subset.split > self.spec.splits:
                 raise ConfigError(f"{self.spec.name} has {self.spec.splits} official splits; split is {subset.split}")
-            self._lists[part, subset] = self._published(part, subset) or self._official(part, subset)
+            if part == "heldout" or (part == "train" and self.heldout):
+                self._hold_out(subset)
+            else:
+                self._lists[part, subset] = self._published(part, subset) or self._official(part, subset)
         return self._lists[part, subset]
+
+    def _hold_out(self, subset: Subset) -> None:
+        name, items = self._published("train", subset) or self._official("train", subset)
+        kept, held = hold_out(items, self.heldout, subset.seed, self.train_classes.names)
+        # Before the slash: results are not averaged with those of the whole list.
+        lineage, *rest = name.split("/", 1)
+        self._lists["train", subset] = _VideoList("/".join([f"{lineage}, {self.heldout:g} held out", *rest]), kept)
+        self._lists["heldout", subset] = _VideoList(
+            "/".join([f"{lineage}, the {self.heldout:g} held out", *rest]), held
+        )
 
     def _official(self, part: Part, subset: Subset) -> _VideoList:
         chosen = select(self.items(part, subset.split), self._labels(part, subset))

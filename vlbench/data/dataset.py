@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,10 @@ from vlbench.data.decoding import Backend, VideoReader, open_video
 from vlbench.data.specs import VideoItem
 from vlbench.data.transforms import test_views
 from vlbench.errors import ConfigError, DecodeError
+
+Sampling = Literal["uniform", "dense", "pytorchvideo"]
+"""How the frames of a clip are chosen: `uniform`, spread over the whole video; `dense`, out of 128 neighbouring ones as
+MoTE's released code does; `pytorchvideo`, out of 128 neighbouring ones where that library's clip samplers put them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class TrainClips(Dataset[Clip]):
     Args:
         items: the videos.
         frames: T.
-        sampling: `uniform`, one frame in each of T segments, or `dense`, T frames of a span of 128.
+        sampling: see `Sampling`.
         transform: uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
         backend: decoder.
         seed: of every draw.
@@ -60,7 +66,7 @@ class TrainClips(Dataset[Clip]):
         items: Sequence[VideoItem],
         *,
         frames: int,
-        sampling: Literal["uniform", "dense"],
+        sampling: Sampling,
         transform: Callable[[Tensor], Tensor],
         backend: Backend,
         seed: int,
@@ -68,11 +74,10 @@ class TrainClips(Dataset[Clip]):
     ) -> None:
         self.items = items
         self.frames = frames
-        self.sampling = sampling
+        self.pick = _train_picker(sampling, shared_ends)
         self.transform = transform
         self.backend = backend
         self.seed = seed
-        self.shared_ends = shared_ends
 
     def __len__(self) -> int:
         return len(self.items)
@@ -81,13 +86,11 @@ class TrainClips(Dataset[Clip]):
         index, draw = key
         item = self.items[index]
         seed = int(np.random.SeedSequence([self.seed, draw, index]).generate_state(1)[0])
-        uniform = partial(sampling.uniform_train, shared_ends=self.shared_ends)
-        pick = uniform if self.sampling == "uniform" else sampling.dense_train
         try:
             with open_video(item.path, backend=self.backend) as reader:
                 generator = torch.Generator().manual_seed(seed)
                 shown = _frames_of(item, reader)
-                video = reader.frames_at([shown[k] for k in pick(len(shown), self.frames, generator=generator)])
+                video = reader.frames_at([shown[k] for k in self.pick(len(shown), self.frames, generator=generator)])
         except DecodeError as error:
             return Clip(None, item.label, item.id, error.cause)
         # torchvision's transforms know the global generator only.
@@ -102,7 +105,7 @@ class TestViews(Dataset[Clip]):
     Args:
         items: the videos.
         frames: T of each view.
-        sampling: `uniform` or `dense`.
+        sampling: see `Sampling`.
         views: V = clips x crops.
         size: side of the crops, in pixels.
         resize: short side before cropping, in pixels.
@@ -116,7 +119,7 @@ class TestViews(Dataset[Clip]):
         items: Sequence[VideoItem],
         *,
         frames: int,
-        sampling: Literal["uniform", "dense"],
+        sampling: Sampling,
         views: Views,
         size: int,
         resize: int,
@@ -124,7 +127,7 @@ class TestViews(Dataset[Clip]):
     ) -> None:
         self.items = items
         self.frames = frames
-        self.sampling = sampling
+        self.pick = _test_picker(sampling)
         self.views = views
         self.size = size
         self.resize = resize
@@ -135,22 +138,39 @@ class TestViews(Dataset[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         item = self.items[index]
-        pick = sampling.uniform_test if self.sampling == "uniform" else sampling.dense_test
         try:
             with open_video(item.path, backend=self.backend) as reader:
                 shown = _frames_of(item, reader)
-                clips = [[shown[k] for k in clip] for clip in pick(len(shown), self.frames, self.views.clips)]
-                # Views share frames in short videos: each is read and resized once.
-                wanted = sorted({frame for clip in clips for frame in clip})
-                frames = reader.frames_at(wanted)
+                clips = self.pick(len(shown), self.frames, self.views.clips)
+                frames = reader.frames_at([shown[k] for clip in clips for k in clip])
         except DecodeError as error:
             return Clip(None, item.label, item.id, error.cause)
         crops = test_views(
             frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
         )
-        position = {frame: k for k, frame in enumerate(wanted)}
-        rows = torch.tensor([[position[frame] for frame in clip] for clip in clips])
-        return Clip(crops[:, rows].flatten(0, 1), item.label, item.id)
+        return Clip(crops.unflatten(1, (-1, self.frames)).flatten(0, 1), item.label, item.id)
+
+
+def _train_picker(kind: Sampling, shared_ends: bool) -> Callable[..., list[int]]:
+    if kind == "pytorchvideo":
+        return partial(_pytorchvideo().random_clip, span=sampling.DENSE_SPAN)
+    return sampling.dense_train if kind == "dense" else partial(sampling.uniform_train, shared_ends=shared_ends)
+
+
+def _test_picker(kind: Sampling) -> Callable[..., list[list[int]]]:
+    if kind == "pytorchvideo":
+        return partial(_pytorchvideo().constant_clips, span=sampling.DENSE_SPAN)
+    return sampling.dense_test if kind == "dense" else sampling.uniform_test
+
+
+def _pytorchvideo() -> ModuleType:
+    try:
+        return import_module("vlbench.data.pytorchvideo")
+    except ImportError as error:
+        raise ConfigError(
+            f"sampling is 'pytorchvideo', which cannot be loaded ({error}); pip install pytorchvideo, or one of: "
+            "uniform, dense"
+        ) from error
 
 
 def _frames_of(item: VideoItem, reader: VideoReader) -> range:
@@ -161,21 +181,32 @@ def _frames_of(item: VideoItem, reader: VideoReader) -> range:
 class TrainSampler(Sampler[tuple[int, int]]):
     """Shuffled positions for one of several processes, each with a number that seeds its augmentation.
 
-    All processes draw the same order and take every `world_size`-th position of it. The order is filled up from its
-    start to a multiple of `world_size`, as training needs the same number of steps everywhere.
+    All processes draw the same order and take every `world_size`-th position of it. The order is filled up to a
+    multiple of `world_size`, as training needs the same number of steps everywhere. With an effective batch it is cut
+    to whole ones instead, at least one: the k-th step sees the same clips whatever the number of processes.
 
     Args:
         size: number of videos.
         epoch_size: positions an epoch; above `size` the videos come several times, each time with another draw.
+        effective_batch: clips of an optimizer step, over all processes; a multiple of `world_size`.
         seed: of the order.
         rank, world_size: which process this is.
     """
 
     def __init__(
-        self, size: int, *, epoch_size: int | None = None, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        *,
+        epoch_size: int | None = None,
+        effective_batch: int | None = None,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.size = size
         self.epoch_size = epoch_size or size
+        if effective_batch is not None:
+            self.epoch_size = max(1, self.epoch_size // effective_batch) * effective_batch
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -200,6 +231,30 @@ class TrainSampler(Sampler[tuple[int, int]]):
             for index in torch.randperm(self.size, generator=generator).tolist()
         ]
         return iter(order[:total][self.rank :: self.world_size])
+
+
+def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[int, int]:
+    """How many clips each process takes at once, and how often it does so in an optimizer step.
+
+    All micro-batches are equally large: only then is the mean of their gradients that of the whole batch.
+
+    Args:
+        effective_batch: clips of an optimizer step, over all processes.
+        processes: their number.
+        at_most: clips a process can take at once.
+
+    Raises:
+        ConfigError: if the clips cannot be shared out equally.
+    """
+    share, rest = divmod(effective_batch, processes)
+    if rest:
+        divisors = [n for n in range(1, effective_batch + 1) if effective_batch % n == 0]
+        raise ConfigError(
+            f"effective_batch is {effective_batch} with {processes} processes; allowed: "
+            f"{', '.join(map(str, divisors))} processes, or a multiple of {processes}"
+        )
+    size = max(n for n in range(1, min(at_most, share) + 1) if share % n == 0)
+    return size, share // size
 
 
 class UnpaddedSampler(Sampler[int]):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
@@ -168,8 +169,8 @@ class VideoTextMethod(LightningModule, ABC):
         with torch.no_grad():
             self.class_features = [self.encode_text(chosen.classes.names) for chosen in sets]
 
-    def cosines(self, video: Tensor, members: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Cosines `(B_i, V, C_i)` of videos with the classes of each set; every video goes through the tower once.
+    def view_features(self, video: Tensor, members: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Unit features `(B_i, V, D)` of the videos of each set; every video goes through the tower once.
 
         One view at a time: memory does not grow with their number.
 
@@ -180,32 +181,37 @@ class VideoTextMethod(LightningModule, ABC):
         found: list[list[Tensor]] = [[] for _ in members]
         for view in video.unbind(1):
             frames = self.encode_frames(self.backbone.normalize(view))
-            for views, rows, classes in zip(found, members, self.class_features, strict=True):
-                if not rows:
-                    continue
-                of_set = frames if len(rows) == len(frames) else frames[list(rows)]
-                views.append(self.pool_frames(of_set, classes) @ classes.T)
-        return [torch.stack(views, dim=1).float() if views else torch.empty(0) for views in found]
+            # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
+            with torch.autocast(frames.device.type, enabled=False):
+                for views, rows, classes in zip(found, members, self.class_features, strict=True):
+                    of_set = frames if len(rows) == len(frames) else frames[list(rows)]
+                    views.append(self.pool_frames(of_set.to(classes.dtype), classes))
+        return [torch.stack(views, dim=1) for views in found]
 
     def _evaluate(self, batch: ClipBatch) -> None:
         members = [[row for row, name in enumerate(batch.ids) if name in chosen.labels] for chosen in self.sets]
-        found = None if batch.video is None else self.cosines(batch.video, members)
+        found = None if batch.video is None else self.view_features(batch.video, members)
         for index, (chosen, rows) in enumerate(zip(self.sets, members, strict=True)):
-            scores = cosines = torch.empty(0, len(chosen.classes.names))
+            classes = self.class_features[index]
+            part = Predictions.none(*classes.shape)
             if found is not None and rows:
-                scores, cosines = self.fuse_views(found[index]).cpu(), found[index].mean(dim=1).cpu()
-            ids = [batch.ids[row] for row in rows]
-            failures = {
+                with torch.autocast(classes.device.type, enabled=False):
+                    cosines = (found[index] @ classes.T).float()
+                part.ids = [batch.ids[row] for row in rows]
+                part.labels = torch.tensor([chosen.labels[name] for name in part.ids], dtype=torch.int64)
+                part.scores = self.fuse_views(cosines).cpu()
+                part.cosines = cosines.mean(dim=1).cpu()
+                part.features = found[index].float().mean(dim=1).cpu()
+            part.failures = {
                 name: (chosen.labels[name], cause)
                 for name, (_, cause) in batch.failures.items()
                 if name in chosen.labels
             }
-            labels = torch.tensor([chosen.labels[name] for name in ids], dtype=torch.int64)
-            self._parts[index].append(Predictions(ids, labels, scores, cosines, failures))
+            self._parts[index].append(part)
 
     def _finish(self, stage: str) -> None:
-        for chosen, parts in zip(self.sets, self._parts, strict=True):
-            predictions = Predictions.concatenate(parts, len(chosen.classes.names)).gathered()
+        for chosen, classes, parts in zip(self.sets, self.class_features, self._parts, strict=True):
+            predictions = Predictions.concatenate([Predictions.none(*classes.shape), *parts]).gathered()
             metrics = classification_metrics(predictions)
             prefix = stage if chosen is self.sets[0] else f"{stage}/{chosen.subset.key}"
             self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=stage == "val")
@@ -276,6 +282,7 @@ class VideoTextMethod(LightningModule, ABC):
     def _training_facts(self) -> dict[str, Any]:
         """What a record says about where the weights came from; plain values."""
         data = self._datamodule()
+        timer = next((one for one in self.trainer.callbacks if isinstance(one, Timer)), None)  # type: ignore[attr-defined]
         return {
             "dataset": data.label,
             "subset": asdict(data.train_subset),
@@ -283,8 +290,11 @@ class VideoTextMethod(LightningModule, ABC):
             "videos": len(data.videos("train")),
             "skipped": sorted(data.skipped),
             "steps": self.global_step,
-            "epochs": self.current_epoch,
-            "batch": data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches,
+            "epochs": data.epochs_done(self.trainer),
+            "heldout": data.heldout,
+            "batch": data.batch_of_step(self.trainer),
+            "seconds": round(timer.time_elapsed(), 3) if timer is not None else None,
+            "processes": self.trainer.world_size,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
             "deviations": self.deviations(),
         }

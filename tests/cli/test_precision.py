@@ -1,0 +1,86 @@
+"""bfloat16 and torch.compile give the predictions of eager float32."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.cli.test_trainer import OVERLAYS, command
+from vlbench.backbones import TinyCLIP
+from vlbench.cli.main import main
+from vlbench.cli.trainer import compile_blocks
+from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.results.record import Record
+
+METHODS = {"zero_shot": ZeroShot, "msta": MSTA, "mote": MoTE}
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+
+
+def scores(folder):
+    (path,) = (folder / "predictions").iterdir()
+    return load_file(path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_trains_and_agrees_with_float32(workplace, method):
+    """Cosines within 0.005, the top-1 of 95 % of the videos; weights stay float32."""
+    configs = ["zero_shot.yaml"] if method == "zero_shot" else [f"{method}_fewshot.yaml", f"demo/{method}.yaml"]
+    test = ["--data.num_workers=0"]
+    if method != "zero_shot":
+        options = ["--data.num_workers=0", "--data.train.shots=2", "--trainer.max_steps=6", "--trainer.logger=false"]
+        options += ["--trainer.limit_val_batches=0", "--checkpoint.dirpath=half"]
+        assert main(command("fit", *configs, *OVERLAYS, "precision/bf16.yaml", options=options)) == 0
+        held = torch.load("half/last.ckpt", weights_only=True)["state_dict"]
+        assert {value.dtype for value in held.values()} == {torch.float32}
+        test.append("--ckpt_path=half/last.ckpt")
+    assert main(command("test", *configs, *OVERLAYS, options=[*test, "--record.folder=full"])) == 0
+    assert (
+        main(command("test", *configs, *OVERLAYS, "precision/bf16.yaml", options=[*test, "--record.folder=low"])) == 0
+    )
+    full, low = scores(workplace / "full"), scores(workplace / "low")
+    assert not torch.equal(full["cosines"], low["cosines"])
+    assert torch.allclose(full["cosines"], low["cosines"], atol=5e-3)
+    assert (full["scores"].argmax(1) == low["scores"].argmax(1)).float().mean() >= 0.95
+    top1 = [Record.read(next((workplace / name / "records").iterdir())).metrics["top1"] for name in ("full", "low")]
+    assert top1[0] == pytest.approx(top1[1], abs=2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("method", METHODS)
+def test_compiled_blocks_compute_the_same(method):
+    """Features within 1e-4, MSTA's gradients too; the keys stay as they are, the branches go on working."""
+    torch.manual_seed(0)
+    eager = METHODS[method](TinyCLIP())
+    torch.manual_seed(0)
+    compiled = METHODS[method](TinyCLIP())
+    compile_blocks(compiled.backbone)
+    assert compiled.state_dict().keys() == eager.state_dict().keys()
+    compiled.load_state_dict(eager.state_dict())
+    clips = torch.randn(3, 2, 3, 32, 32)
+    found = []
+    for model in (eager, compiled):
+        if method == "msta":
+            loss = model.encode_frames(clips).square().mean()
+            loss.backward()
+        with torch.no_grad():
+            found.append(model.encode_frames(clips))
+    assert torch.allclose(*found, atol=1e-4)
+    gradients = [[p.grad for p in model.parameters() if p.grad is not None] for model in (eager, compiled)]
+    assert bool(gradients[0]) == (method == "msta")
+    assert len(gradients[0]) == len(gradients[1])
+    assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(*gradients, strict=True))
+
+
+def test_compile_reaches_the_blocks_of_the_command_line(workplace, monkeypatch):
+    seen = []
+    monkeypatch.setattr("torch.nn.Module.compile", lambda self: seen.append(type(self).__name__))
+    options = ["--data.num_workers=0", "--trainer.limit_predict_batches=1"]
+    assert main(command("predict", "zero_shot.yaml", *OVERLAYS, "precision/compile.yaml", options=options)) == 0
+    assert len(seen) == len(TinyCLIP().image.blocks)

@@ -1,0 +1,187 @@
+"""A training that was killed and continued against one that was left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tests.cli.test_trainer import OVERLAYS, command
+from vlbench.cli import checkpoints
+from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
+from vlbench.cli.main import main
+
+OPTIONS = [
+    *("--data.train.shots=2", "--data.batch_size=8", "--data.epoch_size=64", "--trainer.max_epochs=4"),
+    *("--trainer.limit_val_batches=0", "--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+]
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+
+
+def fit(method, folder, *options):
+    configs = [f"{method}_fewshot.yaml", f"demo/{method}.yaml", *OVERLAYS]
+    return command("fit", *configs, options=[*OPTIONS, f"--checkpoint.dirpath={folder}", *options])
+
+
+def load(folder):
+    return torch.load(Path(folder) / "last.ckpt", weights_only=True)
+
+
+def kill_in_second_epoch(arguments, checkpoint):
+    """Starts a training and kills it as soon as the checkpoint of its first epoch is there."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vlbench", *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoint.is_file():
+            assert process.poll() is None, "the training ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "workers"), [("msta", 1), ("mote", 0)])
+def test_a_killed_training_ends_with_the_same_weights(workplace, method, workers, capsys):
+    """Bit for bit, optimizer included; with a worker, which fetches ahead of the epoch's number."""
+    workers = f"--data.num_workers={workers}"
+    assert main(fit(method, "whole", workers)) == 0
+    kill_in_second_epoch(fit(method, "killed", workers), Path("killed/last.ckpt"))
+    assert load("killed")["vlbench"]["training"]["epochs"] == 1
+    assert main(fit(method, "killed", workers, "--resume=auto")) == 0
+    assert "training continues from" in capsys.readouterr().out
+    whole, resumed = load("whole"), load("killed")
+    assert resumed["vlbench"] == whole["vlbench"]
+    assert resumed["vlbench"]["training"]["epochs"] == 4
+    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
+    assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in whole["state_dict"].items())
+    for key, moments in whole["optimizer_states"][0]["state"].items():
+        other = resumed["optimizer_states"][0]["state"][key]
+        assert all(torch.equal(value, other[name]) for name, value in moments.items())
+
+    # A finished training has nothing left to do.
+    before = Path("killed/last.ckpt").stat()
+    assert main(fit(method, "killed", workers, "--resume=auto")) == 0
+    assert Path("killed/last.ckpt").stat().st_mtime_ns == before.st_mtime_ns
+    assert [path.name for path in Path("killed").iterdir()] == ["last.ckpt"]
+
+
+def test_a_training_starts_anew_where_there_is_nothing_to_continue(workplace, capsys):
+    def run(*options):
+        arguments = fit("msta", "folder", "--data.num_workers=0", "--trainer.max_steps=2", *options)
+        assert main(arguments) == 0
+        return capsys.readouterr().out
+
+    assert "last.ckpt does not exist; training starts anew" in run("--resume=auto")
+    assert "training continues" in run("--resume=auto")
+    assert "resume:" not in run()
+    assert "another configuration; training starts anew" in run("--resume=auto", "--model.lr=0.001")
+    Path("folder/last.ckpt").write_bytes(Path("folder/last.ckpt").read_bytes()[:5000])
+    assert "cannot be read" in run("--resume=auto")
+    assert load("folder")["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume=auto"], "checkpoint.dirpath null"),
+        (["--resume=auto", "--checkpoint.dirpath=a", "--ckpt_path=b.ckpt"], "give one of them"),
+    ],
+)
+def test_contradictions_are_one_clear_message(workplace, options, message, capsys):
+    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == 1
+    assert message in capsys.readouterr().err
+
+
+def config(**changes):
+    base = {
+        "model": {"class_path": "MSTA", "init_args": {"lr": 0.1}},
+        "data": {"class_path": "UCF101", "init_args": {"root": "a", "num_workers": 1, "batch_size": 8, "frames": 8}},
+        "trainer": {"max_epochs": 5, "devices": 1, "default_root_dir": "x"},
+        "selection": "last",
+        "seed_everything": 0,
+    }
+    for key, value in changes.items():
+        room, _, name = key.partition("__")
+        target = base[room] if room == "trainer" else base[room]["init_args"]
+        target[name] = value
+    return base
+
+
+def test_where_a_training_runs_is_no_part_of_its_identity():
+    same = [config(), config(data__root="b"), config(data__num_workers=9), config(data__batch_size=2)]
+    same += [config(trainer__devices=4), config(trainer__default_root_dir="y")]
+    assert len({training_digest(values, 8) for values in same}) == 1
+    other = [
+        config(model__lr=0.2),
+        config(data__frames=16),
+        config(trainer__max_epochs=6),
+        {**config(), "seed_everything": 1},
+    ]
+    assert len({training_digest(values, 8) for values in [*other, config()]} | {training_digest(config(), 16)}) == 6
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def interrupted(checkpoint, target):
+        Path(target).write_bytes(b"half a check")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        WholeCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Drawing(lightning.LightningModule):
+    """Draws a random number at every step, as dropout would."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.drawn = []
+
+    def training_step(self, batch, batch_idx):
+        self.drawn.append((self.current_epoch, torch.rand(()).item()))
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_random_numbers_go_on_where_they_stopped(tmp_path):
+    def draw(epochs, start=None):
+        module = Drawing()
+        trainer = lightning.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[Continuation("", seed=3)],
+        )  # fmt: skip
+        # A loader of its own generator, as the datamodule's.
+        loader = DataLoader(torch.ones(6, 1), batch_size=2, generator=torch.Generator())
+        trainer.fit(module, loader, ckpt_path=start)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return module.drawn
+
+    whole = draw(3)
+    assert len(set(whole)) == 9
+    first = draw(1)
+    torch.rand(17)
+    assert first + draw(3, start=tmp_path / "last.ckpt") == whole
