@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import nn
 import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
-from vlbench.errors import ConfigError
+from vlbench.cli.weights import as_checkpoint
+from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
 
 
@@ -43,8 +45,37 @@ def parameter_table(configs: Sequence[str]) -> Table:
     return table
 
 
-def build(configs: Sequence[str]) -> VideoTextMethod:
-    """The method of some configurations on the meta device: sizes without memory, weights or data.
+def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
+    """The method of some configurations with its weights, in evaluation mode on the CPU.
+
+    Args:
+        configs: configurations by name; only what they say of the model is read.
+        checkpoint: of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
+
+    Raises:
+        ConfigError: if they configure no model.
+        CheckpointError: if the checkpoint is not this method's.
+    """
+    method = build(configs, meta=False).eval()
+    if checkpoint is None:
+        return method
+    with TemporaryDirectory() as folder:
+        path = as_checkpoint(checkpoint, Path(folder)) if checkpoint.suffix == ".safetensors" else checkpoint
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, UnpicklingError) as error:
+            raise CheckpointError(f"{checkpoint} cannot be read as a checkpoint: {error}") from error
+    method.on_load_checkpoint(content)
+    method.load_state_dict(content["state_dict"])
+    return method
+
+
+def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
+    """The method of some configurations.
+
+    Args:
+        configs: configurations by name; only what they say of the model is read.
+        meta: on the meta device: sizes without memory, weights or data.
 
     Raises:
         ConfigError: if they configure no model.
@@ -64,9 +95,9 @@ def build(configs: Sequence[str]) -> VideoTextMethod:
         except Exception as error:
             raise ConfigError(f"{', '.join(configs)} configure no method: {error}") from error
     options: Any = values.model.init_args.backbone.init_args
-    if "pretrained" in options:
+    if meta and "pretrained" in options:
         options.pretrained = False if isinstance(options.pretrained, bool) else None
-    with torch.device("meta"):
+    with torch.device("meta" if meta else "cpu"):
         method = parser.instantiate(values).model
     assert isinstance(method, VideoTextMethod)
     return method

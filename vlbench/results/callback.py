@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -36,6 +37,7 @@ class RecordWriter(Callback):
         protocol: versioned name of the protocol the run belongs to.
         selection: which checkpoint is tested.
         half_classes: also evaluate on ten random halves of the classes, as MoTE's zero-shot protocol does.
+        bootstrap: resampled test sets for the 95 % interval of top-1; 0 leaves it out.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class RecordWriter(Callback):
         protocol: str = "custom",
         selection: Literal["last", "heldout", "best_on_test"] = "last",
         half_classes: bool = False,
+        bootstrap: int = 1000,
     ) -> None:
         self.folder = Path(folder) if folder else None
         self.name = name
@@ -53,6 +56,7 @@ class RecordWriter(Callback):
         self.protocol = protocol
         self.selection = selection
         self.half_classes = half_classes
+        self.bootstrap = bootstrap
         self.config_digest: str | None = None
         self._started = 0.0
 
@@ -68,19 +72,19 @@ class RecordWriter(Callback):
             return
         method: Any = pl_module
         seconds = round(time.monotonic() - self._started, 3)
-        weights = _digest(method) if trainer.ckpt_path is not None else None
+        weights = weights_digest(method) if trainer.ckpt_path is not None else None
         for evaluation in method.evaluations:
             record = self._record(trainer, method, evaluation, weights, seconds)
             name = self.name or record.name
             if self.name is not None and len(method.evaluations) > 1:
                 name = f"{name}-{evaluation.set.subset.key}"
             predictions = evaluation.predictions
-            tensors = {key: getattr(predictions, key).contiguous() for key in ("scores", "cosines", "labels")}
+            kept = ("scores", "cosines", "features", "labels")
+            tensors = {key: getattr(predictions, key).contiguous() for key in kept}
+            lost = {video: label for video, (label, _) in predictions.failures.items()}
+            metadata = {"ids": "\n".join(predictions.ids), "failures": json.dumps(lost)}
             # The scores first: a record means that everything belonging to it is there.
-            write_atomically(
-                self.folder / "predictions" / f"{name}.safetensors",
-                save(tensors, metadata={"ids": "\n".join(predictions.ids)}),
-            )
+            write_atomically(self.folder / "predictions" / f"{name}.safetensors", save(tensors, metadata=metadata))
             path = record.write(self.folder / "records", name)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
 
@@ -89,7 +93,7 @@ class RecordWriter(Callback):
         provenance = method.provenance or {}
         trained = weights is not None
         chosen, predictions = evaluation.set, evaluation.predictions
-        metrics = {**evaluation.metrics, **bootstrap_interval(predictions)}
+        metrics = {**evaluation.metrics, **bootstrap_interval(predictions, self.bootstrap)}
         if self.half_classes:
             metrics |= half_class_metrics(predictions)
         return Record(
@@ -116,6 +120,7 @@ class RecordWriter(Callback):
             details={
                 "stage": self.stage,
                 "classes": list(chosen.classes.names),
+                "test_digest": _digest_of_labels(chosen.labels),
                 "deviations": method.deviations(),
                 "views": asdict(data.views),
                 "sampling": data.sampling,
@@ -127,13 +132,14 @@ class RecordWriter(Callback):
                 "seconds": seconds,
                 "videos_per_second": round(len(data.videos("test")) / max(seconds, 1e-3), 3),
                 "processes": trainer.world_size,
+                "precision": str(trainer.precision),
                 **_environment(method.device),
             },
         )
 
 
-def _digest(method: LightningModule) -> str:
-    """Of the weights a checkpoint of this method holds."""
+def weights_digest(method: LightningModule) -> str:
+    """Of the weights that a checkpoint of this method holds; what a record names them by."""
     digest = hashlib.blake2b(digest_size=16)
     keys = method.trained_keys()  # type: ignore[operator]
     for key, value in sorted(method.state_dict().items()):
@@ -141,6 +147,12 @@ def _digest(method: LightningModule) -> str:
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _digest_of_labels(labels: dict[str, int]) -> str:
+    """Of the videos of a test set and their classes; two runs with the same digest were asked the same."""
+    lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
+    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
@@ -162,11 +174,9 @@ def _peak_resident_bytes() -> int:
 
 
 def _git_commit() -> str | None:
-    """Commit of the checkout vlbench runs from, `None` from a wheel."""
+    """Commit of the checkout vlbench runs from, ending in `-dirty` if files differ from it; `None` from a wheel."""
     checkout = Path(vlbench.__file__).parent.parent
     if not (checkout / ".git").exists():
         return None
-    result = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip() or None
+    describe = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    return subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() or None

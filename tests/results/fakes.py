@@ -1,0 +1,83 @@
+"""Records of runs that never were, and the scores that would lie beside them."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from safetensors.torch import save_file
+
+from vlbench.results.record import Identity, Record
+
+CLASSES = ("jump", "run <fast>", "a & b", "wave_hand")
+
+
+def record(top1=50.0, **changes):
+    """A few-shot evaluation of 10 videos; anything of the identity, the record or the details can be changed."""
+    identity = {
+        "method": "msta", "backbone": "ViT-B-16-quickgelu:openai", "weights": "w", "dataset": "ucf101/words",
+        "train_dataset": "ucf101/words", "train": {"classes": "all", "shots": 8, "split": 1, "seed": 0},
+        "test": {"classes": "all", "shots": None, "split": 1, "seed": 0}, "views": "1x1", "frames": 8,
+        "protocol": "few_shot@1", "seed": 0, "selection": "last", "train_list": "own/8-shot seed 0",
+        "test_list": "official/split 1",
+    }  # fmt: skip
+    values = {
+        "metrics": {"top1": top1, "top5": 90.0, "mean_per_class": top1},
+        "expected": 10, "evaluated": 10, "failures": {},
+    }  # fmt: skip
+    details = {"classes": list(CLASSES), "trainable_params": 10, "total_params": 1000}
+    if "shots" in changes:
+        shots = changes.pop("shots")
+        identity["train"] = {**identity["train"], "shots": shots}
+        if shots == 0:
+            identity |= {"train": None, "train_dataset": None, "train_list": None, "weights": None}
+    for key, value in changes.items():
+        next((part for part in (identity, values) if key in part), details)[key] = value
+    return Record(Identity(**identity), details=details, **values)
+
+
+def half(classes, top1, seed=0, **changes):
+    """An evaluation on the base or the novel classes, trained on the base classes."""
+    return record(
+        top1, protocol="base_to_novel@1", seed=seed, weights=f"w{seed}",
+        train={"classes": "base", "shots": 16, "split": 1, "seed": seed},
+        test={"classes": classes, "shots": None, "split": 1, "seed": 0}, **changes,
+    )  # fmt: skip
+
+
+def store(folder, name, scores, labels, *, cosines=None, features=None, failures=None, know_failures=True, **changes):
+    """Writes a record and its scores as `vlbench test` does.
+
+    Args:
+        folder: results folder.
+        name: of the record.
+        scores: `(N, C)`.
+        labels: N of them.
+        cosines: `(N, C)`, the scores by default.
+        features: `(N, D)`, the cosines by default, as if the classes were the axes.
+        failures: id -> label of unreadable videos.
+        know_failures: whether the file says their labels.
+        changes: of the record, see `record`.
+
+    Returns:
+        Path of the record.
+    """
+    failures = failures or {}
+    scores, labels = torch.as_tensor(scores, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
+    hits = (scores.argmax(dim=1) == labels).sum().item()
+    made = record(
+        100 * hits / (len(labels) + len(failures)), expected=len(labels) + len(failures), evaluated=len(labels),
+        failures=dict.fromkeys(failures, "empty"), **changes,
+    )  # fmt: skip
+    metadata = {"ids": "\n".join(f"v{index}.mp4" for index in range(len(labels)))}
+    if know_failures:
+        metadata["failures"] = json.dumps(failures)
+    tensors = {"scores": scores, "labels": labels, "cosines": scores if cosines is None else torch.as_tensor(cosines)}
+    tensors["features"] = tensors["cosines"] if features is None else features
+    (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    save_file(
+        {key: value.clone() for key, value in tensors.items()},
+        folder / "predictions" / f"{name}.safetensors",
+        metadata=metadata,
+    )
+    return made.write(folder / "records", name)

@@ -1,0 +1,224 @@
+"""What is made of records. torch is imported only where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vlbench.errors import ConfigError
+from vlbench.files import write_atomically
+from vlbench.results.leaderboard import check_provenance, rows
+from vlbench.results.record import read_records
+from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    from vlbench.results.stored import StoredEvaluation
+
+_SHOWN = ("protocol", "dataset", "shots", "method", "top1", "top5", "base", "novel", "hm", "runs", "videos")
+
+
+def leaderboard(
+    folders: Sequence[Path],
+    csv: Path | None = None,
+    html: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
+    allow_dirty: bool = False,
+    allow_mixed: bool = False,
+) -> int:
+    """Make a table of all records below some folders.
+
+    Args:
+        folders: results folders.
+        csv: file to write, every column; the table is printed in any case.
+        html: page to write, with charts and the published results; it loads nothing from elsewhere.
+        markdown: file to write, a table for each set of rows that compare.
+        latex: file to write, likewise.
+        allow_dirty: take records of code that differed from its commit.
+        allow_mixed: take records of different schemas in one table.
+
+    Returns:
+        0.
+    """
+    records = list(read_records(folders))
+    check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
+    table = rows(records)
+    if csv is not None:
+        write_atomically(csv, to_csv(table).encode())
+    if html is not None:
+        from vlbench.results.html import to_html
+
+        write_atomically(html, to_html(table).encode())
+    if markdown is not None:
+        write_atomically(markdown, to_markdown(table).encode())
+    if latex is not None:
+        write_atomically(latex, to_latex(table).encode())
+    shown = filled(table, _SHOWN)
+    view = Table(*shown, title="leaderboard" if csv is None else str(csv))
+    for row in table:
+        view.add_row(*(escape(cell(row, column)) for column in shown))
+    Console().print(view)
+    return 0
+
+
+def compare(a: str, b: str, folder: Path = Path("results"), draws: int = 10_000, seed: int = 0) -> int:
+    """Say whether two evaluations of the same videos differ by more than chance; from stored scores.
+
+    Args:
+        a: path of a record, or the name of one below FOLDER.
+        b: likewise.
+        folder: results folder in which names are looked up.
+        draws: resampled sets of videos.
+        seed: of the resampling.
+
+    Returns:
+        0.
+    """
+    from vlbench.results.statistics import compare as paired
+    from vlbench.results.stored import StoredEvaluation
+
+    first, second = (StoredEvaluation.load(name, folder) for name in (a, b))
+    if len(first.classes) != len(second.classes):
+        raise ConfigError(
+            f"{first.name} chooses among {len(first.classes)} classes, {second.name} among {len(second.classes)};"
+            " compare evaluations over one number of classes"
+        )
+    found = paired(first.correct(), second.correct(), draws=draws, seed=seed)
+    lines = [
+        f"A {found.top1[0]:6.2f}  {first.name}",
+        f"B {found.top1[1]:6.2f}  {second.name}",
+        f"{found.videos:,} videos: {found.both:,} right in both, {found.only_a:,} only in A, {found.only_b:,} only in"
+        f" B, {found.neither:,} in neither",
+        f"B - A = {found.difference:+.2f} points, 95 % of {draws:,} resampled test sets in"
+        f" [{found.low:+.2f}, {found.high:+.2f}]",
+        f"McNemar's exact test: p = {found.p_value:.3g}",
+    ]
+    if first.classes != second.classes:
+        lines.append("the two do not call the classes by the same names")
+    for line in lines:
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def report(record: str, folder: Path = Path("results"), csv: Path | None = None, confusion: Path | None = None) -> int:
+    """Show every class of one evaluation, the worst first; from stored scores.
+
+    Args:
+        record: path of a record, or the name of one below FOLDER.
+        folder: results folder in which names are looked up.
+        csv: file to write, a line a class.
+        confusion: file to write, the confusion matrix as CSV.
+
+    Returns:
+        0.
+    """
+    from vlbench.results.report import class_reports, confusion_csv, reports_csv
+    from vlbench.results.stored import StoredEvaluation
+
+    stored = StoredEvaluation.load(record, folder)
+    reports = class_reports(stored)
+    if csv is not None:
+        write_atomically(csv, reports_csv(reports).encode())
+    if confusion is not None:
+        write_atomically(confusion, confusion_csv(stored).encode())
+    table = Table(
+        "class", "videos", "right", "unreadable", "accuracy", "precision", "mostly taken for", title=stored.name
+    )
+    for entry in sorted(reports, key=lambda entry: (entry.accuracy is None, entry.accuracy or 0.0, entry.name)):
+        taken = f"{entry.confused_with} ({entry.confusions})" if entry.confusions else ""
+        shares = ("" if share is None else f"{share:.1f}" for share in (entry.accuracy, entry.precision))
+        counts = (str(count) for count in (entry.videos, entry.correct, entry.unreadable))
+        table.add_row(*map(escape, (entry.name, *counts, *shares, taken)))
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    Console(highlight=False).print(table)
+    return 0
+
+
+def rescore(
+    record: str,
+    classes: Path | None = None,
+    half: bool = False,
+    prompts: str | None = None,
+    config: Sequence[str] = (),
+    ckpt_path: Path | None = None,
+    folder: Path = Path("results"),
+) -> int:
+    """Evaluate stored scores under another list of classes or other prompts: nothing is decoded.
+
+    Args:
+        record: path of a record, or the name of one below FOLDER.
+        classes: file with one name of a class a line, some of those of the evaluation.
+        half: ten random halves of the classes instead, as MoTE's zero-shot protocol draws them.
+        prompts: name of a set of templates, or a file with one a line; needs what the record was tested with.
+        config: configurations of the test, for the text tower of other prompts.
+        ckpt_path: checkpoint of the test, if it had one.
+        folder: results folder in which names are looked up.
+
+    Returns:
+        0.
+    """
+    from vlbench.results.report import rescore as restricted
+    from vlbench.results.report import rescore_halves
+    from vlbench.results.stored import StoredEvaluation
+
+    if (half and (classes is not None or prompts is not None)) or not (half or classes or prompts):
+        raise ConfigError("give --classes FILE, --prompts FILE or both, or --half")
+    stored = StoredEvaluation.load(record, folder)
+    recorded, views = stored.record.metrics, stored.record.identity.views
+    if half:
+        metrics, label = rescore_halves(stored), "ten halves"
+    else:
+        if prompts is not None:
+            stored = _with_prompts(stored, prompts, config, ckpt_path)
+        names = _lines(classes, "a name of a class") if classes is not None else stored.classes
+        metrics = restricted(stored, names)
+        label = f"{len(names)} classes" + (f", prompts {prompts}" if prompts is not None else "")
+    table = Table("scored against", *metrics, title=stored.name)
+    for scored, values in (("as recorded", recorded), (label, metrics)):
+        table.add_row(escape(scored), *(f"{values[key]:.2f}" if key in values else "" for key in metrics))
+    console = Console(highlight=False)
+    console.print(table)
+    if not half and views != "1x1":
+        console.print(f"the views ({views}) are fused by the mean of their cosines", markup=False)
+    return 0
+
+
+def _with_prompts(
+    stored: StoredEvaluation, prompts: str, config: Sequence[str], ckpt_path: Path | None
+) -> StoredEvaluation:
+    """The evaluation against the classes in other prompts, by the very weights of the record."""
+    import torch
+
+    from vlbench.cli.methods import load
+    from vlbench.data.prompts import PROMPTS, templates
+    from vlbench.results.callback import weights_digest
+    from vlbench.results.report import check_fixed_features
+
+    check_fixed_features(stored)
+    chosen = templates(prompts if prompts in PROMPTS else _lines(Path(prompts), "a template such as 'a video of {}'"))
+    if not config:
+        raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
+    method = load(config, ckpt_path)
+    weights = weights_digest(method) if ckpt_path is not None else None
+    found = (method.backbone.identity.digest, weights)
+    expected = (stored.record.details["backbone_digest"], stored.record.identity.weights)
+    if found != expected:
+        raise ConfigError(
+            f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {found}"
+        )
+    method.templates = chosen
+    with torch.no_grad():
+        return stored.scored_against(method.encode_text(stored.classes))
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    """Lines of a file that are not empty."""
+    if not path.is_file():
+        raise ConfigError(f"{path} is not a file; give one with {what} a line")
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]

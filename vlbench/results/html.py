@@ -1,0 +1,48 @@
+"""The leaderboard as one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import vlbench
+from vlbench.results.leaderboard import COLUMNS, Row, score
+from vlbench.results.published import contradictions, published_results, sources
+
+_ASSETS = Path(__file__).parent / "assets"
+
+
+def to_html(table: Sequence[Row]) -> str:
+    """A page with the rows, charts and the published results: sortable, filterable, light and dark.
+
+    Names reach the page as JSON and are shown as text, never as markup.
+    """
+    data = {
+        "columns": COLUMNS,
+        "rows": [{**row, "score": score(row)} for row in table],
+        "published": _published(),
+        "version": vlbench.__version__,
+    }
+    # In a script element only `<` could end the data; JSON may escape it in strings, and it occurs nowhere else.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    page = (_ASSETS / "leaderboard.html").read_text()
+    for name, content in (("style", "leaderboard.css"), ("script", "leaderboard.js")):
+        page = page.replace(f"/* {name} */", (_ASSETS / content).read_text())
+    return page.replace("/* data */", text)
+
+
+def _published() -> list[dict[str, Any]]:
+    titles = sources()
+    return [
+        {
+            **{key: value for key, value in asdict(result).items() if value not in (None, "")},
+            "source": titles[result.source][0],
+            "contradicted_by": "; ".join(
+                f"{other.value} in {titles[other.source][0]} ({other.origin})" for other in contradictions(result)
+            ),
+        }
+        for result in published_results()
+    ]

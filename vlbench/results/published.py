@@ -1,0 +1,179 @@
+"""Results of the literature, each with its source; where sources contradict each other, all values are kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from csv import DictReader
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+_ASSETS = Path(__file__).parent / "assets"
+_METHODS = {"mote": "MoTE", "msta": "MSTA"}
+_ROUNDING = 0.0501  # of sources with one decimal
+_BACKBONE = re.compile(r"(?P<family>ViT|ViCLIP)-(?P<size>[BL])-(?P<patch>\d+)(-quickgelu)?")
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One number of one source. What the source does not say is `None` or empty.
+
+    Attributes:
+        protocol: `zero_shot`, `few_shot`, `base_to_novel` or `fully_supervised`.
+        dataset: vlbench's name; test sets that go by one name and are not one have names of their own.
+        shots: training videos a class.
+        method: as the literature calls it.
+        backbone: likewise, such as `CLIP ViT-B/16`.
+        frames: a view.
+        views: `clips x crops`.
+        selection: which checkpoint: `last` or `best_on_test`.
+        over: what it is the mean of, `3 splits` or `3 seeds`, or the single split or seed.
+        metric: `top1`, `top5`, `base`, `novel`, `hm` or `map`.
+        value: in per cent.
+        std: of the mean, in points.
+        params_m: parameters in millions.
+        origin: `reported` by those who ran it, `rerun` by others than the method's authors, or `quoted` from elsewhere.
+        source: key of `sources()`.
+        note: what else is particular about it.
+    """
+
+    protocol: str
+    dataset: str
+    shots: int | None
+    method: str
+    backbone: str
+    frames: int | None
+    views: str
+    selection: str
+    over: str
+    metric: str
+    value: float
+    std: float | None
+    params_m: float | None
+    origin: str
+    source: str
+    note: str
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What it is about, without what sources often leave out."""
+        return self.protocol, self.dataset, self.shots, self.method, self.backbone, self.over, self.metric
+
+    def contradicts(self, other: PublishedResult) -> bool:
+        """Whether both state the same result, as far as they say, with values that differ by more than rounding."""
+        stated = ("frames", "views", "selection")
+        return (
+            abs(self.value - other.value) > _ROUNDING
+            and self.subject == other.subject
+            and all(_agree(getattr(self, key), getattr(other, key)) for key in stated)
+        )
+
+
+def _optional(convert: Callable[[str], object]) -> Callable[[str], object]:
+    return lambda text: convert(text) if text else None
+
+
+_CONVERTERS = dict.fromkeys((field.name for field in fields(PublishedResult)), str) | {
+    "shots": _optional(int),
+    "frames": _optional(int),
+    "value": float,
+    "std": _optional(float),
+    "params_m": _optional(float),
+}
+
+
+@cache
+def published_results() -> tuple[PublishedResult, ...]:
+    """All of them, in the order of the file."""
+    with (_ASSETS / "published.csv").open(newline="") as file:
+        return tuple(
+            PublishedResult(
+                **{key: convert(row[key]) for key, convert in _CONVERTERS.items()},  # type: ignore[arg-type]
+            )
+            for row in DictReader(file)
+        )
+
+
+@cache
+def sources() -> dict[str, tuple[str, str]]:
+    """Key -> title and address, which may be empty."""
+    with (_ASSETS / "sources.csv").open(newline="") as file:
+        return {row["key"]: (row["title"], row["url"]) for row in DictReader(file)}
+
+
+def contradictions(result: PublishedResult) -> list[PublishedResult]:
+    """The results that contradict a result; see `PublishedResult.contradicts`."""
+    return [other for other in _by_subject()[result.subject] if result.contradicts(other)]
+
+
+@cache
+def _by_subject() -> dict[tuple[object, ...], list[PublishedResult]]:
+    found: dict[tuple[object, ...], list[PublishedResult]] = {}
+    for result in published_results():
+        found.setdefault(result.subject, []).append(result)
+    return found
+
+
+def published_for(
+    *,
+    protocol: str,
+    dataset: str,
+    shots: int | None,
+    method: str,
+    backbone: str,
+    weights: str,
+    frames: int,
+    views: str,
+    selection: str,
+    metrics: Sequence[str],
+) -> list[PublishedResult]:
+    """What the literature says about an evaluation of vlbench; those who ran it first, best described first.
+
+    Frames, views and selection agree where a source states them. Lists and class names are not compared: sources do not
+    state them.
+
+    Args:
+        protocol: versioned name.
+        dataset: name and variant.
+        shots: videos a class, `None` where none or all train.
+        method: name in records.
+        backbone: name in records.
+        weights: the backbone's.
+        frames: a view.
+        views: `clips x crops`.
+        selection: which checkpoint.
+        metrics: which of them.
+    """
+    wanted = {
+        "protocol": protocol.partition("@")[0],
+        "dataset": {"k600": "kinetics600"}.get(name := dataset.partition("/")[0], name),
+        "shots": shots,
+        "method": _METHODS.get(method),
+        "backbone": _literature_name(backbone, weights),
+    }
+    stated = {"frames": frames, "views": views, "selection": selection}
+    found = [
+        result
+        for result in published_results()
+        if result.metric in metrics
+        and not result.over.startswith("seed")
+        and all(getattr(result, key) == value for key, value in wanted.items())
+        and all(_agree(getattr(result, key), value) for key, value in stated.items())
+    ]
+    ranks = ("reported", "rerun", "quoted")
+    return sorted(
+        found, key=lambda result: (ranks.index(result.origin), sum(not getattr(result, key) for key in stated))
+    )
+
+
+def _agree(left: object, right: object) -> bool:
+    """Equal, or one of them is not stated."""
+    return not left or not right or left == right
+
+
+def _literature_name(backbone: str, weights: str) -> str | None:
+    match = _BACKBONE.fullmatch(backbone)
+    if match is None or (match["family"] == "ViT" and weights != "openai"):
+        return None
+    return f"{'CLIP ViT' if match['family'] == 'ViT' else 'ViCLIP'}-{match['size']}/{match['patch']}"

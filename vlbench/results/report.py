@@ -1,0 +1,147 @@
+"""One evaluation class by class, and under another list of classes; from stored scores, nothing is decoded."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+
+import torch
+from torch import Tensor
+
+from vlbench.errors import DataError
+from vlbench.metrics import classification_metrics, half_class_metrics
+from vlbench.results.stored import StoredEvaluation
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One class.
+
+    Attributes:
+        name: of the class.
+        videos: of the class in the test list.
+        unreadable: of them; they count as wrong.
+        correct: of them.
+        accuracy: `correct / videos`, in per cent; `None` without videos.
+        predicted: videos that the class was given to.
+        precision: `correct / predicted`, in per cent; `None` if it was never given.
+        confused_with: the wrong class most often given to its videos, empty if none was.
+        confusions: how often.
+    """
+
+    name: str
+    videos: int
+    unreadable: int
+    correct: int
+    accuracy: float | None
+    predicted: int
+    precision: float | None
+    confused_with: str
+    confusions: int
+
+
+def confusion_matrix(stored: StoredEvaluation) -> Tensor:
+    """Videos by true class, row, and given class, column; int64 `(C, C + 1)`, the last column unreadable videos.
+
+    Raises:
+        DataError: if the classes of unreadable videos were not stored.
+    """
+    labels, predictions, size = stored.labels(), stored.predictions, len(stored.classes)
+    true = torch.tensor([labels[video] for video in (*predictions.ids, *predictions.failures)], dtype=torch.int64)
+    given = torch.full_like(true, size)
+    given[: len(predictions.ids)] = predictions.scores.argmax(dim=1)
+    return torch.bincount(true * (size + 1) + given, minlength=size * (size + 1)).view(size, size + 1)
+
+
+def class_reports(stored: StoredEvaluation) -> list[ClassReport]:
+    """Every class, in the order of the labels."""
+    matrix = confusion_matrix(stored)
+    correct, predicted = matrix.diagonal(), matrix[:, :-1].sum(dim=0)
+    wrong = matrix[:, :-1].clone().fill_diagonal_(0)
+    reports = []
+    for label, name in enumerate(stored.classes):
+        videos, hits, given = int(matrix[label].sum()), int(correct[label]), int(predicted[label])
+        confusions = int(wrong[label].max())
+        reports.append(
+            ClassReport(
+                name,
+                videos,
+                int(matrix[label, -1]),
+                hits,
+                100 * hits / videos if videos else None,
+                given,
+                100 * hits / given if given else None,
+                stored.classes[int(wrong[label].argmax())] if confusions else "",
+                confusions,
+            )
+        )
+    return reports
+
+
+def reports_csv(reports: Sequence[ClassReport]) -> str:
+    """A line a class, with a header."""
+    return _csv([[field.name for field in fields(ClassReport)], *map(astuple, reports)])
+
+
+def confusion_csv(stored: StoredEvaluation) -> str:
+    """`confusion_matrix` with the names of the classes."""
+    header = ["true class", *stored.classes, "unreadable"]
+    matrix = confusion_matrix(stored).tolist()
+    return _csv([header, *([name, *row] for name, row in zip(stored.classes, matrix, strict=True))])
+
+
+def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
+    """`top1`, `top5` and `mean_per_class` in per cent, had the test held only some of its classes.
+
+    Only the videos of these classes, against these classes only, by the mean over the views of the cosines: exactly
+    what `vlbench test` gives with one view; with several, methods that average probabilities come out slightly
+    otherwise.
+
+    Args:
+        stored: the evaluation.
+        names: of the classes.
+
+    Raises:
+        DataError: if a class was not in the evaluation or is named twice, or if the method's video features depend on
+            which classes there are.
+    """
+    check_fixed_features(stored)
+    position = {name: index for index, name in enumerate(stored.classes)}
+    for name in names:
+        if name not in position:
+            near = difflib.get_close_matches(name, position, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(stored.classes[:5])}, .."
+            raise DataError(f"{stored.name} was not scored against {name!r}: {hint}")
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"the list has {len(names)} classes, {len(set(names))} of them different; name each once")
+    return classification_metrics(stored.restricted([position[name] for name in names]))
+
+
+def check_fixed_features(stored: StoredEvaluation) -> None:
+    """Whether the video features are those of any list of classes and any prompts.
+
+    Raises:
+        DataError: if they are not.
+    """
+    deviations = stored.record.details.get("deviations", {})
+    if stored.record.identity.method == "mote" and deviations.get("modulate", True):
+        raise DataError(
+            f"{stored.name}: MoTE's temporal feature modulation makes the features of a video depend on the list of"
+            " classes, so stored scores hold for their own list only; run `vlbench test` on the list, or with"
+            " --model.modulate=false once and re-score that record (--half is defined on stored scores and works)"
+        )
+
+
+def rescore_halves(stored: StoredEvaluation) -> dict[str, float]:
+    """`half_top1` and `half_top5` over ten random halves of the classes, with `_std`; see `half_class_accuracies`."""
+    stored.labels()  # refuses unreadable videos of unknown classes
+    return half_class_metrics(stored.predictions)
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,92 @@
+"""Whether two evaluations of the same videos differ by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlbench.errors import DataError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations of the same videos.
+
+    Attributes:
+        both: videos that both got right.
+        only_a: that only the first got right.
+        only_b: that only the second got right.
+        neither: that neither got right.
+        low: end of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
+        high: the other end.
+        p_value: of McNemar's exact test, two-sided.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def videos(self) -> int:
+        """How many both saw."""
+        return self.both + self.only_a + self.only_b + self.neither
+
+    @property
+    def top1(self) -> tuple[float, float]:
+        """Of the first and of the second, in per cent."""
+        return 100 * (self.both + self.only_a) / self.videos, 100 * (self.both + self.only_b) / self.videos
+
+    @property
+    def difference(self) -> float:
+        """Top-1 of the second less that of the first, in points."""
+        return 100 * (self.only_b - self.only_a) / self.videos
+
+
+def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, draws: int = 10_000, seed: int = 0) -> Comparison:
+    """Pairs two evaluations video by video.
+
+    Args:
+        a: video -> whether the first got it right; unreadable videos are wrong.
+        b: that of the second, of the same videos.
+        draws: number of resampled sets of videos.
+        seed: of the resampling.
+
+    Raises:
+        DataError: if they are not of the same videos, or of none.
+    """
+    if a.keys() != b.keys() or not a:
+        alone = [sorted(left.keys() - right.keys()) for left, right in ((a, b), (b, a))]
+        example = next((f" (not {names[0]})" for names in alone if names), "")
+        raise DataError(
+            f"the evaluations are of {len(a)} and {len(b)} videos, {len(a.keys() & b.keys())} of them in both{example};"
+            " only evaluations of one test list can be paired"
+        )
+    pairs = [(a[video], b[video]) for video in a]
+    both, only_a, only_b, neither = (
+        pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))
+    )
+    # Which videos a draw repeats does not matter, only how many of each kind: resampling them is a multinomial draw.
+    counts = np.random.default_rng(seed).multinomial(len(a), np.array([only_b, only_a, both + neither]) / len(a), draws)
+    low, high = np.quantile(100 * (counts[:, 0] - counts[:, 1]) / len(a), [0.025, 0.975]).tolist()
+    return Comparison(both, only_a, only_b, neither, low, high, mcnemar(only_a, only_b))
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p-value of McNemar's exact test: a binomial one, exact for any number of videos.
+
+    Args:
+        only_a: videos that only the first got right.
+        only_b: videos that only the second got right.
+    """
+    total, fewer = only_a + only_b, min(only_a, only_b)
+    term = tail = 1
+    for k in range(1, fewer + 1):
+        term = term * (total - k + 1) // k
+        tail += term
+    return min(1.0, 2 * tail / (1 << total))

@@ -1,0 +1,150 @@
+"""Records together with the scores stored beside them, to evaluate again without decoding."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vlbench.errors import DataError
+from vlbench.metrics import Predictions
+from vlbench.results.record import Record
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """An evaluation as `vlbench test` left it.
+
+    Attributes:
+        name: of the record.
+        record: what was evaluated.
+        classes: names in the order of the columns of the scores.
+        predictions: scores of every readable video.
+    """
+
+    name: str
+    record: Record
+    classes: tuple[str, ...]
+    predictions: Predictions
+
+    @classmethod
+    def load(cls, name: str, folder: Path) -> StoredEvaluation:
+        """An evaluation by its record.
+
+        Args:
+            name: path of a record, or the name of one below `folder`.
+            folder: results folder.
+
+        Raises:
+            DataError: if there is no such record, or its scores are missing, damaged or another run's.
+        """
+        path = find_record(name, folder)
+        record = Record.read(path)
+        classes = tuple(record.details.get("classes", ()))
+        source = path.parent.parent / "predictions" / f"{path.stem}.safetensors"
+        try:
+            with safe_open(source, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in ("labels", "scores", "cosines", "features")}
+                metadata = file.metadata() or {}
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: its scores {source} cannot be read: {error}; run `vlbench test` again") from error
+        labels = json.loads(metadata.get("failures", "{}"))
+        failures = {video: (labels.get(video, -1), cause) for video, cause in record.failures.items()}
+        predictions = Predictions(metadata.get("ids", "").splitlines(), **tensors, failures=failures)
+        scores = predictions.scores
+        if not len(predictions.ids) == record.evaluated == len(scores) or scores.shape[1] != len(classes):
+            raise DataError(
+                f"{source} holds scores of shape {tuple(scores.shape)}, its record says {record.evaluated} videos"
+                f" and {len(classes)} classes; they are not of one run: run `vlbench test` again"
+            )
+        return cls(path.stem, record, classes, predictions)
+
+    def correct(self) -> dict[str, bool]:
+        """Video -> whether its best class is the right one; not for those that could not be read."""
+        predictions = self.predictions
+        hits = (predictions.scores.argmax(dim=1) == predictions.labels).tolist() if predictions.ids else []
+        return dict.fromkeys(predictions.failures, False) | dict(zip(predictions.ids, hits, strict=True))
+
+    def labels(self) -> dict[str, int]:
+        """Video -> class, also of those that could not be read.
+
+        Raises:
+            DataError: if the classes of unreadable videos were not stored.
+        """
+        predictions = self.predictions
+        lost = {video: label for video, (label, _) in predictions.failures.items()}
+        if -1 in lost.values():
+            raise DataError(
+                f"{self.name} does not say of which classes its {len(lost)} unreadable videos are; it was written by an"
+                " older vlbench: run `vlbench test` again"
+            )
+        return dict(zip(predictions.ids, predictions.labels.tolist(), strict=True)) | lost
+
+    def scored_against(self, class_features: Tensor) -> StoredEvaluation:
+        """The same videos against other features of the classes, such as those of other prompts.
+
+        Args:
+            class_features: unit features `(C, D)`, in the order of `classes`.
+
+        Raises:
+            DataError: if the videos' features have another dimension.
+        """
+        features = self.predictions.features
+        if features.shape[1] != class_features.shape[1]:
+            raise DataError(
+                f"{self.name} holds video features of {features.shape[1]} dimensions, the classes' have"
+                f" {class_features.shape[1]}; give the configurations that it was tested with"
+            )
+        cosines = features @ class_features.float().T
+        return replace(self, predictions=replace(self.predictions, scores=cosines, cosines=cosines))
+
+    def restricted(self, chosen: list[int]) -> Predictions:
+        """The videos of some classes, scored against these classes only, by their cosines.
+
+        The scores themselves are of no use here: where views are averaged as probabilities, these are relative to all
+        classes of the evaluation.
+
+        Args:
+            chosen: positions of the classes.
+        """
+        position = {label: index for index, label in enumerate(chosen)}
+        labels, predictions = self.labels(), self.predictions
+        rows = [row for row, video in enumerate(predictions.ids) if labels[video] in position]
+        ids = [predictions.ids[row] for row in rows]
+        cosines = predictions.cosines[rows][:, chosen]
+        return Predictions(
+            ids,
+            torch.tensor([position[labels[video]] for video in ids], dtype=torch.int64),
+            cosines,
+            cosines,
+            predictions.features[rows],
+            {v: (position[label], cause) for v, (label, cause) in predictions.failures.items() if label in position},
+        )
+
+
+def find_record(name: str, folder: Path) -> Path:
+    """The file of a record.
+
+    Args:
+        name: path of a record, or the name of one below `folder`.
+        folder: results folder.
+
+    Raises:
+        DataError: if there is none or more than one.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = {path: path.stem for path in sorted(folder.rglob("*.json")) if path.parent.name == "records"}
+    found = [path for path, stem in known.items() if stem == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{name} is {found[0]} and {found[1]}; give the path of one")
+    near = difflib.get_close_matches(name, known.values(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"{folder} has {len(known)} records"
+    raise DataError(f"no record {name!r}: {hint}; give the path of a record, or its name and --folder")

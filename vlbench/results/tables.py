@@ -1,0 +1,110 @@
+"""The leaderboard as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from csv import DictWriter
+from itertools import groupby
+
+from vlbench.results.leaderboard import COLUMNS, Row
+
+_SHOWN = (
+    "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "top1", "top5", "base", "novel", "hm",
+    "half_top1", "runs", "coverage", "upper_bound", "trainable_params", "published", "difference",
+)  # fmt: skip
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+def to_csv(table: Sequence[Row]) -> str:
+    """Every column of every row, with a header; what is not known is empty."""
+    text = io.StringIO()
+    writer = DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def to_markdown(table: Sequence[Row]) -> str:
+    """One table for each set of comparable rows, below a heading that says what is compared."""
+    parts = []
+    for title, columns, cells in _comparisons(table):
+        lines = [f"### {_markdown(title)}", "", _line(columns), _line(["---"] * len(columns))]
+        parts.append("\n".join([*lines, *(_line(map(_markdown, row)) for row in cells), ""]))
+    return "\n".join(parts)
+
+
+def to_latex(table: Sequence[Row]) -> str:
+    """One `tabular` for each set of comparable rows; needs the package booktabs."""
+    parts = []
+    for title, columns, cells in _comparisons(table):
+        lines = [
+            f"% {title}",
+            rf"\begin{{tabular}}{{{'l' * len(columns)}}}",
+            r"\toprule",
+            _latex_line(columns),
+            r"\midrule",
+            *map(_latex_line, cells),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+        parts.append("\n".join(lines))
+    return "\n".join(parts)
+
+
+def filled(table: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Those of some columns that say something in at least one row."""
+    return [column for column in columns if any(row[column] not in (None, "") for row in table)]
+
+
+def cell(row: Row, column: str) -> str:
+    """A value as people read it: two decimals, `±` the deviation where several runs were averaged."""
+    value = row[column]
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        return str(value)
+    if column == "coverage":
+        return f"{value:.4f}".rstrip("0").rstrip(".")
+    spread = row.get(f"{column}_std")
+    several = row["runs"] > 1 or column == "half_top1"
+    sign = "+" if column == "difference" else ""
+    return f"{value:{sign}.2f}" + (f" ± {spread:.2f}" if spread is not None and several else "")
+
+
+def _comparisons(table: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, columns and cells for each run of rows with one comparison."""
+    found = []
+    for _, members in groupby(table, key=lambda row: row["comparison"]):
+        group = list(members)
+        columns = filled(group, _SHOWN)
+        if all(row["coverage"] == 1 for row in group):
+            columns.remove("coverage")
+        found.append((_title(group[0]), columns, [[cell(row, column) for column in columns] for row in group]))
+    return found
+
+
+def _title(row: Row) -> str:
+    shots = "all videos" if row["shots"] == "all" else f"{row['shots']} shots"
+    lists = f"lists {row['lists']}" if row["lists"] else "lists not known"
+    return f"{row['protocol']}, {row['dataset']}, {shots}, {lists}, checkpoint {row['selection']}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    for sign in "\\|*_<>`[]":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join("".join(_LATEX.get(sign, sign) for sign in text) for text in cells) + r" \\"
