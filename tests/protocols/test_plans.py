@@ -1,57 +1,282 @@
+from collections import Counter
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlbench.cli.commands import read_suite
+from vlbench.cli.configs import config_names, find_config
 from vlbench.data.specs import Subset
 from vlbench.errors import ConfigError
-from vlbench.protocols.plans import MethodConfig, ProtocolConfig, Suite, plan
+from vlbench.protocols.plans import PROTOCOLS, plan
+from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+
+METHODS = {"zero": MethodConfig(["zero.yaml"], trains=False), "msta": MethodConfig(["msta.yaml", "small.yaml"])}
 
 
-def suite(shots, seeds, datasets=("data/a.yaml", "data/b.yaml")):
-    return Suite(
-        methods={"zero": MethodConfig(["zero.yaml"], trains=False), "msta": MethodConfig(["msta.yaml", "small.yaml"])},
-        protocols=[ProtocolConfig("few_shot@1", list(datasets), list(shots), list(seeds))],
-        overlays=["cpu.yaml"],
-    )
+def suite(protocol, datasets=("data/a.yaml", "data/b.yaml"), methods=METHODS, **options):
+    return Suite([ProtocolConfig(protocol, list(datasets), **options)], dict(methods), ["cpu.yaml"])
 
 
-values = st.lists(st.integers(1, 32), min_size=1, max_size=4, unique=True)
+def unique(values, most=3):
+    return st.lists(values, min_size=1, max_size=most, unique=True)
 
 
-@given(shots=values, seeds=values)
-def test_a_plan(shots, seeds):
-    stages = plan(suite(shots, seeds))
-    assert stages == plan(suite(shots, seeds))
+QUICK = settings(max_examples=40, deadline=None)
+numbers = unique(st.integers(1, 32))
+
+
+@st.composite
+def suites(draw, protocols=tuple(PROTOCOLS)):
+    """Suites of one to three entries, of which no two are about the same protocol."""
+    entries = []
+    for protocol in draw(unique(st.sampled_from(protocols), 3)):
+        options = {
+            "seeds": draw(numbers),
+            "views": draw(st.sampled_from([[], ["v/1x1.yaml"], ["v/1x1.yaml", "v/3.yaml"]])),
+        }
+        options["selection"] = draw(st.sampled_from(["last", "heldout"]))
+        if "shots" in PROTOCOLS[protocol].options:
+            options["shots"] = draw(numbers)
+        if protocol == "zero_shot@1":
+            options |= {
+                "train": "data/k.yaml",
+                "splits": draw(unique(st.integers(1, 3), 3)),
+                "half_classes": draw(st.booleans()),
+            }
+        entries.append(
+            ProtocolConfig(protocol, draw(unique(st.sampled_from(["data/a.yaml", "data/b.yaml"]), 2)), **options)
+        )
+    return Suite(entries, dict(METHODS), ["cpu.yaml"])
+
+
+def entry_of(stage, suite):
+    (entry,) = (entry for entry in suite.protocols if entry.protocol == stage.protocol)
+    return entry
+
+
+@QUICK
+@given(suites())
+def test_a_plan_is_deterministic_and_its_names_are_unique(suite):
+    stages = plan(suite)
+    assert stages == plan(suite)
+    names = [stage.name for stage in stages] + [record for stage in stages for record in stage.records]
+    counts = Counter(names)
+    assert all(counts[stage.name] == 1 + (stage.records == (stage.name,)) for stage in stages)
+    records = [record for stage in stages for record in stage.records]
+    assert len(set(records)) == len(records)
+
+
+@QUICK
+@given(suites())
+def test_weights_come_from_an_earlier_training_with_the_same_seed_and_method(suite):
+    stages = plan(suite)
     names = [stage.name for stage in stages]
-    assert len(set(names)) == len(names)
     for position, stage in enumerate(stages):
-        if stage.weights_from is not None:
-            source = stages[names.index(stage.weights_from)]
-            assert names.index(stage.weights_from) < position
-            assert source.action == "fit"
-            assert (source.train, source.seed, source.configs) == (stage.train, stage.seed, stage.configs)
-        # Only the first split is tested: the published training lists overlap the others' test lists.
-        assert stage.test == Subset()
-    trained = {(s.train.shots, s.seed, s.configs[2]) for s in stages if s.action == "test" and s.train}
-    assert trained == {(k, seed, d) for k in shots for seed in seeds for d in ("data/a.yaml", "data/b.yaml")}
-    assert sum(stage.train is None for stage in stages) == 2  # zero-shot once a dataset
+        assert (stage.weights_from is None) == (stage.action == "fit" or stage.configs[0] == "zero.yaml")
+        if stage.weights_from is None:
+            continue
+        fit = stages[names.index(stage.weights_from)]
+        assert names.index(fit.name) < position
+        assert (fit.action, fit.seed, fit.configs[:2]) == ("fit", stage.seed, stage.configs[:2])
+        assert stage.train in (None, fit.train)
+        assert stage.selection in ("last", fit.selection)
+        assert fit.train.seed in (0, fit.seed)
 
 
-def test_configurations_come_in_the_order_method_data_overlay():
-    stage = plan(suite([2], [0], ["data/a.yaml"]))[1]
-    assert stage.configs == ("msta.yaml", "small.yaml", "data/a.yaml", "cpu.yaml")
+@QUICK
+@given(suites())
+def test_every_training_is_tested_and_none_runs_twice(suite):
+    stages = plan(suite)
+    fits = [stage for stage in stages if stage.action == "fit"]
+    assert {fit.name for fit in fits} == {stage.weights_from for stage in stages} - {None}
+    keys = [(fit.configs, fit.train, fit.test, fit.seed, fit.selection) for fit in fits]
+    assert len(set(keys)) == len(keys)
 
 
-def test_unknown_protocols_and_repeated_stages_are_refused():
-    with pytest.raises(ConfigError, match=r"unknown protocol 'few@9'; allowed: few_shot@1"):
-        plan(Suite({}, [ProtocolConfig("few@9", [])]))
-    with pytest.raises(ConfigError, match="two stages named"):
-        plan(suite([2], [0], ["x/a.yaml", "y/a.yaml"]))
+@QUICK
+@given(suites())
+def test_every_view_and_selection_is_tested_exactly_once(suite):
+    stages = plan(suite)
+    for fit in (stage for stage in stages if stage.action == "fit"):
+        tests = [stage for stage in stages if stage.weights_from == fit.name]
+        for protocol in {stage.protocol for stage in tests}:
+            of_protocol = [stage for stage in tests if stage.protocol == protocol]
+            entry = entry_of(of_protocol[0], suite)
+            datasets = len(entry.datasets) if protocol == "zero_shot@1" else 1
+            settings = len(entry.views or [None]) * len({"last", entry.selection})
+            assert len(of_protocol) == datasets * settings
+            assert len({(stage.configs, stage.selection) for stage in of_protocol}) == len(of_protocol)
+            assert {stage.selection for stage in of_protocol} == {"last", entry.selection}
+        assert fit.checkpoints == (("last.ckpt",) if fit.selection == "last" else ("last.ckpt", "best.ckpt"))
 
 
-def test_given_weights_are_tested_and_never_trained():
-    imported = MethodConfig(["mote.yaml"], trains=False, checkpoint="mote_b16.ckpt")
-    (stage,) = plan(Suite({"released": imported}, [ProtocolConfig("few_shot@1", ["data/a.yaml"])]))
+@QUICK
+@given(suites(("few_shot@1",)))
+def test_few_shot_has_exact_shots_and_tests_the_first_split_only(suite):
+    (entry,) = suite.protocols
+    stages = plan(suite)
+    # Only the first split is tested: the published training lists overlap the others' test lists.
+    assert all(stage.test == (Subset(),) for stage in stages)
+    fits = [(stage.train, stage.seed, stage.configs[2]) for stage in stages if stage.action == "fit"]
+    expected = [(Subset(shots=k, seed=s), s, d) for k in entry.shots for s in entry.seeds for d in entry.datasets]
+    assert Counter(fits) == Counter(expected)
+
+
+@QUICK
+@given(suites(("base_to_novel@1",)))
+def test_base_to_novel_trains_on_the_base_half_only_and_tests_both_in_one_pass(suite):
+    (entry,) = suite.protocols
+    for stage in plan(suite):
+        if stage.action == "fit":
+            assert stage.train == Subset("base", stage.train.shots, seed=stage.seed)
+            assert stage.train.shots in entry.shots
+            assert stage.test == (Subset("base"),)
+        else:
+            assert stage.test == (Subset("base"), Subset("novel"))
+            assert stage.records == (f"{stage.name}-base-split1", f"{stage.name}-novel-split1")
+    fits = [(s.train.shots, s.seed, s.configs[2]) for s in plan(suite) if s.action == "fit"]
+    assert Counter(fits) == Counter((k, s, d) for k in entry.shots for s in entry.seeds for d in entry.datasets)
+
+
+@QUICK
+@given(suites(("zero_shot@1",)))
+def test_zero_shot_never_trains_on_a_test_dataset(suite):
+    (entry,) = suite.protocols
+    stages = plan(suite)
+    fits = [stage for stage in stages if stage.action == "fit"]
+    assert [(fit.seed, fit.train) for fit in fits] == [(seed, Subset()) for seed in entry.seeds]
+    trained = {config for fit in fits for config in fit.configs if config.startswith("data/")}
+    assert trained == {"data/k.yaml"}
+    for stage in stages:
+        if stage.action == "test":
+            assert not trained & set(stage.configs)
+            assert stage.train is None
+            assert stage.test == tuple(Subset(split=split) for split in entry.splits)
+            assert stage.half_classes == entry.half_classes
+
+
+def test_fully_supervised_and_zero_shot_share_a_training():
+    entries = [
+        ProtocolConfig("fully_supervised@1", ["data/k.yaml"], views=["v/1x1.yaml", "v/4x3.yaml"]),
+        ProtocolConfig("zero_shot@1", ["data/a.yaml"], train="data/k.yaml"),
+    ]
+    stages = plan(Suite(entries, {"msta": METHODS["msta"]}))
+    assert [stage.name for stage in stages] == [
+        "fully_supervised-k-msta-seed0-fit",
+        "fully_supervised-k-msta-seed0-test-1x1",
+        "fully_supervised-k-msta-seed0-test-4x3",
+        "zero_shot-a-msta-seed0-test",
+    ]
+    assert {stage.weights_from for stage in stages[1:]} == {stages[0].name}
+    assert stages[2].configs == ("msta.yaml", "small.yaml", "data/k.yaml", "v/4x3.yaml")
+
+
+def test_the_defaults_are_those_of_the_field():
+    def fits(protocol, **options):
+        return [stage for stage in plan(suite(protocol, ["data/a.yaml"], **options)) if stage.action == "fit"]
+
+    assert [fit.train.shots for fit in fits("few_shot@1")] == [2, 4, 8, 16]
+    assert [(fit.train.shots, fit.seed) for fit in fits("base_to_novel@1")] == [(16, 1), (16, 2), (16, 3)]
+    stages = plan(suite("zero_shot@1", ["data/a.yaml"], train="data/k.yaml"))
+    assert {stage.test for stage in stages if stage.action == "test"} == {tuple(Subset(split=i) for i in (1, 2, 3))}
+
+
+def test_configurations_come_in_the_order_method_dataset_views_overlay():
+    datasets = [["data/a.yaml", "data/long.yaml"]]
+    stages = plan(suite("few_shot@1", datasets, shots=[2], views=["v/1x1.yaml"]))
+    assert stages[0].configs == ("zero.yaml", "data/a.yaml", "data/long.yaml", "v/1x1.yaml", "cpu.yaml")
+    assert stages[1].configs == ("msta.yaml", "small.yaml", "data/a.yaml", "data/long.yaml", "cpu.yaml")
+    assert stages[2].name == "few_shot-a-msta-2shot-seed0-test-1x1"
+
+
+def test_a_method_of_a_protocol_replaces_the_suites_of_that_name():
+    entry = ProtocolConfig("few_shot@1", ["data/a.yaml"], {"msta": MethodConfig(["other.yaml"], trains=False)})
+    assert [stage.configs[0] for stage in plan(Suite([entry], dict(METHODS)))] == ["zero.yaml", "other.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (suite("few@9"), r"unknown protocol 'few@9'; allowed: few_shot@1, base_to_novel@1, zero_shot@1"),
+        (suite("few_shot@1", ["x/a.yaml", "y/a.yaml"]), "two stages named few_shot-a-msta-16shot-seed0-fit"),
+        (suite("few_shot@1", train="data/k.yaml"), r"few_shot@1 has no option train; .* one of zero_shot@1\)"),
+        (suite("few_shot@1", half_classes=True), r"few_shot@1 has no option half_classes"),
+        (
+            suite("zero_shot@1", train="data/k.yaml", shots=[4]),
+            r"no option shots; .* one of few_shot@1, base_to_novel@1",
+        ),
+        (suite("zero_shot@1"), "train is missing"),
+        (suite("zero_shot@1", train="data/a.yaml"), r"data/a.yaml is trained on and tested on"),
+        (suite("zero_shot@1", train="data/k.yaml", selection="best_on_test"), "allowed: last, heldout"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(refused, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(refused)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_given_weights_are_tested_and_never_trained(protocol):
+    imported = {"released": MethodConfig(["mote.yaml"], trains=False, checkpoint="mote_b16.ckpt")}
+    (stage,) = plan(suite(protocol, ["data/a.yaml"], imported))
     assert (stage.action, stage.checkpoint, stage.train, stage.weights_from) == ("test", "mote_b16.ckpt", None, None)
+
+
+def test_a_method_with_given_weights_does_not_train():
     with pytest.raises(ConfigError, match=r"checkpoint is 'x.ckpt' with trains: true"):
         MethodConfig(["mote.yaml"], checkpoint="x.ckpt")
+
+
+def test_an_overlay_says_what_the_stage_is(tmp_path):
+    stages = plan(suite("base_to_novel@1", ["data/a.yaml"], shots=[4], seeds=[2], selection="heldout"))
+    fit, last, best = stages[1:]
+    made = fit.overlay(tmp_path, "d1")
+    half = {"classes": "base", "shots": None, "split": 1, "seed": 0}
+    assert made["data"]["init_args"] == {"test": [half], "seed": 2, "train": {**half, "shots": 4, "seed": 2}}
+    assert (made["seed_everything"], made["selection"]) == (2, "heldout")
+    assert [stage.overlay(tmp_path, "d2")["record"]["selection"] for stage in (last, best)] == ["last", "heldout"]
+    folder = made["checkpoint"]["dirpath"]
+    assert [s.overlay(tmp_path, "d")["ckpt_path"] for s in (last, best)] == [
+        f"{folder}/last.ckpt",
+        f"{folder}/best.ckpt",
+    ]
+
+
+SUITES = [name for name in config_names() if name.startswith("suite/")]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_is_planned_and_all_its_configurations_exist(name):
+    stages = plan(read_suite(name))
+    assert stages
+    for config in {config for stage in stages for config in stage.configs}:
+        assert find_config(config).is_file()
+
+
+def planned(name):
+    return Counter((s.protocol, s.action) for s in plan(read_suite(name)))
+
+
+def test_the_paper_suites_cover_the_papers():
+    # 3 datasets x 4 shots; 4 datasets x 3 seeds x the paper's and the logs' settings; one training for the last two.
+    msta = planned("msta_paper.yaml")
+    assert [msta[p, "fit"] for p in PROTOCOLS] == [12, 24, 1, 0]
+    assert [msta[p, "test"] for p in PROTOCOLS] == [12 + 3, 24 + 4, 3 + 3, 1 + 1]
+    mote = planned("mote_paper.yaml")
+    assert [mote[p, "fit"] for p in PROTOCOLS] == [12, 0, 0, 2]
+    assert [mote[p, "test"] for p in PROTOCOLS] == [12, 0, 6, 4]
+
+
+def test_the_smoke_suite_has_every_protocol_and_method():
+    stages = plan(read_suite("smoke.yaml"))
+    for protocol in PROTOCOLS:
+        methods = {stage.configs[0] for stage in stages if stage.protocol == protocol and stage.action == "test"}
+        assert methods == {"zero_shot.yaml", "msta_fewshot.yaml", "mote_fewshot.yaml"}
+
+
+def test_the_demo_keeps_its_stages():
+    assert [stage.name.removeprefix("few_shot-synthetic-") for stage in plan(read_suite("demo.yaml"))] == [
+        "zero_shot-test",
+        *(f"{m}-{k}shot-seed0-{a}" for m in ("msta", "mote") for k in (2, 8) for a in ("fit", "test")),
+    ]

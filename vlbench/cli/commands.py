@@ -3,82 +3,70 @@
 from __future__ import annotations
 
 import difflib
-import io
 from collections.abc import Callable, Sequence
-from csv import DictWriter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
-from rich.table import Table
 
-from vlbench.cli import data
+from vlbench.cli import data, results
 from vlbench.cli.configs import TRAINER_COMMANDS, find_config
+from vlbench.cli.regress import regress
 from vlbench.errors import ConfigError
-from vlbench.files import write_atomically
-from vlbench.results.leaderboard import COLUMNS, rows
-from vlbench.results.record import read_records
 
 
-def run(suite: str, out: Path, dry_run: bool = False) -> int:
+def run(
+    suite: str,
+    out: Path,
+    overlays: Sequence[str] = (),
+    dry_run: bool = False,
+    jobs: PositiveInt | None = None,
+    launcher: Literal["local", "slurm"] = "local",
+    slurm: dict[str, Any] | None = None,
+) -> int:
     """Run every protocol of a suite that is not recorded yet, then write OUT/leaderboard.csv.
 
     Args:
         suite: name or path of a suite, such as demo.yaml.
         out: results folder; a second run with the same one goes on where the first ended.
+        overlays: configurations that come after the suite's, such as trainer/ddp.yaml.
         dry_run: print the commands, what is done and what remains; run nothing.
+        jobs: stages at once; 1 by default, with slurm all that can run.
+        launcher: local runs the stages on this machine, slurm submits each as a job through submitit.
+        slurm: submitit's parameters of a job, such as {timeout_min: 600, gpus_per_node: 1, slurm_partition: gpu}.
 
     Returns:
         1 if a stage failed, otherwise 0.
     """
+    from vlbench.protocols.launchers import Launcher, LocalLauncher, SubmititLauncher
     from vlbench.protocols.plans import plan
     from vlbench.protocols.runner import Runner
 
     console = Console()
-    runner = Runner(plan(read_suite(suite)), out, find_config, console)
+    read = read_suite(suite)
+    stages = plan(replace(read, overlays=[*read.overlays, *overlays]))
     if dry_run:
-        for line in runner.describe():
+        for line in Runner(stages, out, find_config).describe():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
+    if launcher == "slurm":
+        target: Launcher = SubmititLauncher(out / "jobs", slurm or {})
+        most = jobs or len(stages)
+    else:
+        most = jobs or 1
+        target = LocalLauncher(most)
+    runner = Runner(stages, out, find_config, console, target, most)
     failed = runner.run()
     if (out / "records").is_dir():
-        leaderboard([out], csv=out / "leaderboard.csv")
+        # Hours of work are not held back for how they came about; the table says it.
+        results.leaderboard([out], csv=out / "leaderboard.csv", allow_dirty=True, allow_mixed=True)
     if failed:
         console.print(f"[red]{len(failed)} of {len(runner.stages)} stages failed;[/] the same command tries them again")
     return 1 if failed else 0
-
-
-def leaderboard(folders: Sequence[Path], csv: Path | None = None) -> int:
-    """Make a table of all records below some folders.
-
-    Args:
-        folders: results folders.
-        csv: file to write; the table is printed in any case.
-
-    Returns:
-        0.
-    """
-    table = rows(read_records(folders))
-    if csv is not None:
-        write_atomically(csv, to_csv(table).encode())
-    shown = ("protocol", "dataset", "shots", "method", "top1", "top5", "runs", "videos")
-    view = Table(*shown, title="leaderboard" if csv is None else str(csv))
-    for row in table:
-        view.add_row(*(f"{row[key]:.2f}" if isinstance(row[key], float) else str(row[key]) for key in shown))
-    Console().print(view)
-    return 0
-
-
-def to_csv(table: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV with a header."""
-    text = io.StringIO()
-    writer = DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
 
 
 def describe(
@@ -189,7 +177,7 @@ def read_suite(name: str) -> Any:
     Raises:
         ConfigError: if there is no such file or it is no suite.
     """
-    from vlbench.protocols.plans import Suite
+    from vlbench.protocols.suites import Suite
 
     path = find_config(name, below="suite")
     parser = ArgumentParser(exit_on_error=False)
@@ -232,12 +220,57 @@ def _flag(text: str) -> dict[str, Any]:
 
 
 _CONFIG: dict[str, Any] = {"nargs": "+", "type": str, "help": "dataset by name, such as data/ucf101.yaml"}
+_RECORD: dict[str, Any] = {"type": str, "help": "path of a record, or the name of one below FOLDER"}
 
 COMMANDS: dict[tuple[str, ...], Command] = {
     ("run",): Command(
-        run, options={"dry_run": _flag("print the commands, what is done and what remains; run nothing")}
+        run,
+        options={
+            "dry_run": _flag("print the commands, what is done and what remains; run nothing"),
+            "overlays": {
+                "nargs": "+",
+                "type": str,
+                "default": (),
+                "help": "configurations that come after the suite's, such as trainer/ddp.yaml",
+            },
+        },
     ),
-    ("leaderboard",): Command(leaderboard, {"folders": {"nargs": "+", "help": "results folders"}}),
+    ("regress",): Command(
+        regress,
+        options={
+            "update": _flag("write EXPECTED instead, from a run with each of SEEDS"),
+            "seeds": {
+                "nargs": "+",
+                "type": int,
+                "default": [0, 1, 2, 3, 4],
+                "help": "of the runs that --update makes bands of",
+            },
+        },
+    ),
+    ("leaderboard",): Command(
+        results.leaderboard,
+        {"folders": {"nargs": "+", "help": "results folders"}},
+        {
+            "allow_dirty": _flag("take records of code that differed from its commit"),
+            "allow_mixed": _flag("take records of different schemas in one table"),
+        },
+    ),
+    ("compare",): Command(
+        results.compare,
+        {
+            "a": {"type": str, "help": "path of a record, or the name of one below FOLDER"},
+            "b": {"type": str, "help": "likewise"},
+        },
+    ),
+    ("report",): Command(results.report, {"record": _RECORD}),
+    ("rescore",): Command(
+        results.rescore,
+        {"record": _RECORD},
+        {
+            "half": _flag("ten random halves of the classes, as MoTE draws them"),
+            "config": {**_CONFIG, "default": (), "help": "configurations of the test, for the text tower"},
+        },
+    ),
     ("data", "list"): Command(data.list_datasets),
     ("data", "describe"): Command(data.describe_dataset, {"dataset": {"type": str, "help": "name, such as ucf101"}}),
     ("data", "check"): Command(

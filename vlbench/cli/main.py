@@ -20,7 +20,11 @@ one run
 
 many runs
   run          every run of a suite, skipping what is recorded   vlbench run --suite demo.yaml --out results/demo
+  regress      whether a suite's numbers still are what they were
   leaderboard  records to a table                vlbench leaderboard results/demo --csv leaderboard.csv
+  compare      whether two evaluations differ by more than chance    vlbench compare RECORD RECORD
+  report       one evaluation class by class
+  rescore      one evaluation under another list of classes
 
 data
   data list        datasets, their sizes, licences and sources

@@ -2,121 +2,225 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import PurePath
+from typing import NamedTuple
 
 from vlbench.data.specs import Subset
 from vlbench.errors import ConfigError
-from vlbench.protocols.stages import Stage
+from vlbench.protocols.stages import Selection, Stage
+from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+
+_BASE, _NOVEL = Subset(classes="base"), Subset(classes="novel")
 
 
 @dataclass(frozen=True)
-class MethodConfig:
-    """A method of a suite.
+class Case:
+    """One method under one protocol of a suite.
 
     Attributes:
-        configs: its configurations, by name.
-        trains: whether there is something to train; otherwise it is only tested.
-        checkpoint: file with the weights to test, from `vlbench weights import` or `export`; needs `trains: false`.
-
-    Raises:
-        ConfigError: if a method with a checkpoint also trains.
+        protocol: the protocol's entry in the suite.
+        name: of the method.
+        method: its configuration.
+        overlays: configurations that come last.
     """
 
-    configs: list[str]
-    trains: bool = True
-    checkpoint: str | None = None
+    protocol: ProtocolConfig
+    name: str
+    method: MethodConfig
+    overlays: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.checkpoint is not None and self.trains:
-            raise ConfigError(
-                f"checkpoint is {self.checkpoint!r} with trains: true; a suite tests given weights or trains its own: "
-                "say trains: false, or leave the checkpoint out"
+    def datasets(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The name that each dataset gets in stage names, and its configurations."""
+        for entry in self.protocol.datasets:
+            configs = (entry,) if isinstance(entry, str) else tuple(entry)
+            yield PurePath(configs[0]).stem, configs
+
+    def fit(self, stem: str, dataset: tuple[str, ...], train: Subset, test: Subset, seed: int) -> Stage:
+        """A training."""
+        configs = (*self.method.configs, *dataset, *self.overlays)
+        name, selection = self.protocol.protocol, self.protocol.selection
+        return Stage(f"{stem}-fit", "fit", configs, train, (test,), seed, name, selection=selection)
+
+    def tests(
+        self, stem: str, dataset: tuple[str, ...], test: tuple[Subset, ...], fit: Stage | None, train: bool = True
+    ) -> Iterator[Stage]:
+        """A test for each setting of views, and for each selection of an epoch.
+
+        Args:
+            stem: of the stages' names.
+            dataset: configurations of the dataset.
+            test: subsets, in one pass.
+            fit: training of the weights; `None` for weights that are given.
+            train: whether the training videos are of the same dataset.
+        """
+        entry = self.protocol
+        settings: list[str | None] = [*entry.views] or [None]
+        selections: Iterable[Selection] = ("last",) if fit is None else dict.fromkeys(("last", entry.selection))
+        for views, selection in product(settings, selections):
+            parts = (stem, "test", views and PurePath(views).stem, selection != "last" and selection)
+            yield Stage(
+                "-".join(part for part in parts if part),
+                "test",
+                (*self.method.configs, *dataset, *([views] if views else []), *self.overlays),
+                fit.train if fit is not None and train else None,
+                test,
+                0 if fit is None else fit.seed,
+                entry.protocol,
+                weights_from=None if fit is None else fit.name,
+                checkpoint=self.method.checkpoint,
+                selection=selection,
+                half_classes=entry.half_classes,
             )
 
 
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """A protocol of a suite.
-
-    Attributes:
-        protocol: versioned name.
-        datasets: data configurations, by name.
-        shots: videos a class; for `few_shot`.
-        seeds: one run each.
-    """
-
-    protocol: str
-    datasets: list[str]
-    shots: list[int] = field(default_factory=lambda: [2, 4, 8, 16])
-    seeds: list[int] = field(default_factory=lambda: [0])
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A set of protocols for a set of methods.
-
-    Attributes:
-        methods: by the name they get in stage names.
-        protocols: what each of them goes through.
-        overlays: configurations that come last for every method, such as a backbone and a trainer.
-    """
-
-    methods: dict[str, MethodConfig]
-    protocols: list[ProtocolConfig]
-    overlays: list[str] = field(default_factory=list)
-
-
-def few_shot(
-    name: str, method: MethodConfig, dataset: str, overlays: Sequence[str], shots: Iterable[int], seeds: Iterable[int]
-) -> list[Stage]:
+def few_shot(case: Case) -> Iterator[Stage]:
     """Train on K videos of every class, test on all classes of the first split; only that split, because the published
     training lists overlap the test lists of the others.
 
     A method that trains nothing is tested once: neither shots nor seeds change it.
     """
-    protocol = "few_shot@1"
-    label = PurePath(dataset).stem
-    everything = (*method.configs, dataset, *overlays)
-    if not method.trains:
-        return [
-            Stage(
-                f"few_shot-{label}-{name}-test", "test", everything, None, Subset(), 0, protocol,
-                checkpoint=method.checkpoint,
-            )
-        ]  # fmt: skip
-    stages = []
-    for k in shots:
-        for seed in seeds:
-            stem = f"few_shot-{label}-{name}-{k}shot-seed{seed}"
-            train = Subset(shots=k, seed=seed)
-            fit = Stage(f"{stem}-fit", "fit", everything, train, Subset(), seed, protocol)
-            stages += [fit, Stage(f"{stem}-test", "test", everything, train, Subset(), seed, protocol, fit.name)]
-    return stages
+    entry, all_classes = case.protocol, Subset()
+    for label, dataset in case.datasets():
+        stem = f"few_shot-{label}-{case.name}"
+        if not case.method.trains:
+            yield from case.tests(stem, dataset, (all_classes,), None)
+            continue
+        for shots, seed in product(entry.shots or (2, 4, 8, 16), entry.seeds or (0,)):
+            stem = f"few_shot-{label}-{case.name}-{shots}shot-seed{seed}"
+            fit = case.fit(stem, dataset, Subset(shots=shots, seed=seed), all_classes, seed)
+            yield fit
+            yield from case.tests(stem, dataset, (all_classes,), fit)
 
 
-PROTOCOLS: Mapping[str, Callable[..., list[Stage]]] = {"few_shot@1": few_shot}
-"""Plans by versioned name."""
+def base_to_novel(case: Case) -> Iterator[Stage]:
+    """Train on K videos of every base class, test the base and the novel half in one pass, each against its own names.
+
+    Published training lists have 16 shots and the seeds 1 to 3.
+    """
+    entry = case.protocol
+    for label, dataset in case.datasets():
+        stem = f"base_to_novel-{label}-{case.name}"
+        if not case.method.trains:
+            yield from case.tests(stem, dataset, (_BASE, _NOVEL), None)
+            continue
+        for shots, seed in product(entry.shots or (16,), entry.seeds or (1, 2, 3)):
+            stem = f"base_to_novel-{label}-{case.name}-{shots}shot-seed{seed}"
+            fit = case.fit(stem, dataset, _BASE.with_(shots=shots, seed=seed), _BASE, seed)
+            yield fit
+            yield from case.tests(stem, dataset, (_BASE, _NOVEL), fit)
+
+
+def zero_shot(case: Case) -> Iterator[Stage]:
+    """Train on all of one dataset, test on others, all splits of each in one pass.
+
+    Raises:
+        ConfigError: if there is nothing to train on, or a test set would also be trained on or choose the epoch.
+    """
+    entry = case.protocol
+    tests = list(case.datasets())
+    splits = tuple(Subset(split=split) for split in entry.splits or (1, 2, 3))
+    fits: list[Stage | None] = [None]
+    if case.method.trains:
+        if entry.train is None:
+            raise ConfigError("zero_shot@1: train is missing; give the dataset to train on, data/kinetics400.yaml")
+        if entry.train in [config for _, configs in tests for config in configs]:
+            raise ConfigError(f"zero_shot@1: {entry.train} is trained on and tested on; give other test datasets")
+        if entry.selection == "best_on_test":
+            raise ConfigError("zero_shot@1: selection is best_on_test; allowed: last, heldout")
+        stem = f"zero_shot-{PurePath(entry.train).stem}-{case.name}"
+        fits = [
+            case.fit(f"{stem}-seed{seed}", (entry.train,), Subset(), Subset(), seed) for seed in entry.seeds or (0,)
+        ]
+    for fit in fits:
+        if fit is not None:
+            yield fit
+        for label, dataset in tests:
+            stem = f"zero_shot-{label}-{case.name}{'' if fit is None else f'-seed{fit.seed}'}"
+            yield from case.tests(stem, dataset, splits, fit, train=False)
+
+
+def fully_supervised(case: Case) -> Iterator[Stage]:
+    """Train on all training videos, test on all test videos, with each setting of views."""
+    for label, dataset in case.datasets():
+        stem = f"fully_supervised-{label}-{case.name}"
+        if not case.method.trains:
+            yield from case.tests(stem, dataset, (Subset(),), None)
+            continue
+        for seed in case.protocol.seeds or (0,):
+            fit = case.fit(f"{stem}-seed{seed}", dataset, Subset(), Subset(), seed)
+            yield fit
+            yield from case.tests(f"{stem}-seed{seed}", dataset, (Subset(),), fit)
+
+
+class Protocol(NamedTuple):
+    """A protocol.
+
+    Attributes:
+        stages: what it does with a method.
+        options: the options of its entry that not every protocol has.
+    """
+
+    stages: Callable[[Case], Iterator[Stage]]
+    options: frozenset[str]
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "few_shot@1": Protocol(few_shot, frozenset({"shots"})),
+    "base_to_novel@1": Protocol(base_to_novel, frozenset({"shots"})),
+    "zero_shot@1": Protocol(zero_shot, frozenset({"train", "splits", "half_classes"})),
+    "fully_supervised@1": Protocol(fully_supervised, frozenset()),
+}
+"""Protocols by versioned name: a change that changes numbers is a new version."""
 
 
 def plan(suite: Suite) -> list[Stage]:
     """All stages of a suite; a stage comes after the one whose weights it needs.
 
+    Trainings that differ in nothing but the protocol they are for are one stage.
+
     Raises:
-        ConfigError: if a protocol is unknown or two stages have one name.
+        ConfigError: if a protocol is unknown or cannot be planned, or two stages have one name.
     """
-    stages: list[Stage] = []
-    for protocol in suite.protocols:
-        if protocol.protocol not in PROTOCOLS:
-            raise ConfigError(f"unknown protocol {protocol.protocol!r}; allowed: {', '.join(PROTOCOLS)}")
-        for dataset in protocol.datasets:
-            for name, method in suite.methods.items():
-                stages += PROTOCOLS[protocol.protocol](
-                    name, method, dataset, suite.overlays, protocol.shots, protocol.seeds
-                )
+    stages = _shared(
+        stage
+        for entry in suite.protocols
+        for name, method in {**suite.methods, **entry.methods}.items()
+        for stage in _protocol(entry).stages(Case(entry, name, method, tuple(suite.overlays)))
+    )
     names = [stage.name for stage in stages]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"the suite has two stages named {twice[0]}; list each protocol, dataset, shot and seed once")
     return stages
+
+
+def _protocol(entry: ProtocolConfig) -> Protocol:
+    if entry.protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {entry.protocol!r}; allowed: {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[entry.protocol]
+    for option in sorted(frozenset().union(*(known.options for known in PROTOCOLS.values())) - protocol.options):
+        if getattr(entry, option):
+            readers = [name for name, known in PROTOCOLS.items() if option in known.options]
+            raise ConfigError(
+                f"{entry.protocol} has no option {option}; leave it out (it is one of {', '.join(readers)})"
+            )
+    return protocol
+
+
+def _shared(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages without trainings that repeat an earlier one."""
+    first: dict[Stage, str] = {}
+    instead: dict[str | None, str] = {}
+    kept = []
+    for stage in stages:
+        if stage.action == "fit":
+            training = replace(stage, name="", protocol="")
+            known = training in first
+            instead[stage.name] = first.setdefault(training, stage.name)
+            if known:
+                continue
+        kept.append(replace(stage, weights_from=instead.get(stage.weights_from)))
+    return kept

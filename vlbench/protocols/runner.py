@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import json
 import os
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -22,14 +19,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import write_atomically
+from vlbench.protocols.failures import advice
+from vlbench.protocols.launchers import Job, Launcher, LocalLauncher
 from vlbench.protocols.stages import Stage, checkpoint_folder
 from vlbench.results.record import Record
 
 _TAIL = 15  # lines of a failed stage's log that are shown
 
 
+@dataclass
+class _Running:
+    stage: Stage
+    job: Job
+    started: float
+
+
 class Runner:
-    """Runs stages in order, skips what is done, goes on after a failure.
+    """Runs stages, each after the one whose weights it needs, skips what is done, goes on after a failure.
 
     Args:
         stages: the plan.
@@ -37,7 +43,8 @@ class Runner:
             and `logs` lie below it.
         find: turns a configuration's name into its file.
         console: where progress goes.
-        program: what a stage's command is given to.
+        launcher: where stages run; by default on this machine.
+        jobs: most stages at once.
     """
 
     def __init__(
@@ -46,14 +53,18 @@ class Runner:
         out: Path,
         find: Callable[[str], Path],
         console: Console | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "vlbench"),
+        launcher: Launcher | None = None,
+        jobs: int = 1,
     ) -> None:
+        if jobs < 1:
+            raise ConfigError(f"jobs is {jobs}; allowed: 1 or more")
         self.stages = stages
         self.out = out
         self.console = console or Console()
-        self.program = program
+        self.launcher = launcher or LocalLauncher(jobs)
+        self.jobs = jobs
         self.paths = {name: find(name) for stage in stages for name in stage.configs}
-        contents = {name: path.read_bytes() for name, path in self.paths.items()}
+        contents = {name: _settings(path) for name, path in self.paths.items()}
         contents |= {stage.checkpoint: _file_digest(stage.checkpoint) for stage in stages if stage.checkpoint}
         self.digests = _digests(stages, contents)
 
@@ -62,10 +73,11 @@ class Runner:
         digest = self.digests[stage.name]
         try:
             if stage.action == "test":
-                record = Record.read(self.out / "records" / f"{stage.name}.json")
-                return bool(record.details["stage"] == digest)
+                records = [Record.read(self.out / "records" / f"{name}.json") for name in stage.records]
+                return all(record.details["stage"] == digest for record in records)
             mark = json.loads(self._mark(stage).read_text())
-            return bool(mark["digest"] == digest) and (checkpoint_folder(self.out, stage.name) / "last.ckpt").is_file()
+            folder = checkpoint_folder(self.out, stage.name)
+            return bool(mark["digest"] == digest) and all((folder / name).is_file() for name in stage.checkpoints)
         except (OSError, ValueError, KeyError, DataError):
             return False
 
@@ -73,14 +85,17 @@ class Runner:
         """What `vlbench` is called with."""
         configs = [str(path) for path in (*(self.paths[name] for name in stage.configs), self._overlay(stage))]
         weights = ["--ckpt_path", str(Path(stage.checkpoint).absolute())] if stage.checkpoint else []
-        return [stage.action, *(argument for config in configs for argument in ("--config", config)), *weights]
+        resume = ["--resume", "auto"] if stage.action == "fit" else []
+        return [stage.action, *(argument for config in configs for argument in ("--config", config)), *resume, *weights]
 
     def describe(self) -> list[str]:
-        """One line a stage: whether it is done, and its command."""
-        return [
-            f"{'done' if self.done(stage) else 'to do':5}  vlbench {shlex.join(self.command(stage))}"
-            for stage in self.stages
+        """One line a stage: whether it is done, and its command; then how many remain, and records of no stage."""
+        done = [self.done(stage) for stage in self.stages]
+        lines = [
+            f"{'done' if finished else 'to do':5}  vlbench {shlex.join(self.command(stage))}"
+            for stage, finished in zip(self.stages, done, strict=True)
         ]
+        return [*lines, f"{sum(done)} of {len(done)} stages done, {len(done) - sum(done)} to do", *self._foreign()]
 
     def run(self) -> list[Stage]:
         """Runs what is not done.
@@ -89,59 +104,98 @@ class Runner:
             The stages that failed, or could not run because the one they need failed.
 
         Raises:
-            ConfigError: if another runner works in the same folder.
+            ConfigError: if another runner works in the same folder, or this one was started several times, by torchrun.
         """
-        failed: dict[str, Stage] = {}
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise ConfigError(
+                "`vlbench run` was started by torchrun; start it once, without: a stage starts as many processes as "
+                "trainer.devices says"
+            )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with self._locked(), Progress(*columns, console=self.console) as progress:
+        with self._locked(), closing(self.launcher), Progress(*columns, console=self.console) as progress:
             self._sweep()
-            task = progress.add_task("", total=len(self.stages))
-            for stage in self.stages:
-                progress.update(task, description=stage.name)
-                if stage.weights_from in failed:
-                    failed[stage.name] = stage
-                    self._say(f"[red]left out[/] {stage.name}: {stage.weights_from} failed")
-                elif self.done(stage):
-                    self._say(f"[dim]recorded  {stage.name}[/]")
-                elif not self._execute(stage):
-                    failed[stage.name] = stage
-                progress.advance(task)
-            progress.update(task, description="finished")
-        return list(failed.values())
+            failed = self._work(progress)
+        for line in self._foreign():
+            self._say(line)
+        return [stage for stage in self.stages if stage.name in failed]
 
-    def _execute(self, stage: Stage) -> bool:
+    def _work(self, progress: Progress) -> set[str]:
+        """Runs stages until none is left; returns the names of those that failed."""
+        failed: set[str] = set()
+        waiting = []
+        for stage in self.stages:
+            if self.done(stage):
+                self._say(f"[dim]recorded  {stage.name}[/]")
+            else:
+                waiting.append(stage)
+        running: list[_Running] = []
+        task = progress.add_task("", total=len(self.stages), completed=len(self.stages) - len(waiting))
+        while waiting or running:
+            for stage in [stage for stage in waiting if stage.weights_from in failed]:
+                self._say(f"[red]left out[/]  {stage.name}: {stage.weights_from} failed")
+                failed.add(stage.name)
+                waiting.remove(stage)
+                progress.advance(task)
+            unfinished = {stage.name for stage in (*waiting, *(item.stage for item in running))}
+            ready = [stage for stage in waiting if stage.weights_from not in unfinished]
+            for stage in ready[: self.jobs - len(running)]:
+                waiting.remove(stage)
+                running.append(_Running(stage, self._start(stage), time.monotonic()))
+            progress.update(task, description=", ".join(item.stage.name for item in running))
+            time.sleep(self.launcher.interval)
+            for item in list(running):
+                code = item.job.poll()
+                if code is None:
+                    continue
+                running.remove(item)
+                if not self._finish(item, code):
+                    failed.add(item.stage.name)
+                progress.advance(task)
+        progress.update(task, description="finished")
+        return failed
+
+    def _start(self, stage: Stage) -> Job:
         overlay = stage.overlay(self.out.absolute(), self.digests[stage.name])
         write_atomically(self._overlay(stage), yaml.safe_dump(overlay, sort_keys=False).encode())
-        log = self.out / "logs" / f"{stage.name}.log"
+        log = self._log(stage)
         log.parent.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [*self.program, *self.command(stage)],
-                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
-            )  # fmt: skip
-            try:
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-        seconds = time.monotonic() - started
+        log.write_bytes(b"")
+        return self.launcher.start(stage.name, self.digests[stage.name], self.command(stage), log)
+
+    def _finish(self, item: _Running, code: int) -> bool:
+        """Notes and reports how a stage ended; returns whether it is done."""
+        stage, seconds = item.stage, time.monotonic() - item.started
         if code == 0 and stage.action == "fit":
             write_atomically(self._mark(stage), json.dumps({"digest": self.digests[stage.name]}).encode())
         if code == 0 and self.done(stage):
             self._say(f"[green]ran[/]       {stage.name} in {seconds:.0f} s")
             return True
+        log = self._log(stage)
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL:])
         self._say(f"[red]failed[/]    {stage.name} with exit code {code} after {seconds:.0f} s; the end of {log}:")
         self.console.print(tail, markup=False, highlight=False)
+        if (help_ := advice(stage.action, code, tail)) is not None:
+            self._say(f"[yellow]{help_}[/]")
         return False
 
     def _sweep(self) -> None:
         """Removes what a killed process was writing: files under their temporary, hidden names."""
+        strays = [*self.out.glob("checkpoints/*/.*"), *(self.out / "logs").glob(".*")]
         for folder in ("records", "predictions", "stages"):
-            for path in (self.out / folder).glob(".*"):
-                path.unlink()
+            strays += (self.out / folder).glob(".*")
+        for path in strays:
+            path.unlink()
+
+    def _foreign(self) -> list[str]:
+        """What to say of records that no stage makes: the suite has changed, or another one used the folder."""
+        own = {name for stage in self.stages for name in stage.records}
+        names = sorted(path.stem for path in (self.out / "records").glob("[!.]*.json") if path.stem not in own)
+        if not names:
+            return []
+        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return [
+            f"{len(names)} records are of no stage of this suite and stay in the leaderboard until deleted: {listed}"
+        ]
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
@@ -151,6 +205,9 @@ class Runner:
 
     def _mark(self, stage: Stage) -> Path:
         return self.out / "stages" / f"{stage.name}.done"
+
+    def _log(self, stage: Stage) -> Path:
+        return self.out / "logs" / f"{stage.name}.log"
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -164,6 +221,14 @@ class Runner:
                     f"another `vlbench run` works in {self.out}; wait for it or give another --out"
                 ) from error
             yield
+
+
+def _settings(path: Path) -> bytes:
+    """What a configuration says: another comment is not another configuration."""
+    try:
+        return json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str).encode()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
 
 
 def _file_digest(checkpoint: str) -> bytes:
@@ -182,11 +247,3 @@ def _digests(stages: Sequence[Stage], contents: Mapping[str, bytes]) -> dict[str
         needed = digests[stage.weights_from] if stage.weights_from else None
         digests[stage.name] = stage.digest(contents, needed)
     return digests
-
-
-def _die_with_parent() -> None:
-    """In the child: the kernel ends it when the runner dies, even by SIGKILL, so that no stage runs twice at once."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from vlbench.data.specs import Subset
 
+Selection = Literal["last", "heldout", "best_on_test"]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -21,22 +23,42 @@ class Stage:
         action: `fit` or `test`.
         configs: configuration names, later ones override earlier ones.
         train: training subset; `None` if the stage trains nothing.
-        test: test subset.
+        test: test subsets of one dataset, evaluated in one pass; a training validates on them, if at all.
         seed: of initialisation, order, augmentation and of the draw of shots.
         protocol: versioned name.
         weights_from: name of the stage whose weights are tested.
         checkpoint: file whose weights are tested instead.
+        selection: which epoch's weights are tested; of a training, which it keeps beside the last one's.
+        half_classes: whether records also hold accuracies on random halves of the classes.
     """
 
     name: str
     action: Literal["fit", "test"]
     configs: tuple[str, ...]
     train: Subset | None
-    test: Subset
+    test: tuple[Subset, ...]
     seed: int
     protocol: str
     weights_from: str | None = None
     checkpoint: str | None = None
+    selection: Selection = "last"
+    half_classes: bool = False
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Names of the records that a test leaves, one for each subset."""
+        if self.action == "fit":
+            return ()
+        if len(self.test) == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{subset.key}" for subset in self.test)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Names of the files that a training leaves."""
+        if self.action == "test":
+            return ()
+        return ("last.ckpt",) if self.selection == "last" else ("last.ckpt", "best.ckpt")
 
     def digest(self, contents: Mapping[str, bytes], needed: str | None = None) -> str:
         """Identifies what the stage does, by its fields and the contents of its configurations, not their paths.
@@ -60,7 +82,7 @@ class Stage:
             out: results folder.
             digest: of the stage.
         """
-        data: dict[str, Any] = {"test": asdict(self.test), "seed": self.seed}
+        data: dict[str, Any] = {"test": [asdict(subset) for subset in self.test], "seed": self.seed}
         if self.train is not None:
             data["train"] = asdict(self.train)
         overlay: dict[str, Any] = {
@@ -70,13 +92,23 @@ class Stage:
         }
         if self.action == "fit":
             overlay["checkpoint"] = {"dirpath": str(checkpoint_folder(out, self.name))}
-        else:
-            overlay["record"] = {"folder": str(out), "name": self.name, "stage": digest, "protocol": self.protocol}
-            if self.weights_from is not None:
-                overlay["ckpt_path"] = str(checkpoint_folder(out, self.weights_from) / "last.ckpt")
+            if self.selection != "last":
+                overlay["selection"] = self.selection
+            return overlay
+        overlay["record"] = {
+            "folder": str(out),
+            "name": self.name,
+            "stage": digest,
+            "protocol": self.protocol,
+            "selection": self.selection,
+            "half_classes": self.half_classes,
+        }
+        if self.weights_from is not None:
+            file = "last.ckpt" if self.selection == "last" else "best.ckpt"
+            overlay["ckpt_path"] = str(checkpoint_folder(out, self.weights_from) / file)
         return overlay
 
 
 def checkpoint_folder(out: Path, stage: str) -> Path:
-    """Where a fit stage leaves `last.ckpt`."""
+    """Where a fit stage leaves its checkpoints."""
     return out / "checkpoints" / stage

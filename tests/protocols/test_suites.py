@@ -1,0 +1,52 @@
+"""Suites from their files, through the command line."""
+
+import json
+
+import pytest
+
+from vlbench.cli.commands import read_suite
+from vlbench.cli.main import main
+from vlbench.errors import ConfigError
+from vlbench.protocols.suites import MethodConfig
+
+
+def test_a_suite_is_read_with_its_defaults(tmp_path):
+    method = {"configs": ["zero_shot.yaml"], "trains": False}
+    datasets = ["data/ucf101.yaml", ["data/hmdb51.yaml", "views/10x3.yaml"]]
+    protocol = {"protocol": "few_shot@1", "datasets": datasets, "methods": {"clip": method}}
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps({"protocols": [protocol]}))
+    suite = read_suite(str(path))
+    (entry,) = suite.protocols
+    assert (suite.methods, suite.overlays) == ({}, [])
+    assert entry.methods == {"clip": MethodConfig(["zero_shot.yaml"], trains=False)}
+    assert entry.datasets == datasets
+    assert (entry.shots, entry.seeds, entry.selection) == (None, None, "last")
+
+
+@pytest.mark.parametrize("wrong", [{"protocol": "few_shot@1"}, {"datasets": []}, {"selection": "best"}, {"shot": [2]}])
+def test_a_suite_with_a_mistake_is_refused(tmp_path, wrong):
+    entry = wrong if "protocol" in wrong else {"protocol": "few_shot@1", "datasets": [], **wrong}
+    if "datasets" in wrong:
+        del entry["protocol"]
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps({"protocols": [entry]}))
+    with pytest.raises(ConfigError, match=r"own\.yaml is not a suite"):
+        read_suite(str(path))
+
+
+def test_overlays_of_the_command_line_come_last(tmp_path, capsys):
+    arguments = ["run", "--suite", "demo.yaml", "--out", str(tmp_path / "out"), "--dry_run"]
+    assert main([*arguments, "--overlays", "trainer/ddp.yaml", "views/3x1.yaml"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    *_, steps, ddp, views, _stage = [word for word in line.split() if word.endswith(".yaml")]
+    assert steps.endswith("demo/steps.yaml")
+    assert ddp.endswith("trainer/ddp.yaml")
+    assert views.endswith("views/3x1.yaml")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_jobs_are_too_few(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--suite", "demo.yaml", "--out", str(tmp_path), "--jobs", "0"])
+    assert "jobs" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+"""What a suite's file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vlbench.errors import ConfigError
+from vlbench.protocols.stages import Selection
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """A method of a suite.
+
+    Attributes:
+        configs: its configurations, by name.
+        trains: whether there is something to train; otherwise it is only tested.
+        checkpoint: file with the weights to test, from `vlbench weights import` or `export`; needs `trains: false`.
+
+    Raises:
+        ConfigError: if a method with a checkpoint also trains.
+    """
+
+    configs: list[str]
+    trains: bool = True
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.trains:
+            raise ConfigError(
+                f"checkpoint is {self.checkpoint!r} with trains: true; a suite tests given weights or trains its own: "
+                "say trains: false, or leave the checkpoint out"
+            )
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """A protocol of a suite.
+
+    Attributes:
+        protocol: versioned name.
+        datasets: data configurations, by name; a list is a dataset's own followed by what is special about it here,
+            such as `[data/ucf101.yaml, views/5x3.yaml]`. Tested on and, unless `train` says otherwise, trained on.
+        methods: the methods of this protocol alone, beside the suite's; of two with one name this one counts.
+        train: data configuration of the training; only `zero_shot`, which needs it.
+        shots: videos a class; only `few_shot`, 2, 4, 8 and 16 by default, and `base_to_novel`, 16 by default.
+        seeds: one training each; 0 by default, 1 to 3, the published lists, for `base_to_novel`.
+        splits: test splits; only `zero_shot`, 1 to 3 by default.
+        views: configurations, by name, each of which is a test of its own of the same weights; by default one test with
+            the views of the other configurations.
+        selection: `heldout` and `best_on_test` also test the epoch chosen in this way, beside the last one.
+        half_classes: also evaluate on random halves of the classes; only `zero_shot`.
+    """
+
+    protocol: str
+    datasets: list[str | list[str]]
+    methods: dict[str, MethodConfig] = field(default_factory=dict)
+    train: str | None = None
+    shots: list[int] | None = None
+    seeds: list[int] | None = None
+    splits: list[int] | None = None
+    views: list[str] = field(default_factory=list)
+    selection: Selection = "last"
+    half_classes: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of protocols for a set of methods.
+
+    Attributes:
+        protocols: what the methods go through.
+        methods: methods of every protocol, by the name they get in stage names.
+        overlays: configurations that come last for every method, such as a backbone and a trainer.
+    """
+
+    protocols: list[ProtocolConfig]
+    methods: dict[str, MethodConfig] = field(default_factory=dict)
+    overlays: list[str] = field(default_factory=list)
