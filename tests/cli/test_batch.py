@@ -34,6 +34,8 @@ def test_accumulation_takes_the_steps_of_the_whole_batch(workplace, method):
         assert main(command("fit", f"{method}_fewshot.yaml", f"demo/{method}.yaml", *OVERLAYS, options=options)) == 0
         held.append(torch.load(f"{size}/last.ckpt", weights_only=True))
     whole, accumulated = held
+    for checkpoint in held:
+        assert checkpoint["vlbench"]["training"].pop("seconds") > 0
     assert whole["vlbench"] == accumulated["vlbench"]
     assert whole["vlbench"]["training"]["batch"] == 12
     assert whole["global_step"] == accumulated["global_step"] == 4  # 32 clips are two batches an epoch

@@ -71,6 +71,9 @@ def test_two_processes_train_like_one(workplace, branches):
         held = torch.load(f"checkpoints{processes}/last.ckpt", weights_only=True)
         weights.append(held["state_dict"])
         headers.append(held["vlbench"])
+    for processes, header in zip((1, 2), headers, strict=True):
+        assert header["training"].pop("processes") == processes
+        assert header["training"].pop("seconds") > 0
     assert headers[0] == headers[1]
     assert headers[0]["training"]["batch"] == 8
     assert len(curves[0]) == 4

@@ -61,7 +61,12 @@ def test_fit_then_test_then_predict(workplace, method, capsys):
 
     assert main(["leaderboard", "results", "--csv", "board.csv", "--allow_dirty"]) == 0
     assert Path("board.csv").read_text().count("\n") == 2
+    capsys.readouterr()
     assert main(command("predict", *configs, options=[*options, "--trainer.limit_predict_batches=1"])) == 0
+    said = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line.count("\t") == 2]
+    names = {path.split(".")[0] for path, _, _ in said}
+    assert len(names) == len(said) == 32
+    assert all(0 <= float(score) <= 1 for _, _, score in said)
     assert main(command("validate", *configs, options=options)) == 0
     assert "val/top1" in capsys.readouterr().out
 
@@ -125,7 +130,7 @@ def runnable(name):
         return ["msta_base2novel.yaml"]
     if "mote" in name and folder:
         return ["mote_fewshot.yaml"]
-    return {"": [], "demo": ["msta_fewshot.yaml"]}.get(folder, ["zero_shot.yaml"])
+    return {"": [], "demo": ["msta_fewshot.yaml"], "regression": ["msta_fewshot.yaml"]}.get(folder, ["zero_shot.yaml"])
 
 
 class Instantiated(VlbenchCLI):

@@ -76,6 +76,7 @@ def test_one_pass_over_overlapping_sets_equals_a_pass_for_each(videos, name):
     method.encode_frames = lambda views: (encoded.append(len(views)), encode(views))[1]
     together, logged = evaluate(method, sets, clips, batch_size=4)
     assert sum(encoded) == 8 * VIEWS, "every readable video goes through the tower once a view"
+    assert max(encoded) == 4, "one view of a batch at a time"
 
     for chosen, found in zip(sets, together, strict=True):
         (alone,), _ = evaluate(method, [chosen], [clip for clip in clips if clip.id in chosen.labels], batch_size=2)

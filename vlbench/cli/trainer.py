@@ -118,6 +118,12 @@ class VlbenchCLI(LightningCLI):
         if config.resume == "auto":
             config.ckpt_path = continuation.find(Path(config.checkpoint.dirpath))
 
+    def after_predict(self) -> None:
+        """Prints a line for each video: its id, the name of the best class and the score, with tabs between."""
+        for batch in self.trainer.predict_loop.predictions:
+            for video, name, score in batch:
+                print(f"{video}\t{name}\t{score:.4f}")  # noqa: T201 - what was asked for
+
 
 def compile_blocks(backbone: DualEncoder) -> None:
     """Has torch.compile compile the image tower, in place: keys of the state dict and branches stay as they are.

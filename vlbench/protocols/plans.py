@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import PurePath
@@ -167,7 +167,7 @@ class Protocol(NamedTuple):
     options: frozenset[str]
 
 
-PROTOCOLS: Mapping[str, Protocol] = {
+PROTOCOLS: dict[str, Protocol] = {
     "few_shot@1": Protocol(few_shot, frozenset({"shots"})),
     "base_to_novel@1": Protocol(base_to_novel, frozenset({"shots"})),
     "zero_shot@1": Protocol(zero_shot, frozenset({"train", "splits", "half_classes"})),

@@ -1,0 +1,220 @@
+"""What the documentation says: examples run, and what it names is there."""
+
+import inspect
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import pytest
+import yaml
+
+from vlbench.cli.commands import COMMANDS
+from vlbench.cli.configs import TRAINER_COMMANDS, find_config
+from vlbench.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+EXTENDING = ROOT / "docs" / "extending.md"
+# The commands run as they stand, only shorter: a training would take minutes.
+SHORTER = {
+    "fit": ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--data.num_workers=0"],
+    "test": ["--data.num_workers=0"],
+}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page; `title` is the name of the file it is."""
+
+    language: str
+    title: str
+    text: str
+
+
+def blocks(text: str) -> list[Block]:
+    found = re.findall(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+    return [Block(*parts) for parts in found]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of every command that a page tells the reader to type."""
+    text = re.sub(r"\\\n *", "", text)
+    lines = [line for block in blocks(text) if block.language == "bash" for line in block.text.splitlines()]
+    indented = re.findall(r"^    ((?:vlbench|make) .*)", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in (*lines, *indented) if line]
+
+
+def inline(page: Path) -> list[str]:
+    """Inline code of a page, without its blocks; a span may go on in the next line."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
+# Examples --------------------------------------------------------------------------------------------------------
+
+
+def section(page: Path, heading: str) -> str:
+    """From a heading of the second level to the next one."""
+    (text,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("heading", "records"), [("A method", 1), ("A dataset", 2), ("A protocol", 2)])
+def test_the_extensions_work_as_they_are_written(heading, records, workplace, monkeypatch):
+    """Every file of the page under its name, then the commands of a section in their order."""
+    from vlbench.protocols import plans
+
+    monkeypatch.syspath_prepend(str(workplace))
+    monkeypatch.setattr(plans, "PROTOCOLS", dict(plans.PROTOCOLS))
+    for block in blocks(EXTENDING.read_text()):
+        if block.title:
+            Path(block.title).write_text(block.text)
+    for program, *words in commands(section(EXTENDING, heading)):
+        assert program == "python"
+        if words[:2] == ["-m", "vlbench"]:
+            monkeypatch.setattr(sys, "argv", ["vlbench"])
+            assert main([*words[2:], *SHORTER.get(words[2], [])]) == 0, words
+            continue
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(words[0], run_name="__main__")
+        assert end.value.code == 0, words
+    assert len([*Path("results").rglob("records/*.json")]) == records
+
+
+# Commands --------------------------------------------------------------------------------------------------------
+
+
+@pages
+def test_commands_and_their_options_exist(page):
+    for words in commands(page.read_text()):
+        if words[:3] == ["python", "-m", "vlbench"]:
+            words = words[2:]
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        if words[0] == "vlbench" and words[1] not in TRAINER_COMMANDS:
+            name = next(name for name in COMMANDS if words[1:][: len(name)] == list(name))
+            COMMANDS[name].parser(" ".join(name)).parse_args(words[1 + len(name) :])
+
+
+def trainings() -> list[tuple[str, ...]]:
+    """Every command of the pages that goes to the trainer; those of `extending.md` run."""
+    typed = {tuple(words) for page in PAGES if page != EXTENDING for words in commands(page.read_text())}
+    return sorted(words[1:] for words in typed if words[0] == "vlbench" and words[1] in TRAINER_COMMANDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", trainings(), ids=" ".join)
+def test_trainings_can_be_configured(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "--ckpt_path" in words:
+        checkpoint = Path(words[words.index("--ckpt_path") + 1])
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.touch()
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--print_config"])
+    assert end.value.code in (0, None)
+    assert "class_path: vlbench." in capsys.readouterr().out
+
+
+# Names -----------------------------------------------------------------------------------------------------------
+
+
+@pages
+def test_configurations_exist(page):
+    own = {block.title for block in blocks(page.read_text())} | {"here.yaml"}  # what is the reader's, in protocols.md
+    code = [*inline(page), *(block.text for block in blocks(page.read_text()))]
+    for name in {name for text in code for name in re.findall(r"(?<![\w*/.])[\w/]+\.yaml", text)} - own:
+        find_config(name.removeprefix("configs/"), below="suite")
+
+
+@pages
+def test_inline_commands_and_plain_options_exist(page):
+    known = " ".join(command.parser("x").format_help() for command in COMMANDS.values())
+    known += " --config --print_config --ckpt_path --selection --resume --compile --seed_everything --help --model.help"
+    for text in inline(page):
+        words = re.match(r"vlbench ([a-z]+(?: [a-z]+)*)", text)
+        if words and words[1].split()[0] not in TRAINER_COMMANDS:
+            typed = words[1].split()
+            assert any(typed[: len(name)] == list(name[: len(typed)]) for name in COMMANDS), text
+        for option in re.findall(r"(?<!\S)(--[a-z_]+)(?![\w.])", text):
+            assert option in known, f"{page.name}: {text}"
+
+
+@pages
+def test_dotted_options_exist(page):
+    """`data.views.crops`, `--model.init_args.lr`: looked up in the signatures of every class they can belong to."""
+    roots = option_roots()
+    pattern = rf"(?<![\w.])({'|'.join(roots)})((?:\.[a-z_]+)+)"
+    for text in [*inline(page), *(block.text for block in blocks(page.read_text()) if block.language == "bash")]:
+        for root, path in re.findall(pattern, text):
+            if path not in (".help", ".class_path"):
+                assert_option(roots[root], path.replace(".init_args", "").strip(".").split("."), text)
+
+
+def option_roots() -> dict[str, list[Any]]:
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    import vlbench.methods as methods
+    from vlbench.data.datamodule import VideoDataModule
+    from vlbench.results.callback import RecordWriter
+
+    return {
+        "data": [VideoDataModule],
+        "model": [getattr(methods, name) for name in methods.__all__],
+        "trainer": [Trainer],
+        "record": [RecordWriter],
+        "checkpoint": [ModelCheckpoint],
+    }
+
+
+def assert_option(owners: list[Any], path: list[str], text: str) -> None:
+    name, *rest = path
+    having = [owner for owner in owners if name in inspect.signature(owner).parameters]
+    assert having, f"{text}: no {name}"
+    if rest:
+        hints = [get_type_hints(owner.__init__)[name] for owner in having]
+        assert_option([kind for hint in hints for kind in with_subclasses(hint)], rest, text)
+
+
+def with_subclasses(hint: Any) -> list[Any]:
+    if get_args(hint):
+        return [kind for part in get_args(hint) if part is not type(None) for kind in with_subclasses(part)]
+    return [hint, *(kind for child in hint.__subclasses__() for kind in with_subclasses(child))]
+
+
+# The site --------------------------------------------------------------------------------------------------------
+
+
+@pages
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\[[^\]]+\]\(([^)]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+def test_the_navigation_has_every_page_once():
+    def leaves(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        return [leaf for part in (entry.values() if isinstance(entry, dict) else entry) for leaf in leaves(part)]
+
+    navigation = leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert sorted(navigation) == [page.name for page in PAGES]
