@@ -2,6 +2,7 @@
 
 import json
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from vlbench.cli.configs import config_names, find_config
 from vlbench.cli.main import main
 from vlbench.cli.trainer import VlbenchCLI, run_trainer
+from vlbench.methods import MSTA, MoTE, ZeroShot
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
 
@@ -124,13 +126,12 @@ def test_a_checkpoint_of_another_method_or_backbone_is_refused(workplace, capsys
 
 
 def runnable(name):
-    """The configurations a fragment needs before it, by its folder."""
-    folder = name.split("/")[0] if "/" in name else ""
-    if folder == "overlay" and "msta" in name:
-        return ["msta_base2novel.yaml"]
-    if "mote" in name and folder:
-        return ["mote_fewshot.yaml"]
-    return {"": [], "demo": ["msta_fewshot.yaml"], "regression": ["msta_fewshot.yaml"]}.get(folder, ["zero_shot.yaml"])
+    """The configuration a fragment needs before it: of the first method that has its options."""
+    if "/" not in name:
+        return []
+    options = (yaml.safe_load(find_config(name).read_text()).get("model") or {}).get("init_args", {})
+    methods = {"zero_shot.yaml": ZeroShot, "msta_fewshot.yaml": MSTA, "mote_fewshot.yaml": MoTE}
+    return [next(base for base, method in methods.items() if options.keys() <= signature(method).parameters.keys())]
 
 
 class Instantiated(VlbenchCLI):
