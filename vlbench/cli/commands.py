@@ -28,7 +28,7 @@ def run(
     launcher: Literal["local", "slurm"] = "local",
     slurm: dict[str, Any] | None = None,
 ) -> int:
-    """Run every protocol of a suite that is not recorded yet, then write OUT/leaderboard.csv.
+    """Run every protocol of a suite that is not recorded yet, then write OUT/leaderboard.csv, .html and .md.
 
     Args:
         suite: name or path of a suite, such as demo.yaml.
@@ -63,7 +63,9 @@ def run(
     failed = runner.run()
     if (out / "records").is_dir():
         # Hours of work are not held back for how they came about; the table says it.
-        results.leaderboard([out], csv=out / "leaderboard.csv", allow_dirty=True, allow_mixed=True)
+        tables = {"csv": "csv", "html": "html", "markdown": "md"}
+        files = {form: out / f"leaderboard.{suffix}" for form, suffix in tables.items()}
+        results.leaderboard([out], **files, allow_dirty=True, allow_mixed=True)
     if failed:
         console.print(f"[red]{len(failed)} of {len(runner.stages)} stages failed;[/] the same command tries them again")
     return 1 if failed else 0

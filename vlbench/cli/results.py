@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,8 @@ def leaderboard(
     view = Table(*shown, title="leaderboard" if csv is None else str(csv))
     for row in table:
         view.add_row(*(escape(cell(row, column)) for column in shown))
-    Console().print(view)
+    # Files and pipes have no width of their own.
+    Console(width=None if sys.stdout.isatty() else 140).print(view)
     return 0
 
 
