@@ -50,7 +50,7 @@ def test_the_named_configs_exist():
     names = re.findall(r"`([\w/]+\.yaml)`", README)
     assert len(names) >= 8
     for name in names:
-        find_config(name)
+        find_config(name, "suite")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 
 from tests.results.fakes import CLASSES, record, store
 from vlbench.cli.main import main
-from vlbench.cli.results import _with_prompts
+from vlbench.cli.methods import with_prompts
 from vlbench.results.leaderboard import COLUMNS
 from vlbench.results.stored import StoredEvaluation
 
@@ -140,7 +140,7 @@ def test_other_prompts_score_as_if_they_had_been_tested(workplace, capsys, monke
     assert run("test", *options, *checkpoint, "--record.name=second", others) == 0
     first, second = (StoredEvaluation.load(name, Path("results")) for name in ("first", "second"))
     assert not torch.allclose(first.predictions.cosines, second.predictions.cosines, atol=1e-2)
-    again = _with_prompts(first, "prompts.txt", names, Path(checkpoint[1]))
+    again = with_prompts(first, ["nobody ever {}", "no film of {} here"], names, Path(checkpoint[1]))
     torch.testing.assert_close(again.predictions.cosines, second.predictions.cosines, rtol=0, atol=1e-5)
     capsys.readouterr()
     assert run("rescore", "first", "--prompts", "prompts.txt", "--config", *names, *checkpoint) == 0

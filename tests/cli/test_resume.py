@@ -39,7 +39,8 @@ def load(folder):
 
 def kill_in_second_epoch(arguments, checkpoint):
     """Starts a training and kills it as soon as the checkpoint of its first epoch is there."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # As many threads as this process: sums over other parts round otherwise.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
         [sys.executable, "-m", "vlbench", *arguments],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True,

@@ -31,7 +31,10 @@ def behave(lab):
 
 def start(lab, jobs=1):
     command = [sys.executable, "-c", KILLED.format(shots=SHOTS), str(lab.folder), str(jobs)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    # A shell's background jobs, these tests among them, may have been started to ignore Ctrl-C.
+    return subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
 
 
 def until(condition, seconds=60):

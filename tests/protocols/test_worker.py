@@ -23,8 +23,11 @@ print(json.dumps({"asked": asked, "threads": len(os.listdir("/proc/self/task")),
 
 
 def test_what_is_imported_can_be_forked():
-    found = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True).stdout
-    assert json.loads(found) == {"asked": [], "threads": 1, "cuda": False}
+    found = subprocess.run(
+        [sys.executable, "-c", IMPORTED],
+        capture_output=True, text=True, check=True, env=LocalLauncher().environment,
+    )  # fmt: skip
+    assert json.loads(found.stdout) == {"asked": [], "threads": 1, "cuda": False}
 
 
 @pytest.mark.slow

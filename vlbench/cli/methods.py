@@ -18,8 +18,12 @@ import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
 from vlbench.cli.weights import as_checkpoint
+from vlbench.data.prompts import templates
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
+from vlbench.results.callback import weights_digest
+from vlbench.results.report import check_fixed_features
+from vlbench.results.stored import StoredEvaluation
 
 
 def parameter_table(configs: Sequence[str]) -> Table:
@@ -43,6 +47,37 @@ def parameter_table(configs: Sequence[str]) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def with_prompts(
+    stored: StoredEvaluation, prompts: str | Sequence[str], configs: Sequence[str], checkpoint: Path | None
+) -> StoredEvaluation:
+    """A stored evaluation against the classes in other prompts, by the very weights of its record.
+
+    Args:
+        stored: the evaluation.
+        prompts: name of a set of templates, or templates.
+        configs: configurations by name that it was tested with.
+        checkpoint: that it was tested with.
+
+    Raises:
+        ConfigError: if the configurations and the checkpoint do not give the weights of the record.
+        DataError: if the method's video features depend on the prompts.
+    """
+    check_fixed_features(stored)
+    chosen = templates(prompts)
+    if not configs:
+        raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
+    method = load(configs, checkpoint)
+    found = (method.backbone.identity.digest, weights_digest(method) if checkpoint is not None else None)
+    expected = (stored.record.details["backbone_digest"], stored.record.identity.weights)
+    if found != expected:
+        raise ConfigError(
+            f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {found}"
+        )
+    method.templates = chosen
+    with torch.no_grad():
+        return stored.scored_against(method.encode_text(stored.classes))
 
 
 def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:

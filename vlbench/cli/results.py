@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,9 +15,6 @@ from vlbench.files import write_atomically
 from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.record import read_records
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
-
-if TYPE_CHECKING:
-    from vlbench.results.stored import StoredEvaluation
 
 _SHOWN = ("protocol", "dataset", "shots", "method", "top1", "top5", "base", "novel", "hm", "runs", "videos")
 
@@ -177,7 +173,11 @@ def rescore(
         metrics, label = rescore_halves(stored), "ten halves"
     else:
         if prompts is not None:
-            stored = _with_prompts(stored, prompts, config, ckpt_path)
+            from vlbench.cli.methods import with_prompts
+            from vlbench.data.prompts import PROMPTS
+
+            named = prompts if prompts in PROMPTS else _lines(Path(prompts), "a template such as 'a video of {}'")
+            stored = with_prompts(stored, named, config, ckpt_path)
         names = _lines(classes, "a name of a class") if classes is not None else stored.classes
         metrics = restricted(stored, names)
         label = f"{len(names)} classes" + (f", prompts {prompts}" if prompts is not None else "")
@@ -189,34 +189,6 @@ def rescore(
     if not half and views != "1x1":
         console.print(f"the views ({views}) are fused by the mean of their cosines", markup=False)
     return 0
-
-
-def _with_prompts(
-    stored: StoredEvaluation, prompts: str, config: Sequence[str], ckpt_path: Path | None
-) -> StoredEvaluation:
-    """The evaluation against the classes in other prompts, by the very weights of the record."""
-    import torch
-
-    from vlbench.cli.methods import load
-    from vlbench.data.prompts import PROMPTS, templates
-    from vlbench.results.callback import weights_digest
-    from vlbench.results.report import check_fixed_features
-
-    check_fixed_features(stored)
-    chosen = templates(prompts if prompts in PROMPTS else _lines(Path(prompts), "a template such as 'a video of {}'"))
-    if not config:
-        raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
-    method = load(config, ckpt_path)
-    weights = weights_digest(method) if ckpt_path is not None else None
-    found = (method.backbone.identity.digest, weights)
-    expected = (stored.record.details["backbone_digest"], stored.record.identity.weights)
-    if found != expected:
-        raise ConfigError(
-            f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {found}"
-        )
-    method.templates = chosen
-    with torch.no_grad():
-        return stored.scored_against(method.encode_text(stored.classes))
 
 
 def _lines(path: Path, what: str) -> list[str]:

@@ -69,6 +69,8 @@ class LocalLauncher:
     def __init__(self, jobs: int = 1, program: Sequence[str] = (sys.executable, "-m", "vlbench.cli.worker")) -> None:
         self.program = program
         self.environment = own_environment(os.environ)
+        # numpy's matrix library starts its threads when it is imported, and what is forked should have none.
+        self.environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         if jobs > 1:
             self.environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
         self._servers: set[_Server] = set()
@@ -158,7 +160,7 @@ class SubmititLauncher:
         self.folder = folder
         self.program = program
         try:
-            self._executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster)
+            self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(**parameters)
         except (RuntimeError, NameError, TypeError) as error:
             raise ConfigError(f"slurm is {dict(parameters)}: {error}") from error

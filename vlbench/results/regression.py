@@ -1,0 +1,279 @@
+"""Whether a suite's numbers still are what they were: bands around expected values, and the comparison with them.
+
+torch is imported only where it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from vlbench.errors import DataError
+from vlbench.files import write_atomically
+
+if TYPE_CHECKING:
+    from vlbench.results.stored import StoredEvaluation
+
+SCHEMA_VERSION = 1
+
+Values = Mapping[str, float]
+"""What `measure` makes of an evaluation: metric -> value."""
+
+MARGINS: Values = {
+    "top1": 1.3,  # one of 80 videos
+    "cosine": 2e-5,
+    "lead": 2e-5,
+    "videos": 0.0,
+    "steps": 0.0,
+    "trainable_params": 0.0,
+    "updated_tensors": 0.0,
+}
+"""How far beyond the values of all seeds a band reaches, for the rounding of other processors; 0 where none rounds."""
+SPREAD = 1.0
+"""How many times their range it reaches farther: training amplifies rounding until a run is like another seed's."""
+
+
+def measure(evaluation: StoredEvaluation, checkpoint: Path | None = None) -> dict[str, float]:
+    """What is compared of an evaluation.
+
+    Args:
+        evaluation: on any videos.
+        checkpoint: of the training that its weights come from.
+
+    Returns:
+        `top1`, in per cent; `cosine`, the mean over the videos of the cosine with their own class, and `lead`, the mean
+        of what that is ahead of the best other class: they also move where no video changes its class; `videos`, how
+        many were read; `steps` of the optimizer; `trainable_params`; `updated_tensors`, how many parameter tensors ever
+        had a gradient: a part of a method that is left out trains nothing, whatever that does to accuracy.
+    """
+    record, predictions = evaluation.record, evaluation.predictions
+    own = predictions.labels[:, None]
+    cosines = predictions.cosines.gather(1, own).squeeze(1)
+    best_other = predictions.cosines.scatter(1, own, -math.inf).amax(dim=1)
+    return {
+        "top1": record.metrics["top1"],
+        "cosine": cosines.mean().item(),
+        "lead": (cosines - best_other).mean().item(),
+        "videos": record.evaluated,
+        "steps": record.details["training"].get("steps", 0),
+        "trainable_params": record.details["trainable_params"],
+        "updated_tensors": 0 if checkpoint is None else _updated_tensors(checkpoint),
+    }
+
+
+def _updated_tensors(checkpoint: Path) -> int:
+    """Those of whose gradients the optimizer remembers one that was not zero."""
+    import torch
+
+    optimizers = torch.load(checkpoint, map_location="cpu", weights_only=True)["optimizer_states"]
+    return sum(bool(moments["exp_avg_sq"].any()) for each in optimizers for moments in each["state"].values())
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a value may lie.
+
+    Attributes:
+        expected: mean over the seeds.
+        low: smallest value allowed.
+        high: largest value allowed.
+    """
+
+    expected: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Sequence[float], margin: float, spread: float) -> Band:
+        """From the smallest to the largest value, and to either side `margin` and `spread` times their range more."""
+        low, high = min(values), max(values)
+        beyond = margin + spread * (high - low)
+        return cls(math.fsum(values) / len(values), low - beyond, high + beyond)
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Check:
+    """One value and its band.
+
+    Attributes:
+        evaluation: name of the record, without the seed.
+        metric: key of `measure`.
+        band: where the value may lie.
+        measured: the value.
+    """
+
+    evaluation: str
+    metric: str
+    band: Band
+    measured: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value lies in the band; one that is not a number lies in none."""
+        return self.measured in self.band
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A file of bands.
+
+    Attributes:
+        suite: name of the suite they are of.
+        seeds: of the runs they were made of; a check runs the first one.
+        margins: metric -> how far bands reach beyond the values of these seeds.
+        spread: how many times their range bands reach farther.
+        made_with: versions and device.
+        bands: evaluation -> metric -> band.
+    """
+
+    suite: str
+    seeds: tuple[int, ...]
+    margins: Values
+    spread: float
+    made_with: Mapping[str, Any]
+    bands: Mapping[str, Mapping[str, Band]]
+
+    @classmethod
+    def of(
+        cls,
+        suite: str,
+        seeds: Sequence[int],
+        measured: Mapping[str, Sequence[Values]],
+        made_with: Mapping[str, Any],
+        margins: Values = MARGINS,
+        spread: float = SPREAD,
+    ) -> Expectation:
+        """Bands around what several seeds measured.
+
+        Args:
+            suite: name of the suite.
+            seeds: of its runs.
+            measured: evaluation -> what `measure` found, for each run.
+            made_with: versions and device.
+            margins: metric -> how far bands reach beyond these values.
+            spread: how many times their range bands reach farther.
+
+        Raises:
+            DataError: if a value is not a number, as after a training that diverged.
+        """
+        bands = {}
+        for name, runs in measured.items():
+            lost = [metric for values in runs for metric, value in values.items() if not math.isfinite(value)]
+            if lost:
+                raise DataError(f"{name}: {lost[0]} is not a finite number; there is no band around it")
+            bands[name] = {
+                metric: Band.around([values[metric] for values in runs], margin, spread)
+                for metric, margin in margins.items()
+            }
+        return cls(suite, tuple(seeds), dict(margins), spread, dict(made_with), bands)
+
+    def compare(self, measured: Mapping[str, Values]) -> list[Check]:
+        """Every value with its band.
+
+        Args:
+            measured: evaluation -> what `measure` found.
+
+        Raises:
+            DataError: if there are evaluations or metrics without a band, or bands without one.
+        """
+        expected = {(name, metric) for name, bands in self.bands.items() for metric in bands}
+        found = {(name, metric) for name, values in measured.items() for metric in values}
+        if expected != found:
+            differ = sorted(expected ^ found)
+            raise DataError(
+                f"the bands of {self.suite} do not fit what was run, {' '.join(differ[0])} among {len(differ)} values "
+                "of only one of them; make them anew with --update"
+            )
+        return [
+            Check(name, metric, band, measured[name][metric])
+            for name, bands in self.bands.items()
+            for metric, band in bands.items()
+        ]
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        values = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Expectation:
+        """From a file of `write`.
+
+        Raises:
+            DataError: if it is missing, of something else or of another schema.
+        """
+        try:
+            values = json.loads(path.read_text())
+            if (version := values.pop("schema_version")) != SCHEMA_VERSION:
+                raise DataError(f"{path}: schema_version is {version}; this vlbench reads {SCHEMA_VERSION}")
+            bands = {
+                name: {metric: Band(**band) for metric, band in metrics.items()}
+                for name, metrics in values.pop("bands").items()
+            }
+            return cls(bands=bands, seeds=tuple(values.pop("seeds")), **values)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} holds no expected values: {error!r}; make it with --update") from error
+
+
+def to_json(suite: str, checks: Sequence[Check]) -> str:
+    """The checks with their verdict; a value that is not finite is null."""
+    rows = [
+        {
+            "evaluation": check.evaluation,
+            "metric": check.metric,
+            **asdict(check.band),
+            "measured": check.measured if math.isfinite(check.measured) else None,
+            "passed": check.passed,
+        }
+        for check in checks
+    ]
+    passed = all(check.passed for check in checks)
+    return json.dumps({"suite": suite, "passed": passed, "checks": rows}, indent=2) + "\n"
+
+
+def to_junit(suite: str, checks: Sequence[Check]) -> str:
+    """JUnit XML: a test case a value, a class an evaluation."""
+    failures = sum(not check.passed for check in checks)
+    counts = {"tests": str(len(checks)), "failures": str(failures), "errors": "0"}
+    root = ElementTree.Element("testsuites", counts)
+    group = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
+    for check in checks:
+        case = ElementTree.SubElement(group, "testcase", {"classname": check.evaluation, "name": check.metric})
+        if not check.passed:
+            _, metric, expected, band, measured, _ = cells(check)
+            message = f"{metric} is {measured}, expected {expected} in {band}"
+            ElementTree.SubElement(case, "failure", {"message": message})
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def to_markdown(suite: str, checks: Sequence[Check]) -> str:
+    """A table, for the summary of a pull request."""
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, checks)]
+    return f"### {suite}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+COLUMNS = ("evaluation", "metric", "expected", "band", "measured", "verdict")
+"""Of a table of checks."""
+
+
+def cells(check: Check) -> tuple[str, ...]:
+    """A check's row in a table with these columns."""
+    numbers = (check.band.expected, check.band.low, check.band.high, check.measured)
+    expected, low, high, measured = (f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}" for value in numbers)
+    return (
+        check.evaluation,
+        check.metric,
+        expected,
+        f"{low} .. {high}",
+        measured,
+        "ok" if check.passed else "REGRESSION",
+    )
