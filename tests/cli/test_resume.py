@@ -129,7 +129,7 @@ def config(**changes):
 
 def test_where_a_training_runs_is_no_part_of_its_identity():
     same = [config(), config(data__root="b"), config(data__num_workers=9), config(data__batch_size=2)]
-    same += [config(trainer__devices=4), config(trainer__default_root_dir="y")]
+    same += [config(trainer__devices=4), config(trainer__default_root_dir="y"), config(data__frames=8.0)]
     assert len({training_digest(values, 8) for values in same}) == 1
     other = [
         config(model__lr=0.2),

@@ -103,7 +103,18 @@ def training_digest(config: Mapping[str, Any], batch: int) -> str:
         "seed": config["seed_everything"],
         "batch": batch,
     }
-    return hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+    text = json.dumps(_as_floats(kept), sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _as_floats(value: Any) -> Any:
+    """The value with every number a float: of an option that takes both kinds, which one `0` becomes depends on the
+    order in which Python met the types, and so on what was imported before."""
+    if isinstance(value, Mapping):
+        return {key: _as_floats(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_floats(entry) for entry in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _without(options: Mapping[str, Any], left_out: tuple[str, ...]) -> dict[str, Any]:

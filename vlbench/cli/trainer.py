@@ -184,7 +184,14 @@ def _with_checkpoints(arguments: list[str], folder: Path) -> list[str]:
 
 
 def _run(command: str) -> None:
-    VlbenchCLI(
+    class OneCommand(VlbenchCLI):
+        """Lightning builds a parser for each of its commands, each takes a quarter of a second; one is used."""
+
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {command: LightningCLI.subcommands()[command]}
+
+    OneCommand(
         VideoTextMethod,
         VideoDataModule,
         subclass_mode_model=True,
