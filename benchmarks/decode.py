@@ -29,11 +29,11 @@ from PIL import Image
 from pytorchvideo.data.encoded_video import EncodedVideo
 from torchvision.transforms import RandomResizedCrop
 
-from vlbench.data.dataset import TestViews, TrainClips, Views
-from vlbench.data.decoding import available_backends, open_video
-from vlbench.data.sampling import uniform_test, uniform_train
-from vlbench.data.specs import VideoItem
-from vlbench.data.transforms import test_views, train_transform
+from vlbench.clips.decoding import available_backends, open_video
+from vlbench.clips.readers import TestViews, TrainClips, Views
+from vlbench.clips.sampling import uniform_test, uniform_train
+from vlbench.clips.transforms import test_views, train_transform
+from vlbench.datasets.specs import VideoItem
 from vlbench.errors import DecodeError
 
 try:

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from plain import make_plain
 
 from vlbench.backbones import OpenCLIP
-from vlbench.data.batch import ClipBatch
-from vlbench.data.descriptions import SHIPPED, read_descriptions
-from vlbench.data.specs import ClassList
-from vlbench.data.ucf101_names import WORDS
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import SHIPPED, read_descriptions
+from vlbench.datasets.specs import ClassList
+from vlbench.datasets.ucf101_names import WORDS
 from vlbench.methods import MSTA
 
 

@@ -12,6 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.specs import DatasetSpec
+
 _LEVELS = (20, 63, 106, 149, 192, 235)  # six steps per channel, far enough apart to survive yuv420 and compression
 MAX_FRAMES = len(_LEVELS) ** 3
 
@@ -138,3 +142,23 @@ def patch_duration(path: Path, box: bytes) -> Path:
     data[start + 16 : start + 20] = bytes(4)
     path.write_bytes(data)
     return path
+
+
+class FakeDataset(VideoDataset):
+    """Four classes; `train.txt` and `test.txt` below the root list the videos."""
+
+    folder = "fake"
+    variants = ("fake",)
+    CLASSES = ("walk", "run", "jump", "sit")
+
+    @property
+    def spec(self):
+        return DatasetSpec("fake", self.CLASSES, base_classes=(0, 2), source="nowhere")
+
+    def items(self, part, split):
+        if part == "validation":
+            return []
+        listing = self.root / f"{part}.txt"
+        if not listing.is_file():
+            raise self.missing(listing)
+        return read_path_label(listing, self.root)

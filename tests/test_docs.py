@@ -149,7 +149,7 @@ def test_inline_commands_and_plain_options_exist(page):
 
 @pages
 def test_dotted_options_exist(page):
-    """`data.views.crops`, `--model.init_args.lr`: looked up in the signatures of every class they can belong to."""
+    """`data.clip.views.crops`, `--model.init_args.lr`: looked up in the signatures of their classes."""
     roots = option_roots()
     pattern = rf"(?<![\w.])({'|'.join(roots)})((?:\.[a-z_]+)+)"
     for text in [*inline(page), *(block.text for block in blocks(page.read_text()) if block.language == "bash")]:
@@ -163,7 +163,7 @@ def option_roots() -> dict[str, list[Any]]:
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     import vlbench.methods as methods
-    from vlbench.data.datamodule import VideoDataModule
+    from vlbench.clips.datamodule import VideoDataModule
     from vlbench.results.callback import RecordWriter
 
     return {

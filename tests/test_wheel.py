@@ -32,7 +32,7 @@ def test_a_wheel_runs_from_an_empty_directory(tmp_path, rendered):
         "vlbench/configs/msta_fewshot.yaml",
         "vlbench/configs/suite/demo.yaml",
         "vlbench/synthetic/assets/tiny_clip.safetensors",
-        "vlbench/data/assets/descriptions/ucf101/spatial.json",
+        "vlbench/datasets/assets/descriptions/ucf101/spatial.json",
         "vlbench/results/assets/leaderboard.html",
         "vlbench/results/assets/published.csv",
         "vlbench/py.typed",

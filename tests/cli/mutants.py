@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
-import vlbench.data.synthetic
+import vlbench.datasets.synthetic
 from vlbench.cli.worker import run
-from vlbench.data import sampling, transforms
-from vlbench.methods import text
+from vlbench.clips import sampling, transforms
 from vlbench.methods.mote.head import ExpertMLP
 from vlbench.methods.msta.adapter import BlockAdapter
 from vlbench.methods.msta.module import MSTA
+from vlbench.methods.parts import class_features
 from vlbench.protocols.server import serve
 
 
@@ -33,12 +33,12 @@ def experts_not_merged():
 
 
 def labels_shifted():
-    read = vlbench.data.synthetic.read_path_label
+    read = vlbench.datasets.synthetic.read_path_label
 
     def shifted(annotations, root):
         return [item._replace(label=(item.label + 1) % 16) for item in read(annotations, root)]
 
-    vlbench.data.synthetic.read_path_label = shifted
+    vlbench.datasets.synthetic.read_path_label = shifted
 
 
 def scale_zero():
@@ -49,7 +49,7 @@ def scale_zero():
 
 
 def text_not_normalised():
-    text.F = SimpleNamespace(normalize=lambda features, dim: features)
+    class_features.F = SimpleNamespace(normalize=lambda features, dim: features)
 
 
 def test_frames_reversed():

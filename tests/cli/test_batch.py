@@ -11,9 +11,9 @@ from vlbench.cli.main import main
 OPTIONS = [
     *(
         "--data.train.shots=2",
-        "--data.epoch_size=32",
+        "--data.loading.epoch_size=32",
         "--data.num_workers=0",
-        "--data.effective_batch=12",
+        "--data.loading.effective_batch=12",
         "--trainer.max_epochs=2",
     ),
     *("--trainer.limit_val_batches=0", "--trainer.logger=false"),

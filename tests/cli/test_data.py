@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import vlbench.data.all
+import vlbench.datasets
 from vlbench.cli.main import main
 
 
@@ -16,11 +16,11 @@ def output(capsys):
 def test_every_dataset_is_listed_with_licence_and_source(capsys):
     assert main(["data", "list"]) == 0
     text = output(capsys)
-    for name in vlbench.data.all.__all__:
+    for name in vlbench.datasets.__all__:
         assert name in text
     for fact in ("hmdb51/legacy-names", "k600/vifi 160 classes, 3 splits", "13,978", "ucf101/camel", "3,734"):
         assert fact in text
-    assert text.count("licence:") == text.count("source:") >= len(vlbench.data.all.__all__) - 1
+    assert text.count("licence:") == text.count("source:") >= len(vlbench.datasets.__all__) - 1
 
 
 def test_a_dataset_is_described_in_full(capsys):

@@ -16,7 +16,7 @@ def test_two_processes_make_the_record_of_one(workplace):
     """13 batches of videos on two processes: not divisible, and still every video exactly once."""
     configs = ["zero_shot.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
     base = [sys.executable, "-m", "vlbench", "test", *(part for name in configs for part in ("--config", name))]
-    base += ["--data.num_workers=0", "--data.eval_batch_size=7"]
+    base += ["--data.num_workers=0", "--data.loading.eval_batch_size=7"]
     records = []
     for processes in (1, 2):
         folder = f"results{processes}"
@@ -46,7 +46,7 @@ def test_two_processes_train_like_one(workplace, branches):
     base = [sys.executable, "-m", "vlbench", "fit", *(part for name in configs for part in ("--config", name))]
     base += [
         "--data.num_workers=0",
-        "--data.effective_batch=8",
+        "--data.loading.effective_batch=8",
         "--data.train.shots=1",
         "--trainer.max_steps=4",
         "--trainer.limit_val_batches=0",

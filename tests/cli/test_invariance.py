@@ -73,7 +73,7 @@ def kitchen(workplace, rendered):
 
 def evaluate(workplace, *options):
     arguments = ["test", *(part for name in CONFIGS for part in ("--config", name)), "--data.root=kitchen"]
-    arguments += ["--data.num_workers=0", "--data.eval_batch_size=2", "--data.views.clips=2", *options]
+    arguments += ["--data.num_workers=0", "--data.loading.eval_batch_size=2", "--data.clip.views.clips=2", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
         [sys.executable, "-c", FORKED, *arguments],

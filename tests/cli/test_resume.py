@@ -18,7 +18,7 @@ from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_di
 from vlbench.cli.main import main
 
 OPTIONS = [
-    *("--data.train.shots=2", "--data.batch_size=8", "--data.epoch_size=64", "--trainer.max_epochs=4"),
+    *("--data.train.shots=2", "--data.batch_size=8", "--data.loading.epoch_size=64", "--trainer.max_epochs=4"),
     *("--trainer.limit_val_batches=0", "--trainer.logger=false", "--trainer.enable_progress_bar=false"),
 ]
 

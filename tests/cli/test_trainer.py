@@ -144,7 +144,7 @@ class Instantiated(VlbenchCLI):
 @pytest.mark.parametrize("name", [name for name in config_names() if not name.startswith("suite/")])
 def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
     monkeypatch.setattr("vlbench.cli.trainer.VlbenchCLI", Instantiated)
-    monkeypatch.setattr("vlbench.data.datamodule.VideoDataModule.check", lambda self, stage: None)
+    monkeypatch.setattr("vlbench.clips.datamodule.VideoDataModule.setup", lambda self, stage: None)
     content = yaml.safe_load(find_config(name).read_text())
     trainer = content.get("trainer", {})
     # The architecture is replaced by the tiny one, and so is what its width or this machine does not allow.

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vlbench.backbones import TinyCLIP
-from vlbench.data.batch import Clip, ClipBatch
-from vlbench.data.specs import ClassList, EvaluationSet, Subset
+from vlbench.clips.batch import Clip, ClipBatch
+from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.methods import MSTA, MoTE, ZeroShot
 
 NAMES = ("red circle", "blue square", "green triangle", "white star", "yellow ring", "black cross")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vlbench.backbones import TinyCLIP
-from vlbench.data.specs import ClassList
+from vlbench.datasets.specs import ClassList
 from vlbench.methods import MoTE
 from vlbench.methods.mote.head import TAUS, ExpertMLP, TemporalHead, expert_probabilities, merge_weights, modulation
 from vlbench.optim import Schedule

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from benchmarks.plain import make_plain, plain_clip
 from vlbench.backbones import OpenCLIP, TinyCLIP, ViCLIP
 from vlbench.backbones.viclip import ViCLIPSizes
-from vlbench.data.batch import ClipBatch
-from vlbench.data.descriptions import Descriptions
-from vlbench.data.specs import ClassList
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import Descriptions
+from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA
 from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient

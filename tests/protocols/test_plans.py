@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vlbench.cli.commands import read_suite
 from vlbench.cli.configs import config_names, find_config
-from vlbench.data.specs import Subset
+from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import PROTOCOLS, plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite

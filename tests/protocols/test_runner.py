@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from vlbench.data.specs import Subset
+from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import plan
 from vlbench.protocols.stages import Stage

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vlbench.data.specs import ClassList, EvaluationSet, Subset
+from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 
 FOLDER = Path(os.environ.get("VLBENCH_GOLDEN", Path(__file__).resolve().parents[3] / "shared" / "golden"))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.data.annotations import read_path_label
-from vlbench.data.datamodule import VideoDataModule
-from vlbench.data.kinetics import Kinetics400, Kinetics600
-from vlbench.data.something import SomethingSomethingV2
-from vlbench.data.specs import ClassSet, Subset
+from vlbench.datasets import VideoDataset
+from vlbench.datasets.kinetics import Kinetics400, Kinetics600
+from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.something import SomethingSomethingV2
+from vlbench.datasets.specs import ClassSet, Subset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 LABELS, SPLITS = SHARED / "labels", SHARED / "splits"
@@ -39,13 +39,13 @@ def published_names(name: str) -> list[str]:
         (SomethingSomethingV2, "ssv2_labels"),
     ],
 )
-def test_names_equal_the_published_ones(dataset: type[VideoDataModule], published: str) -> None:
+def test_names_equal_the_published_ones(dataset: type[VideoDataset], published: str) -> None:
     assert list(dataset().spec.class_names) == published_names(published)
 
 
 @pytest.mark.parametrize(("dataset", "published"), HALVED)
 @pytest.mark.parametrize("half", ["base", "novel"])
-def test_halves_hold_the_published_classes(dataset: type[VideoDataModule], published: str, half: ClassSet) -> None:
+def test_halves_hold_the_published_classes(dataset: type[VideoDataset], published: str, half: ClassSet) -> None:
     names = dataset(test=Subset(classes=half)).test_classes.names
     assert sorted(names) == sorted(published_names(f"{published}_{half}_labels"))
 
@@ -60,7 +60,7 @@ def test_zero_shot_classes_equal_the_published_ones(variant: str, split: int) ->
 # ---- lists: every line is read, under the class it was published under ----
 
 
-def empty_root(tmp_path: Path, dataset: type[VideoDataModule]) -> str:
+def empty_root(tmp_path: Path, dataset: type[VideoDataset]) -> str:
     dataset(root=str(tmp_path)).video_folder.mkdir(parents=True, exist_ok=True)
     return str(tmp_path)
 
@@ -90,7 +90,7 @@ def test_a_zero_shot_list_below_the_root_reads_like_one_among_the_published(tmp_
 
 
 @pytest.mark.parametrize(("dataset", "count"), [(Kinetics400, 19_877), (SomethingSomethingV2, 24_777)])
-def test_test_lists(tmp_path: Path, dataset: type[VideoDataModule], count: int) -> None:
+def test_test_lists(tmp_path: Path, dataset: type[VideoDataset], count: int) -> None:
     data = dataset(root=empty_root(tmp_path, dataset), splits_dir=str(SPLITS))
     items = data.videos("test")
     assert len(items) == len({item.id for item in items}) == count
@@ -102,7 +102,7 @@ def test_test_lists(tmp_path: Path, dataset: type[VideoDataModule], count: int) 
     ("dataset", "base", "novel"), [(Kinetics400, 9_944, 9_933), (SomethingSomethingV2, 17_562, 7_215)]
 )
 def test_halves_of_the_test_list_keep_their_classes(
-    tmp_path: Path, dataset: type[VideoDataModule], base: int, novel: int
+    tmp_path: Path, dataset: type[VideoDataset], base: int, novel: int
 ) -> None:
     def words(classes: ClassSet) -> dict[str, str]:
         data = dataset(root=empty_root(tmp_path, dataset), test=Subset(classes=classes), splits_dir=str(SPLITS))
@@ -122,7 +122,7 @@ def test_few_shot_lists(tmp_path: Path, shots: int) -> None:
 
 @pytest.mark.parametrize("dataset", [Kinetics400, SomethingSomethingV2])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_base_training_lists(tmp_path: Path, dataset: type[VideoDataModule], seed: int) -> None:
+def test_base_training_lists(tmp_path: Path, dataset: type[VideoDataset], seed: int) -> None:
     base = Subset(classes="base", shots=16, seed=seed)
     data = dataset(root=empty_root(tmp_path, dataset), train=base, splits_dir=str(SPLITS))
     counted = Counter(item.label for item in data.videos("train"))
@@ -133,7 +133,7 @@ def test_base_training_lists(tmp_path: Path, dataset: type[VideoDataModule], see
     ("dataset", "name"),
     [(Kinetics400, "k400_splits/train_tiny"), (SomethingSomethingV2, "base2novel_splits/ssv2_splits/base_train")],
 )
-def test_other_lists_read_and_name_videos_like_the_official_ones(dataset: type[VideoDataModule], name: str) -> None:
+def test_other_lists_read_and_name_videos_like_the_official_ones(dataset: type[VideoDataset], name: str) -> None:
     data = dataset()
     items = read_path_label(SPLITS / f"{name}.txt", "videos", class_names=data.spec.class_names)
     clips = [data.video_stems(item.id)[0] for item in items]

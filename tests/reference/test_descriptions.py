@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.data.descriptions import read_descriptions
-from vlbench.data.hmdb51 import LEGACY_NAMES, OFFICIAL_NAMES
-from vlbench.data.ucf101_names import WORDS
+from vlbench.datasets.descriptions import read_descriptions
+from vlbench.datasets.hmdb51 import LEGACY_NAMES, OFFICIAL_NAMES
+from vlbench.datasets.ucf101_names import WORDS
 from vlbench.errors import DataError
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "descriptions"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.data.annotations import read_path_label
-from vlbench.data.collection import VideoCollection
-from vlbench.data.doctor import Finding, Report, check, check_folder, check_lists
-from vlbench.data.hmdb51 import HMDB51
-from vlbench.data.specs import DatasetSpec, Part, Subset, VideoItem
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.hmdb51 import HMDB51
+from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.specs import DatasetSpec, Part, Subset, VideoItem
 from vlbench.files import cache_folder
+from vlbench.tools.doctor import Finding, Report, check, check_folder, check_lists
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 SPLITS, LABELS = SHARED / "splits", SHARED / "labels"
@@ -98,7 +98,7 @@ def test_the_other_published_lists_have_no_error(labels: str) -> None:
 # -- 2: three test sets called K600 -----------------------------------------------------------------------------------
 
 
-class ZeroShotK600(VideoCollection):
+class ZeroShotK600(VideoDataset):
     """The second split of a set that is expected to be as large as the first."""
 
     folder = "k600"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.data.annotations import read_path_label
-from vlbench.data.hmdb51 import CLASS_FOLDERS, HMDB51, LEGACY_NAMES, OFFICIAL_NAMES
+from vlbench.datasets.hmdb51 import CLASS_FOLDERS, HMDB51, LEGACY_NAMES, OFFICIAL_NAMES
+from vlbench.datasets.lists.annotations import read_path_label
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 LABELS = SHARED / "labels"

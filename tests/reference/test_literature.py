@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import _SHARED
-from vlbench.results.published import published_results
+from vlbench.results.published_values import published_results
 
 DATASETS = {"HMDB-51": "hmdb51", "UCF-101": "ucf101", "SSv2": "ssv2", "ActivityNet": "activitynet"}
 METRICS = {"base_top1": "base", "novel_top1": "novel", "base_top1_best": "base", "base_top1_last": "base",

@@ -5,9 +5,9 @@ import torch
 
 from tests.reference.golden import FOLDER, case, close, evaluation_set, names, temperatures, unit
 from vlbench.backbones import OpenAICLIP
+from vlbench.evaluation.metrics import half_class_accuracies
 from vlbench.methods.mote.head import merge_weights
 from vlbench.methods.mote.released import import_released
-from vlbench.metrics import half_class_accuracies
 from vlbench.optim import Schedule
 
 EVALUATIONS = [name for name in names("mote_full_*") if "out.fused" in case(name).tensors]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.data.annotations import read_path_label
-from vlbench.data.datamodule import VideoDataModule
-from vlbench.data.hmdb51 import HMDB51
-from vlbench.data.kinetics import Kinetics400, Kinetics600
-from vlbench.data.published import content_digest, known_digests
-from vlbench.data.something import SomethingSomethingV2
-from vlbench.data.specs import ClassSet, Subset
-from vlbench.data.ucf101 import UCF101
+from vlbench.datasets import VideoDataset
+from vlbench.datasets.hmdb51 import HMDB51
+from vlbench.datasets.kinetics import Kinetics400, Kinetics600
+from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.lists.published import content_digest, known_digests
+from vlbench.datasets.something import SomethingSomethingV2
+from vlbench.datasets.specs import ClassSet, Part, Subset
+from vlbench.datasets.ucf101 import UCF101
 from vlbench.errors import ConfigError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -29,13 +29,13 @@ HALVES = {HMDB51: "hmdb_51", UCF101: "ucf_101", Kinetics400: "kinetics_400", Som
 
 
 def dataset(
-    kind: type[VideoDataModule],
+    kind: type[VideoDataset],
     root: Path,
     train: Subset = Subset(),  # noqa: B008 - frozen
     test: Subset = Subset(),  # noqa: B008 - frozen
     splits: Path = SPLITS,
     variant: str | None = None,
-) -> VideoDataModule:
+) -> VideoDataset:
     """A dataset without videos and without official lists; K600 in the variant that the lists belong to."""
     variant = variant or ("vifi" if kind is Kinetics600 else None)
     data = kind(root=str(root), variant=variant, train=train, test=test, splits_dir=str(splits))
@@ -61,9 +61,9 @@ def test_every_list_is_verified(name: str) -> None:
         (Kinetics600, 1, 14_084), (Kinetics600, 2, 13_978), (Kinetics600, 3, 14_136),
     ],
 )  # fmt: skip
-def test_test_lists(tmp_path: Path, kind: type[VideoDataModule], split: int, count: int) -> None:
+def test_test_lists(tmp_path: Path, kind: type[VideoDataset], split: int, count: int) -> None:
     data = dataset(kind, tmp_path, test=Subset(split=split))
-    data.check("test")
+    data.videos("test")
     assert len(data.videos("test")) == count
     assert {item.label for item in data.videos("test")} == set(range(len(data.test_classes.names)))
     assert data.list_name("test").startswith("vifi/")
@@ -72,9 +72,9 @@ def test_test_lists(tmp_path: Path, kind: type[VideoDataModule], split: int, cou
 
 @pytest.mark.parametrize("shots", [2, 4, 8, 16])
 @pytest.mark.parametrize("kind", [HMDB51, UCF101, SomethingSomethingV2])
-def test_few_shot_lists(tmp_path: Path, kind: type[VideoDataModule], shots: int) -> None:
+def test_few_shot_lists(tmp_path: Path, kind: type[VideoDataset], shots: int) -> None:
     data = dataset(kind, tmp_path, train=Subset(shots=shots))
-    data.check("fit")
+    data.videos("train")
     assert Counter(item.label for item in data.videos("train")) == dict.fromkeys(
         range(len(data.spec.class_names)), shots
     )
@@ -83,9 +83,9 @@ def test_few_shot_lists(tmp_path: Path, kind: type[VideoDataModule], shots: int)
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("kind", HALVES)
-def test_base_training_lists(tmp_path: Path, kind: type[VideoDataModule], seed: int) -> None:
+def test_base_training_lists(tmp_path: Path, kind: type[VideoDataset], seed: int) -> None:
     data = dataset(kind, tmp_path, Subset(classes="base", shots=16, seed=seed), Subset(classes="base"))
-    data.check("fit")
+    data.videos("train")
     assert Counter(item.label for item in data.videos("train")) == dict.fromkeys(range(len(data.spec.base_classes)), 16)
     assert data.list_name("train") == f"vifi/fs_base_s{seed}_train (verified)"
 
@@ -100,7 +100,7 @@ def test_base_training_lists(tmp_path: Path, kind: type[VideoDataModule], seed: 
     ],
 )  # fmt: skip
 def test_half_test_lists(
-    tmp_path: Path, kind: type[VideoDataModule], classes: ClassSet, num_classes: int, count: int
+    tmp_path: Path, kind: type[VideoDataset], classes: ClassSet, num_classes: int, count: int
 ) -> None:
     """Each video of a half has the class that the published label file gives the number in the list.
 
@@ -130,13 +130,13 @@ def test_half_test_lists(
         (UCF101, 16, 2, 627), (UCF101, 16, 3, 623), (UCF101, 2, 2, 84), (UCF101, 2, 3, 76),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("stage", ["fit", "test"])
+@pytest.mark.parametrize("part", ["train", "test"])
 def test_few_shot_lists_are_not_tested_on_other_splits(
-    tmp_path: Path, kind: type[VideoDataModule], shots: int, split: int, shared: int, stage: str
+    tmp_path: Path, kind: type[VideoDataset], shots: int, split: int, shared: int, part: Part
 ) -> None:
     data = dataset(kind, tmp_path, Subset(shots=shots), Subset(split=split))
     with pytest.raises(ConfigError, match=rf"{shared} of the \d+ training videos .*train1_few_shot_{shots} \(verified"):
-        data.check(stage)
+        data.check(part)
 
 
 def test_few_shot_lists_are_separate_draws(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_altered_copy_is_named_as_such(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shots 3, .*ucf_splits/train1_few_shot_16\.txt, .*leave data\.splits_dir"):
-        dataset(UCF101, tmp_path, Subset(shots=3)).check("fit")
+        dataset(UCF101, tmp_path, Subset(shots=3)).videos("train")
 
 
 def test_missing_videos_keep_their_official_place(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from vlbench.data.sampling import dense_test, dense_train, segment_bounds, uniform_test, uniform_train, uniform_val
+from vlbench.clips.sampling import dense_test, dense_train, segment_bounds, uniform_test, uniform_train, uniform_val
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vlbench.data.decoding import open_video
-from vlbench.data.transforms import test_views as views
-from vlbench.data.transforms import train_transform
+from vlbench.clips.decoding import open_video
+from vlbench.clips.transforms import test_views as views
+from vlbench.clips.transforms import train_transform
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)

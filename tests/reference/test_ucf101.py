@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.data.annotations import read_path_label
-from vlbench.data.descriptions import read_descriptions
-from vlbench.data.ucf101_names import OFFICIAL_NAMES, class_of_video
+from vlbench.datasets.descriptions import read_descriptions
+from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, class_of_video
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 LABELS = SHARED / "labels" / "ucf_101_labels.csv"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.fakes import decode_sequentially
-from vlbench.data.decoding import Backend, available_backends, open_video
-from vlbench.data.sampling import uniform_test
+from vlbench.clips.decoding import Backend, available_backends, open_video
+from vlbench.clips.sampling import uniform_test
 from vlbench.errors import DecodeError
 
 FRAMES = {

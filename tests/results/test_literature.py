@@ -3,7 +3,7 @@
 import statistics
 from collections import defaultdict
 
-from vlbench.results.published import contradictions, published_results, sources
+from vlbench.results.published_values import contradictions, published_results, sources
 
 
 def test_every_result_has_a_source_and_a_possible_value():

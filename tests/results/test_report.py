@@ -8,7 +8,7 @@ import torch
 
 from tests.results.fakes import CLASSES, store
 from vlbench.errors import DataError
-from vlbench.metrics import Predictions, classification_metrics, half_class_metrics
+from vlbench.evaluation.metrics import Predictions, classification_metrics, half_class_metrics
 from vlbench.results.report import (
     class_reports,
     confusion_csv,

@@ -23,7 +23,8 @@ _OF_THE_RUN = {
         *("accelerator", "strategy", "devices", "num_nodes", "plugins", "logger", "default_root_dir", "profiler"),
         *("enable_progress_bar", "enable_model_summary", "log_every_n_steps"),
     ),
-    "data": ("root", "num_workers", "eval_batch_size", "batch_size", "effective_batch"),
+    "data": ("root", "num_workers", "batch_size"),
+    "loading": ("eval_batch_size", "effective_batch"),
 }
 """Options that say where and how a training runs. The batch is what all processes make of it."""
 
@@ -97,7 +98,13 @@ def training_digest(config: Mapping[str, Any], batch: int) -> str:
     model, data = config["model"], config["data"]
     kept = {
         "model": model,
-        "data": {**data, "init_args": _without(data["init_args"], _OF_THE_RUN["data"])},
+        "data": {
+            **data,
+            "init_args": {
+                **_without(data["init_args"], _OF_THE_RUN["data"]),
+                "loading": _without(data["init_args"].get("loading", {}), _OF_THE_RUN["loading"]),
+            },
+        },
         "trainer": _without(config["trainer"], _OF_THE_RUN["trainer"]),
         "selection": config["selection"],
         "seed": config["seed_everything"],

@@ -95,7 +95,7 @@ def describe(
         0.
     """
     from vlbench.cli.datasets import variants_of
-    from vlbench.data.describe import describe as ask
+    from vlbench.tools.describe import describe as ask
 
     variants = dict(variants_of(dataset))
     names = {label.partition("/")[2] or label: spec.class_names for label, spec in variants.items()}

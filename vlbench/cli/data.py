@@ -16,10 +16,11 @@ def list_datasets() -> int:
     Returns:
         0.
     """
-    from vlbench.cli.datasets import dataset_classes, variants_of
+    from vlbench.cli.datasets import variants_of
+    from vlbench.datasets import DATASETS
 
     console = Console(highlight=False)
-    for name in dataset_classes():
+    for name in DATASETS:
         console.print(f"[bold]{name}[/]")
         if name == "FolderVideos":
             console.print("  your own: class folders, or lists, below train/ and test/", markup=False)
@@ -94,7 +95,7 @@ def check(
     Returns:
         1 if an error was found, otherwise 0.
     """
-    from vlbench.data import doctor
+    from vlbench.tools import doctor
 
     if sum(given is not None for given in (config, root, lists)) != 1 or (lists is None) != (labels is None):
         raise ConfigError("give one of --config NAME, --root DIR, or --lists FILE with --labels CSV")
@@ -127,7 +128,7 @@ def prepare(root: Path, out: Path, resize: int = 256, workers: int | None = None
     Returns:
         1 if a video could not be resized and was copied as it is, otherwise 0.
     """
-    from vlbench.data.prepare import prepare as copy_resized
+    from vlbench.tools.prepare import prepare as copy_resized
 
     found = copy_resized(root, out, resize=resize, workers=workers)
     found.print(Console())
@@ -149,7 +150,7 @@ def subset(out: Path, config: Sequence[str], videos: int = 2, seed: int = 0) -> 
         0.
     """
     from vlbench.cli.datasets import dataset_of
-    from vlbench.data.prepare import subset as copy_some
+    from vlbench.tools.prepare import subset as copy_some
 
     copy_some(dataset_of(config), out, videos=videos, seed=seed)
     return 0

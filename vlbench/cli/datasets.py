@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import yaml
 from jsonargparse import ArgumentParser
 
-import vlbench.data.all
+import vlbench.clips.datamodules  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
-from vlbench.data.datamodule import VideoDataModule
-from vlbench.data.specs import DatasetSpec
+from vlbench.clips.datamodule import VideoDataModule
+from vlbench.datasets import DATASETS, FolderVideos, VideoDataset
+from vlbench.datasets.specs import DatasetSpec
 from vlbench.errors import ConfigError
 
 
-def dataset_of(configs: Sequence[str]) -> VideoDataModule:
-    """The DataModule of some configurations; only what they say of the data is read.
+def dataset_of(configs: Sequence[str]) -> VideoDataset:
+    """The dataset of some configurations; only what they say of the data is read.
 
     Raises:
         ConfigError: if they configure no dataset.
@@ -30,18 +31,13 @@ def dataset_of(configs: Sequence[str]) -> VideoDataModule:
                 values = parser.parse_object({"data": content["data"]}, values)
         if values is None:
             raise ConfigError(f"{', '.join(configs)} configure no dataset; give one such as data/ucf101.yaml")
-        dataset = parser.instantiate(values).data
+        datamodule = parser.instantiate(values).data
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(f"{', '.join(configs)} configure no dataset: {error}") from error
-    assert isinstance(dataset, VideoDataModule)
-    return dataset
-
-
-def dataset_classes() -> dict[str, type[VideoDataModule]]:
-    """Every dataset by the name of its class."""
-    return {name: getattr(vlbench.data.all, name) for name in vlbench.data.all.__all__}
+    assert isinstance(datamodule, VideoDataModule)
+    return datamodule.dataset
 
 
 def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
@@ -50,13 +46,13 @@ def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
     Raises:
         ConfigError: if there is no such dataset, or it has no facts of its own.
     """
-    by_name = {key.lower(): cls for cls_name, cls in dataset_classes().items() for key in (cls_name, cls.folder)}
+    by_name = {key.lower(): cls for cls_name, cls in DATASETS.items() for key in (cls_name, cls.folder)}
     cls = by_name.get(name.lower())
     if cls is None:
-        raise ConfigError(f"no dataset {name!r}; allowed: {', '.join(dataset_classes())}")
-    if cls is vlbench.data.all.FolderVideos:
+        raise ConfigError(f"no dataset {name!r}; allowed: {', '.join(DATASETS)}")
+    if cls is FolderVideos:
         raise ConfigError(
             "FolderVideos has the classes that its folder has; `vlbench data check --root DIR` looks at it"
         )
-    modules = [cls(variant=variant) for variant in cls.variants]
-    return [(module.label, module.spec) for module in modules]
+    datasets = [cls(variant=variant) for variant in cls.variants]
+    return [(dataset.label, dataset.spec) for dataset in datasets]

@@ -18,9 +18,9 @@ import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
 from vlbench.cli.weights import as_checkpoint
-from vlbench.data.prompts import templates
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.parts.prompts import templates
 from vlbench.results.callback import weights_digest
 from vlbench.results.report import check_fixed_features
 from vlbench.results.stored import StoredEvaluation

@@ -77,7 +77,7 @@ def compare(a: str, b: str, folder: Path = Path("results"), draws: int = 10_000,
     Returns:
         0.
     """
-    from vlbench.results.statistics import compare as paired
+    from vlbench.evaluation.statistics import compare as paired
     from vlbench.results.stored import StoredEvaluation
 
     first, second = (StoredEvaluation.load(name, folder) for name in (a, b))
@@ -174,7 +174,7 @@ def rescore(
     else:
         if prompts is not None:
             from vlbench.cli.methods import with_prompts
-            from vlbench.data.prompts import PROMPTS
+            from vlbench.methods.parts.prompts import PROMPTS
 
             named = prompts if prompts in PROMPTS else _lines(Path(prompts), "a template such as 'a video of {}'")
             stored = with_prompts(stored, named, config, ckpt_path)

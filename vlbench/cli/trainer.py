@@ -14,19 +14,20 @@ from typing import Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-import vlbench.data.all
+import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.backbones import DualEncoder
 from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
 from vlbench.cli.configs import resolve_arguments
 from vlbench.cli.weights import as_checkpoint
-from vlbench.data.datamodule import VideoDataModule
+from vlbench.clips.accumulation import EffectiveBatch
+from vlbench.clips.datamodule import VideoDataModule
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.callback import RecordWriter
@@ -57,6 +58,17 @@ class VlbenchCLI(LightningCLI):
         parser.add_argument(
             "--compile", type=bool, default=False, help="Compile the image tower's blocks by torch.compile."
         )
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments(
+            "selection", "data.init_args.validate_on_test", compute_fn=lambda selection: selection == "best_on_test"
+        )
+        parser.link_arguments(
+            "model",
+            "data.init_args.image_size",
+            compute_fn=lambda method: method.backbone.image_size,
+            apply_on="instantiate",
+        )
         parser.add_lightning_class_args(RecordWriter, "record")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -81,8 +93,11 @@ class VlbenchCLI(LightningCLI):
             if config.selection != "last":
                 config.record.selection = config.selection
         # Missing videos are noticed before weights are downloaded and a model is built.
-        only_data = Namespace({"subcommand": command, command: Namespace(data=config.data)})
-        self.parser.instantiate(only_data, instantiate_groups=False)[command].data.check(command)
+        parser = ArgumentParser()
+        parser.add_subclass_arguments(VideoDataModule, "data")
+        datamodule = parser.instantiate(Namespace(data=config.data)).data
+        datamodule.prepare_data()
+        datamodule.setup(command)
 
     @override
     def after_instantiate_classes(self) -> None:
@@ -108,13 +123,16 @@ class VlbenchCLI(LightningCLI):
         # Before the checkpoint of the last epoch, which has to know of the best one.
         position = trainer.callbacks.index(config.checkpoint)
         if config.selection != "last":
-            self.datamodule.validate_on_test = config.selection == "best_on_test"
             best = ModelCheckpoint(
                 dirpath=config.checkpoint.dirpath, filename="best", monitor="val/top1", mode="max",
                 enable_version_counter=False, save_on_train_epoch_end=True,
             )  # fmt: skip
             trainer.callbacks.insert(position, best)
         trainer.callbacks[:0] = [continuation, Timer()]
+        if self.datamodule.loading.effective_batch is not None:
+            trainer.callbacks.append(
+                EffectiveBatch(self.datamodule.loading.effective_batch, self.datamodule.batch_size)
+            )
         if config.resume == "auto":
             config.ckpt_path = continuation.find(Path(config.checkpoint.dirpath))
 

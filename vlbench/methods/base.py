@@ -17,12 +17,12 @@ from torch.optim import AdamW
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.data.batch import ClipBatch
-from vlbench.data.prompts import templates
-from vlbench.data.specs import ClassList, EvaluationSet
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import ClassList, EvaluationSet
 from vlbench.errors import CheckpointError, ConfigError
-from vlbench.methods.text import frozen_ensemble, prompted
-from vlbench.metrics import Predictions, classification_metrics
+from vlbench.evaluation.metrics import Predictions, classification_metrics
+from vlbench.methods.parts.class_features import frozen_ensemble, prompted
+from vlbench.methods.parts.prompts import templates
 from vlbench.optim import Schedule
 
 
@@ -132,7 +132,7 @@ class VideoTextMethod(LightningModule, ABC):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             raise ConfigError(f"{type(self).__name__} reads the class names from a VideoDataModule; give one as `data`")
-        self.train_classes = datamodule.train_classes
+        self.train_classes = datamodule.dataset.train_classes
 
     @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -224,15 +224,15 @@ class VideoTextMethod(LightningModule, ABC):
 
     @override
     def on_validation_epoch_start(self) -> None:
-        self.begin_evaluation(self._datamodule().sets("validation"))
+        self.begin_evaluation(self._datamodule().dataset.sets("validation"))
 
     @override
     def on_test_epoch_start(self) -> None:
-        self.begin_evaluation(self._datamodule().sets("test"))
+        self.begin_evaluation(self._datamodule().dataset.sets("test"))
 
     @override
     def on_predict_epoch_start(self) -> None:
-        self.begin_evaluation(self._datamodule().sets("test"))
+        self.begin_evaluation(self._datamodule().dataset.sets("test"))
 
     @override
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
@@ -282,16 +282,17 @@ class VideoTextMethod(LightningModule, ABC):
     def _training_facts(self) -> dict[str, Any]:
         """What a record says about where the weights came from; plain values."""
         data = self._datamodule()
+        dataset = data.dataset
         timer = next((one for one in self.trainer.callbacks if isinstance(one, Timer)), None)  # type: ignore[attr-defined]
         return {
-            "dataset": data.label,
-            "subset": asdict(data.train_subset),
-            "list": data.list_name("train"),
-            "videos": len(data.videos("train")),
+            "dataset": dataset.label,
+            "subset": asdict(dataset.train_subset),
+            "list": dataset.list_name("train"),
+            "videos": len(dataset.videos("train")),
             "skipped": sorted(data.skipped),
             "steps": self.global_step,
-            "epochs": data.epochs_done(self.trainer),
-            "heldout": data.heldout,
+            "epochs": int(self.trainer.fit_loop.epoch_progress.current.processed),  # type: ignore[attr-defined]
+            "heldout": dataset.heldout,
             "batch": data.batch_of_step(self.trainer),
             "seconds": round(timer.time_elapsed(), 3) if timer is not None else None,
             "processes": self.trainer.world_size,

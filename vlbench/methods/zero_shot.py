@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.data.batch import ClipBatch
+from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 

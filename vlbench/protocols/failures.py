@@ -12,9 +12,9 @@ _WORKER_KILLED = re.compile(r"DataLoader worker .* is killed by signal: (Killed|
 _SIGKILL = (-9, 137)
 
 _SMALLER = {
-    "fit": "a smaller data.init_args.batch_size (data.init_args.effective_batch keeps the optimizer steps as they are) "
-    "or model.init_args.grad_checkpointing: true, where the method has it",
-    "test": "a smaller data.init_args.eval_batch_size, which changes no prediction",
+    "fit": "a smaller data.init_args.batch_size (data.init_args.loading.effective_batch keeps the optimizer steps as "
+    "they are) or model.init_args.grad_checkpointing: true, where the method has it",
+    "test": "a smaller data.init_args.loading.eval_batch_size, which changes no prediction",
 }
 
 

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import PurePath
 from typing import NamedTuple
 
-from vlbench.data.specs import Subset
+from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
 from vlbench.protocols.stages import Selection, Stage
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlbench.data.specs import Subset
+from vlbench.datasets.specs import Subset
 
 Selection = Literal["last", "heldout", "best_on_test"]
 
@@ -82,7 +82,7 @@ class Stage:
             out: results folder.
             digest: of the stage.
         """
-        data: dict[str, Any] = {"test": [asdict(subset) for subset in self.test], "seed": self.seed}
+        data: dict[str, Any] = {"test": [asdict(subset) for subset in self.test]}
         if self.train is not None:
             data["train"] = asdict(self.train)
         overlay: dict[str, Any] = {

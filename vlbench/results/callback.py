@@ -19,8 +19,8 @@ from safetensors.torch import save
 from typing_extensions import override
 
 import vlbench
+from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.files import write_atomically
-from vlbench.metrics import bootstrap_interval, half_class_metrics
 from vlbench.results.record import Identity, Record
 
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
@@ -101,11 +101,11 @@ class RecordWriter(Callback):
                 method=method.name,
                 backbone="{name}:{pretrained}".format(**method.backbone.identity.as_dict()),
                 weights=weights,
-                dataset=data.label,
+                dataset=data.dataset.label,
                 train_dataset=provenance.get("dataset") if trained else None,
                 train=provenance.get("subset") if trained else None,
                 test=asdict(chosen.subset),
-                views=f"{data.views.clips}x{data.views.crops}",
+                views=f"{data.clip.views.clips}x{data.clip.views.crops}",
                 frames=data.frames,
                 protocol=self.protocol,
                 seed=int(provenance.get("seed", os.environ.get("PL_GLOBAL_SEED", 0))),
@@ -122,15 +122,15 @@ class RecordWriter(Callback):
                 "classes": list(chosen.classes.names),
                 "test_digest": _digest_of_labels(chosen.labels),
                 "deviations": method.deviations(),
-                "views": asdict(data.views),
-                "sampling": data.sampling,
+                "views": asdict(data.clip.views),
+                "sampling": data.clip.sampling,
                 "training": provenance,
                 "trainable_params": sum(p.numel() for p in method.parameters() if p.requires_grad),
                 "total_params": sum(p.numel() for p in method.parameters()),
                 "backbone_digest": method.backbone.identity.digest,
                 "config_digest": self.config_digest,
                 "seconds": seconds,
-                "videos_per_second": round(len(data.videos("test")) / max(seconds, 1e-3), 3),
+                "videos_per_second": round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
                 "processes": trainer.world_size,
                 "precision": str(trainer.precision),
                 **_environment(method.device),

@@ -10,7 +10,7 @@ from typing import Any
 
 import vlbench
 from vlbench.results.leaderboard import COLUMNS, Row, score
-from vlbench.results.published import contradictions, published_results, sources
+from vlbench.results.published_values import contradictions, published_results, sources
 
 _ASSETS = Path(__file__).parent / "assets"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vlbench.errors import DataError
-from vlbench.results.published import contradictions, published_for
+from vlbench.results.published_values import contradictions, published_for
 from vlbench.results.record import Record, lineage
 
 COLUMNS = (

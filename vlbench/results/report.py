@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vlbench.errors import DataError
-from vlbench.metrics import classification_metrics, half_class_metrics
+from vlbench.evaluation.metrics import classification_metrics, half_class_metrics
 from vlbench.results.stored import StoredEvaluation
 
 

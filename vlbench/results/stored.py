@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vlbench.errors import DataError
-from vlbench.metrics import Predictions
+from vlbench.evaluation.metrics import Predictions
 from vlbench.results.record import Record
 
 

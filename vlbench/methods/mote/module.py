@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder, FrameMajor
-from vlbench.data.batch import ClipBatch
-from vlbench.data.specs import EvaluationSet
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import EvaluationSet
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod, unit_mean
 from vlbench.methods.mote.head import TAUS, TemporalHead, modulation

@@ -14,14 +14,14 @@ from typing_extensions import override
 
 from vlbench.backbones.base import Branch, DualEncoder
 from vlbench.backbones.text import PreparedTexts
-from vlbench.data.batch import ClipBatch
-from vlbench.data.descriptions import Descriptions, read_descriptions
-from vlbench.data.prompts import templates
-from vlbench.data.specs import ClassList
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import Descriptions, read_descriptions
+from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
-from vlbench.methods.text import ensemble, frozen_ensemble, prompted
+from vlbench.methods.parts.class_features import ensemble, frozen_ensemble, prompted
+from vlbench.methods.parts.prompts import templates
 from vlbench.optim import Schedule
 
 

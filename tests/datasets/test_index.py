@@ -1,0 +1,158 @@
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from vlbench.datasets.lists.index import FileIndex, Stamp
+from vlbench.files import cache_folder
+
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    cache_folder.cache_clear()
+    yield
+    cache_folder.cache_clear()
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("a/one.mp4", "a/two.mp4", "b/deep/three.mp4", ".hidden/four.mp4", "b/._five.mp4", "list.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    settle(tmp_path)
+    return tmp_path
+
+
+def settle(root):
+    """As if nothing had changed since yesterday: folders that just changed are not trusted."""
+    yesterday = time.time_ns() - DAY_NS
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        os.utime(folder, ns=(yesterday, yesterday))
+
+
+def remember(root, path, value=7):
+    index = FileIndex(root)
+    index.put(path, "frames", value, stamp=Stamp.of(path))
+    index.save()
+
+
+def relative(root, paths):
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def test_a_fact_is_known_in_the_next_run(root):
+    path = root / "a" / "one.mp4"
+    remember(root, path)
+    assert FileIndex(root).get(path, "frames") == 7
+    assert FileIndex(root).get(path, "digest") is None
+    assert FileIndex(root).get(root / "a" / "two.mp4", "frames") is None
+
+
+def test_an_index_belongs_to_one_root(root):
+    remember(root, root / "a" / "one.mp4")
+    assert FileIndex(root / "a").get(root / "a" / "one.mp4", "frames") is None
+
+
+def another_size(path):
+    status = path.stat()
+    path.write_text("x" * (status.st_size + 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def another_time(path):
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("change", [another_size, another_time])
+def test_a_changed_file_loses_its_facts(root, change):
+    path = root / "a" / "one.mp4"
+    remember(root, path)
+    change(path)
+    assert FileIndex(root).get(path, "frames") is None
+    remember(root, path, 8)
+    assert FileIndex(root).get(path, "frames") == 8
+
+
+def test_nothing_is_known_about_a_file_that_is_gone(root):
+    path = root / "a" / "one.mp4"
+    remember(root, path)
+    path.unlink()
+    assert FileIndex(root).get(path, "frames") is None
+
+
+def test_facts_about_a_file_that_changed_while_it_was_read_are_not_kept(root):
+    path = root / "a" / "one.mp4"
+    index = FileIndex(root)
+    before = Stamp.of(path)
+    another_size(path)
+    index.put(path, "frames", 7, stamp=before)
+    assert index.get(path, "frames") is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"version": 1}', b'{"version": 999, "files": {}, "folders": {}}']
+)
+def test_a_damaged_index_is_made_anew(root, content):
+    path = root / "a" / "one.mp4"
+    remember(root, path)
+    index = FileIndex(root)
+    index.file.write_bytes(content)
+    assert FileIndex(root).get(path, "frames") is None
+    remember(root, path)
+    assert FileIndex(root).get(path, "frames") == 7
+
+
+def test_writers_at_the_same_time_leave_a_whole_index(root):
+    paths = [root / "a" / "one.mp4", root / "a" / "two.mp4"] * 20
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda path: remember(root, path), paths))
+    index = FileIndex(root)
+    assert set(json.loads(index.file.read_bytes())["files"]) & {"a/one.mp4", "a/two.mp4"}
+    assert 7 in [index.get(path, "frames") for path in paths]
+    assert list(index.file.parent.iterdir()) == [index.file]
+
+
+def test_files_are_listed_without_hidden_ones(root):
+    assert relative(root, FileIndex(root).files(root)) == ["a/one.mp4", "a/two.mp4", "b/deep/three.mp4", "list.txt"]
+
+
+def test_folders_that_have_not_changed_are_not_read_again(root, monkeypatch):
+    index = FileIndex(root)
+    first = index.files(root)
+    index.save()
+    read = []
+    scan = os.scandir
+    monkeypatch.setattr("os.scandir", lambda path: read.append(path) or scan(path))
+    assert FileIndex(root).files(root) == first
+    assert read == []
+    (root / "b" / "deep" / "new.mp4").write_text("new")
+    assert "b/deep/new.mp4" in relative(root, FileIndex(root).files(root))
+    assert read == [root / "b" / "deep"]
+
+
+def test_a_folder_that_changed_just_now_is_read_again(root):
+    (root / "a" / "new.mp4").write_text("new")
+    index = FileIndex(root)
+    index.files(root)
+    index.save()
+    stamp = (root / "a").stat().st_mtime_ns
+    (root / "a" / "newer.mp4").write_text("newer")
+    os.utime(root / "a", ns=(stamp, stamp))  # within one tick of the file system's clock
+    assert "a/newer.mp4" in relative(root, FileIndex(root).files(root))
+
+
+def test_links_to_folders_are_followed_and_circles_end(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "six.mp4").write_text("six")
+    (root / "c").symlink_to(elsewhere)
+    (root / "b" / "up").symlink_to(root)
+    names = relative(root, FileIndex(root).files(root))
+    assert "c/six.mp4" in names
+    assert len(names) == 5

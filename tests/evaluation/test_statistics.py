@@ -1,0 +1,80 @@
+"""Paired comparison against brute force."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlbench.errors import DataError
+from vlbench.evaluation.statistics import compare, mcnemar
+
+
+def outcomes(both, only_a, only_b, neither):
+    """Two evaluations with so many videos of each kind."""
+    kinds = [(True, True)] * both + [(True, False)] * only_a + [(False, True)] * only_b + [(False, False)] * neither
+    names = [f"v{index}" for index in range(len(kinds))]
+    return ({name: kind[side] for name, kind in zip(names, kinds, strict=True)} for side in (0, 1))
+
+
+@given(st.integers(0, 9), st.integers(0, 9))
+def test_mcnemar_is_the_share_of_coin_tosses_at_least_as_uneven(only_a, only_b):
+    total = only_a + only_b
+    tosses = itertools.product((0, 1), repeat=total) if total <= 12 else None
+    if tosses is not None:
+        uneven = sum(abs(total - 2 * sum(toss)) >= abs(only_a - only_b) for toss in tosses)
+        assert mcnemar(only_a, only_b) == pytest.approx(uneven / 2**total, rel=1e-12)
+    assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a)
+
+
+def test_mcnemar_known_value():
+    assert mcnemar(1, 9) == 22 / 1024
+    assert mcnemar(0, 0) == 1.0
+
+
+def test_mcnemar_of_a_large_test_set_agrees_with_the_normal_approximation():
+    only_a, only_b = 5100, 5400
+    z = (abs(only_a - only_b) - 1) / math.sqrt(only_a + only_b)
+    assert mcnemar(only_a, only_b) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.01)
+    assert mcnemar(0, 5000) == 0.0  # below the smallest float, not an error
+
+
+def test_the_counts_make_the_accuracies():
+    found = compare(*outcomes(40, 10, 30, 20))
+    assert (found.both, found.only_a, found.only_b, found.neither, found.videos) == (40, 10, 30, 20, 100)
+    assert found.top1 == (50.0, 70.0)
+    assert found.difference == 20.0
+    assert found.p_value == mcnemar(10, 30)
+
+
+def test_the_interval_is_that_of_resampled_videos():
+    a, b = outcomes(20, 10, 18, 12)
+    found = compare(a, b, draws=20_000)
+    change = np.array([100 * (b[name] - a[name]) for name in a])
+    drawn = change[np.random.default_rng(1).integers(0, len(change), (20_000, len(change)))].mean(axis=1)
+    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.7)
+
+
+@given(*[st.integers(0, 30)] * 4)
+def test_swapping_the_two_mirrors_everything(both, only_a, only_b, neither):
+    if both + only_a + only_b + neither == 0:
+        return
+    one = compare(*outcomes(both, only_a, only_b, neither), draws=2000)
+    assert one == compare(*outcomes(both, only_a, only_b, neither), draws=2000)
+    assert one.low <= one.difference + 1e-9
+    assert one.difference - 1e-9 <= one.high or only_a + only_b < 3
+    other = compare(*outcomes(both, only_b, only_a, neither), draws=2000)
+    assert (other.difference, other.p_value, other.top1) == (-one.difference, one.p_value, one.top1[::-1])
+
+
+def test_the_same_predictions_do_not_differ():
+    found = compare(*outcomes(7, 0, 0, 3))
+    assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("a", "b"), [({"x": True}, {"y": True}), ({"x": True}, {}), ({}, {})])
+def test_other_videos_cannot_be_paired(a, b):
+    with pytest.raises(DataError, match="only evaluations of one test list"):
+        compare(a, b)

@@ -1,0 +1,241 @@
+"""The DataModule that every dataset has one of."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from vlbench.clips.batch import ClipBatch
+from vlbench.clips.options import Augmentation, ClipOptions, LoadingOptions
+from vlbench.clips.readers import TestViews, TrainClips
+from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
+from vlbench.clips.transforms import train_transform
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.specs import Part, Subset
+from vlbench.errors import ConfigError, DecodeError
+
+_PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
+"""Part of the dataset that a stage of Lightning's needs."""
+
+
+class VideoDataModule(LightningDataModule):
+    """Training, validation and test clips of one dataset.
+
+    A subclass names its dataset and adds nothing, see `vlbench.clips.datamodules`.
+
+    Args:
+        root: Folder of the dataset; null means `$VLBENCH_DATA/<folder>`, or `data/<folder>` without the variable.
+        variant: Named variant of the dataset; null means the first one.
+        train: Subset of the dataset that is trained on.
+        test: Subset of the dataset that is evaluated; of several subsets every video is read and encoded once.
+        splits_dir: Folder of the field's published lists (see `vlbench.datasets.lists.published`), which then say what
+            the training and test videos are; only a training part with all its videos may come from the official list.
+            Without this folder the official lists do, and shots are drawn from them.
+        heldout: Part of the training videos of each class that is left out of the training and is the validation part,
+            in [0, 1).
+        frames: Number T of frames of a clip.
+        batch_size: Training clips that a process takes at once.
+        num_workers: Processes that decode videos.
+        clip: What the frames of a clip are.
+        augmentation: Random changes to training clips.
+        loading: How clips reach the method.
+        image_size: Side of the square frames, in pixels; the backbone's `image_size`.
+        seed: Seed of the order and the augmentation of training clips.
+        validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
+
+    Attributes:
+        dataset: The dataset: its facts, and its videos by part and subset.
+        skipped: Ids of the training videos that could not be read.
+
+    Raises:
+        ConfigError: If an option is out of its range.
+    """
+
+    dataset_class: ClassVar[type[VideoDataset]]
+    """Class of the dataset."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        variant: str | None = None,
+        train: Subset = Subset(),  # noqa: B008 - frozen
+        test: Subset | list[Subset] = Subset(),  # noqa: B008 - frozen
+        splits_dir: str | None = None,
+        heldout: float = 0.0,
+        frames: int = 8,
+        batch_size: int = 32,
+        num_workers: int = 4,
+        clip: ClipOptions = ClipOptions(),  # noqa: B008 - frozen
+        augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+        loading: LoadingOptions = LoadingOptions(),  # noqa: B008 - frozen
+        image_size: int | None = None,
+        seed: int = 0,
+        validate_on_test: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dataset = self.dataset_class(root, variant, train, test, splits_dir, heldout, validate_on_test)
+        for name, value in (("frames", frames), ("batch_size", batch_size)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; allowed: 1 or more")
+        self.frames = frames
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.clip = clip
+        self.augmentation = augmentation
+        self.loading = loading
+        self.image_size = image_size
+        self.seed = seed
+        self.epochs_before = 0
+        self.skipped: set[str] = set()
+
+    def prepare_data(self) -> None:
+        """Makes the videos that the dataset can make by itself; Lightning calls it in one process a machine."""
+        self.dataset.prepare()
+
+    def setup(self, stage: str) -> None:
+        """Reads the lists that a stage needs.
+
+        Args:
+            stage: One of `fit`, `validate`, `test`, `predict`.
+
+        Raises:
+            DataError: If videos or lists are missing.
+            ConfigError: If the stage needs a part that the dataset does not have.
+        """
+        self.dataset.check(_PARTS[stage])
+
+    def batch_of_step(self, trainer: Trainer) -> int:
+        """Training clips of an optimizer step, over all processes."""
+        effective = self.loading.effective_batch
+        return effective or self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training has to know of the one before."""
+        return {"epochs": epochs_done(self.trainer) if self.trainer else 0, "skipped": sorted(self.skipped)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up `state_dict`."""
+        self.epochs_before = state_dict["epochs"]
+        self.skipped = set(state_dict["skipped"])
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
+        augmentation, size = self.augmentation, self._size()
+        flip = augmentation.flip if augmentation.flip is not None else not self.dataset.spec.directional
+        dataset = TrainClips(
+            self.dataset.videos("train"),
+            frames=self.frames,
+            sampling=self.clip.sampling,
+            transform=train_transform(
+                size,
+                resize=round(augmentation.short_side * size),
+                fused_resize=augmentation.fused_resize,
+                scale=augmentation.scale,
+                horizontal_flip=flip,
+                color_jitter=augmentation.color_jitter,
+                gray=augmentation.gray,
+            ),
+            backend=self.loading.backend,
+            seed=self.seed,
+            shared_ends=self.clip.segment_ends == "shared",
+        )
+        rank, world_size = self._process()
+        sampler = TrainSampler(
+            len(dataset),
+            epoch_size=self.loading.epoch_size,
+            effective_batch=self.loading.effective_batch,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        # Workers fetch the first indices before the trainer of a resumed training says which epoch it is.
+        sampler.set_epoch(self.epochs_before)
+        batch_size = self.batch_size
+        if self.loading.effective_batch is not None:
+            batch_size, steps = micro_batches(self.loading.effective_batch, world_size, self.batch_size)
+            accumulated = self.trainer.accumulate_grad_batches if self.trainer is not None else steps
+            if accumulated != steps:
+                raise ConfigError(
+                    f"loading.effective_batch is {self.loading.effective_batch}, which takes {steps} batches of"
+                    f" {batch_size}, and the trainer accumulates {accumulated}; give it the callback"
+                    " EffectiveBatch.of(datamodule)"
+                )
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) >= batch_size,
+            **self._loading(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The validation part, where the dataset has one."""
+        return self._evaluation("validation") if self.dataset.videos("validation") else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every test video exactly once over all processes."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test videos."""
+        return self._evaluation("test")
+
+    @override
+    def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Deals with unreadable training videos in the main process."""
+        if batch.failures and self.trainer is not None and self.trainer.training:
+            video, (_, cause) = next(iter(batch.failures.items()))
+            if self.loading.on_error == "raise" or batch.video is None:
+                raise DecodeError(video, f"{cause} (data.loading.on_error: skip leaves such training videos out)")
+            self.skipped.update(batch.failures)
+        return batch
+
+    def _evaluation(self, part: Part) -> DataLoader[Any]:
+        size = self._size()
+        dataset = TestViews(
+            self.dataset.videos(part),
+            frames=self.frames,
+            sampling=self.clip.sampling,
+            views=self.clip.views,
+            size=size,
+            resize=round(self.clip.test_short_side * size),
+            backend=self.loading.backend,
+        )
+        rank, world_size = self._process()
+        sampler = UnpaddedSampler(len(dataset), rank=rank, world_size=world_size)
+        if not len(sampler):
+            # One empty batch: Lightning runs no hook of an empty evaluation, and the other processes would wait for it.
+            return DataLoader(dataset, batch_sampler=[[]], **self._loading())
+        return DataLoader(
+            dataset, batch_size=self.loading.eval_batch_size or self.batch_size, sampler=sampler, **self._loading()
+        )
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": ClipBatch.collate,
+            # Its own, so that starting to read does not move the global one: a resumed training does so once more.
+            "generator": torch.Generator().manual_seed(self.seed),
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        }
+
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _size(self) -> int:
+        if self.image_size is None:
+            raise ConfigError(
+                "image_size is null; give the side of the backbone's frames, image_size=backbone.image_size"
+            )
+        return self.image_size
+
+
+def epochs_done(trainer: Trainer) -> int:
+    """Epochs trained, also while one ends and its checkpoint is written, when `current_epoch` is one behind."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return int(progress.processed)

@@ -1,0 +1,106 @@
+"""What a clip is, how it is augmented and how it is loaded; imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vlbench.errors import ConfigError
+
+Backend = Literal["pyav", "torchcodec", "pytorchvideo"]
+"""Decoders; all three return the same pixels."""
+
+Sampling = Literal["uniform", "dense", "pytorchvideo"]
+"""How the frames of a clip are chosen: `uniform`, spread over the whole video; `dense`, out of 128 neighbouring ones as
+MoTE's released code does; `pytorchvideo`, out of 128 neighbouring ones where that library's clip samplers put them."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """How many times a test video is looked at.
+
+    Attributes:
+        clips: sets of frames, taken at shifted times.
+        crops: squares of each frame: 1, the centre, or 3 along the longer side.
+        right_edge: where the second of three crops lies: `exact`, at the edge, or `quarters`, up to three pixels short
+            of it, as in MoTE's released code.
+    """
+
+    clips: int = 1
+    crops: Literal[1, 3] = 1
+    right_edge: Literal["exact", "quarters"] = "exact"
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or self.crops not in (1, 3):
+            raise ConfigError(
+                f"views are {self.clips} clips x {self.crops} crops; allowed: 1 or more clips, 1 or 3 crops"
+            )
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What the frames of a clip are.
+
+    Attributes:
+        sampling: How the frames of a clip are chosen: `uniform`, spread over the whole video; `dense`, out of 128
+            neighbouring frames, as in MoTE's released code; `pytorchvideo`, the same by that library's clip samplers.
+        segment_ends: Whether neighbouring segments of uniform training clips share a frame: `shared`, as in MoTE's
+            released code, or `exclusive`.
+        views: Views of a test video.
+        test_short_side: Short side of test frames before the crops, in units of the image size.
+    """
+
+    sampling: Sampling = "uniform"
+    segment_ends: Literal["shared", "exclusive"] = "shared"
+    views: Views = Views()
+    test_short_side: float = 1.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training clips; all frames of a clip change alike.
+
+    Attributes:
+        short_side: Short side of training frames before cropping, in units of the image size (256/224 of the papers).
+        fused_resize: Whether frames are cropped first and resized once: cheaper, but another interpolation.
+        scale: Smallest and largest area of the crop, as a part of the frame.
+        flip: Whether half of the clips are mirrored; null means unless the dataset's classes have a direction.
+        color_jitter: Probability of changing brightness, contrast, saturation and hue.
+        gray: Probability of dropping the colours.
+    """
+
+    short_side: float = 256 / 224
+    fused_resize: bool = False
+    scale: tuple[float, float] = (0.08, 1.0)
+    flip: bool | None = None
+    color_jitter: float = 0.8
+    gray: float = 0.2
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How clips reach the method.
+
+    Attributes:
+        effective_batch: Training clips of an optimizer step, over all processes; how many a process takes at once, at
+            most `batch_size`, and how often gradients are accumulated follow from it. Null means `batch_size` in each
+            process.
+        eval_batch_size: Videos that a process takes at once in evaluation; null means `batch_size`.
+        epoch_size: Training clips of an epoch, over all processes; above the number of videos the videos come several
+            times. Null means each video once.
+        backend: Decoder of the videos; all decoders return the same pixels.
+        on_error: What a training video that cannot be read does: `raise` ends the run, `skip` leaves the video out and
+            the record says so. A test video that cannot be read always counts as wrong.
+    """
+
+    effective_batch: int | None = None
+    eval_batch_size: int | None = None
+    epoch_size: int | None = None
+    backend: Backend = "pyav"
+    on_error: Literal["raise", "skip"] = "raise"
+
+    def __post_init__(self) -> None:
+        for name in ("effective_batch", "eval_batch_size", "epoch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; allowed: 1 or more, or null")

@@ -1,0 +1,103 @@
+"""Samplers that decide which process reads which video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from vlbench.errors import ConfigError
+
+
+class TrainSampler(Sampler[tuple[int, int]]):
+    """Shuffled positions for one of several processes, each with a number that seeds its augmentation.
+
+    All processes draw the same order and take every `world_size`-th position of it. The order is filled up to a
+    multiple of `world_size`, as training needs the same number of steps everywhere. With an effective batch it is cut
+    to whole ones instead, at least one: the k-th step sees the same clips whatever the number of processes.
+
+    Args:
+        size: number of videos.
+        epoch_size: positions an epoch; above `size` the videos come several times, each time with another draw.
+        effective_batch: clips of an optimizer step, over all processes; a multiple of `world_size`.
+        seed: of the order.
+        rank, world_size: which process this is.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        epoch_size: int | None = None,
+        effective_batch: int | None = None,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.size = size
+        self.epoch_size = epoch_size or size
+        if effective_batch is not None:
+            self.epoch_size = max(1, self.epoch_size // effective_batch) * effective_batch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.epoch_size // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
+        )
+        total = len(self) * self.world_size
+        rounds = -(-total // self.size)
+        order = [
+            (index, self.epoch * rounds + k)
+            for k in range(rounds)
+            for index in torch.randperm(self.size, generator=generator).tolist()
+        ]
+        return iter(order[:total][self.rank :: self.world_size])
+
+
+def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[int, int]:
+    """How many clips each process takes at once, and how often it does so in an optimizer step.
+
+    All micro-batches are equally large: only then is the mean of their gradients that of the whole batch.
+
+    Args:
+        effective_batch: clips of an optimizer step, over all processes.
+        processes: their number.
+        at_most: clips a process can take at once.
+
+    Raises:
+        ConfigError: if the clips cannot be shared out equally.
+    """
+    share, rest = divmod(effective_batch, processes)
+    if rest:
+        divisors = [n for n in range(1, effective_batch + 1) if effective_batch % n == 0]
+        raise ConfigError(
+            f"effective_batch is {effective_batch} with {processes} processes; allowed: "
+            f"{', '.join(map(str, divisors))} processes, or a multiple of {processes}"
+        )
+    size = max(n for n in range(1, min(at_most, share) + 1) if share % n == 0)
+    return size, share // size
+
+
+class UnpaddedSampler(Sampler[int]):
+    """Every position exactly once over all processes; some processes may have one fewer, or none."""
+
+    def __init__(self, size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self._positions = range(rank, size, world_size)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._positions)

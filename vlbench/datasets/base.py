@@ -1,0 +1,312 @@
+"""The videos of one dataset: which there are, and which of them a subset means."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal, NamedTuple
+
+from vlbench.datasets.lists.heldout import hold_out
+from vlbench.datasets.lists.published import PublishedLists, VideoFiles, check_names
+from vlbench.datasets.lists.splits import base_labels, draw_shots, select
+from vlbench.datasets.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem
+from vlbench.errors import ConfigError, DataError
+
+_Source = Literal["train", "heldout", "validation", "test"]
+
+
+class _VideoList(NamedTuple):
+    """The videos of a configured subset and what records call the list."""
+
+    name: str
+    items: list[VideoItem]
+
+
+class VideoDataset(ABC):
+    """Facts about one dataset, and its videos by part and subset; neither torch nor a Trainer is needed.
+
+    A subclass states the facts (`spec`) and lists the videos (`items`). Where the field's published lists are to be
+    read too, it also says how they name its videos.
+
+    Args:
+        root: folder of the dataset, see `find_root`.
+        variant: which of the named variants; `None` means the first one.
+        train: what to train on.
+        test: what to evaluate on: one subset, or several that are evaluated in one pass, each with its own classes.
+        splits_dir: folder of the field's published lists; `None` uses the official ones.
+        heldout: part of the training videos of each class that is the validation part instead, in [0, 1).
+        validate_on_test: whether the test part also is the validation part, for a selection of the epoch by its videos.
+
+    Raises:
+        ConfigError: if there is no such variant, a test subset is given twice or not at all, or `heldout` is out of
+            range.
+    """
+
+    folder: ClassVar[str]
+    """Name of the dataset's folder below the data root."""
+    variants: ClassVar[tuple[str, ...]]
+    """Named variants, the default first."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        variant: str | None = None,
+        train: Subset = Subset(),  # noqa: B008 - frozen
+        test: Subset | Sequence[Subset] = Subset(),  # noqa: B008 - frozen
+        splits_dir: str | None = None,
+        heldout: float = 0.0,
+        validate_on_test: bool = False,
+    ) -> None:
+        if variant is not None and variant not in self.variants:
+            raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
+        self.variant = variant or self.variants[0]
+        self.root = self.find_root(root)
+        self.train_subset = train
+        self.test_subsets = (test,) if isinstance(test, Subset) else tuple(test)
+        keys = [subset.key for subset in self.test_subsets]
+        if not keys or len(set(keys)) < len(keys):
+            raise ConfigError(f"test is {keys}; allowed: one subset, or several of different classes or splits")
+        if not 0 <= heldout < 1:
+            raise ConfigError(f"heldout is {heldout}; allowed: 0, which holds nothing out, to less than 1")
+        self.splits_dir = Path(splits_dir) if splits_dir else None
+        self.heldout = heldout
+        self.validate_on_test = validate_on_test
+        self._lists: dict[tuple[_Source, Subset], _VideoList] = {}
+
+    # What a dataset answers --------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def spec(self) -> DatasetSpec:
+        """Facts about the dataset in this variant."""
+
+    @abstractmethod
+    def items(self, part: Part, split: int) -> list[VideoItem]:
+        """The videos of a part of an official split; empty where the dataset has no such part.
+
+        Raises:
+            DataError: if the lists or the videos are not where they should be.
+        """
+
+    @property
+    def label(self) -> str:
+        """Dataset and variant, as records name them."""
+        return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
+
+    def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to make
+        """Makes the videos that the dataset can make by itself, where they are missing."""
+
+    # Where published lists and official ones name videos differently -----------------------------------------------
+
+    @property
+    def video_folder(self) -> Path:
+        """Folder below which the videos of published lists are."""
+        return self.root
+
+    def video_id(self, name: str, label: int) -> str:  # noqa: ARG002 - for subclasses
+        """The id that the official lists give a video.
+
+        Args:
+            name: of the video in a published list, `v_Archery_g01_c01.avi` or `val/abcdefghijk_000000_000010.mp4`.
+            label: in the whole dataset.
+        """
+        return name
+
+    def video_stems(self, name: str) -> tuple[str, ...]:
+        """File names without extension that a video of a published list may have on disk, the likeliest first."""
+        return (PurePosixPath(name).stem,)
+
+    def label_of(self, name: str) -> int | None:  # noqa: ARG002 - for subclasses
+        """The label that a video's file name states, where the dataset's file names state one."""
+        return None
+
+    # What follows from it ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def find_root(cls, root: str | None) -> Path:
+        """Where the dataset is looked for."""
+        return Path(root) if root else Path(os.environ.get("VLBENCH_DATA", "data")) / cls.folder
+
+    def missing(self, what: Path) -> DataError:
+        """The one message about a dataset that is not there."""
+        return DataError(
+            f"{self.spec.name}: {what} does not exist.\n"
+            f"  looked in:  {self.root.absolute()}\n"
+            f"  set it by:  --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}\n"
+            f"  get it at:  {self.spec.source}\n"
+            "  offline:    add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
+        )
+
+    @property
+    def train_classes(self) -> ClassList:
+        """Classes of the training subset."""
+        return self._classes("train", self.train_subset)
+
+    @property
+    def test_classes(self) -> ClassList:
+        """Classes of the first test subset."""
+        return self._classes("test", self.test_subset)
+
+    @property
+    def test_subset(self) -> Subset:
+        """The first of the test subsets."""
+        return self.test_subsets[0]
+
+    def videos(self, part: Part) -> list[VideoItem]:
+        """The videos of the configured subset, labelled by their position in its class list.
+
+        Of several test subsets, each video once, labelled in the first subset that has it. A video of a published list
+        that is not on disk keeps its official path and counts as unreadable.
+
+        Raises:
+            DataError: if lists or videos are missing, or lists contradict themselves, the file names or each other.
+            ConfigError: if the dataset has no such split, or the folder of published lists no such list.
+        """
+        merged: dict[str, VideoItem] = {}
+        for source, subset in self._chosen(part):
+            for item in self._list(source, subset).items:
+                merged.setdefault(item.id, item)
+        return list(merged.values())
+
+    def sets(self, part: Part) -> list[EvaluationSet]:
+        """What an evaluation of a part scores: a set of videos and classes for each subset."""
+        return [
+            EvaluationSet(
+                subset,
+                self._classes(source, subset),
+                {item.id: item.label for item in self._list(source, subset).items},
+                self._list(source, subset).name,
+            )
+            for source, subset in self._chosen(part)
+        ]
+
+    def list_name(self, part: Part) -> str:
+        """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
+        `official/split 1`; see `vlbench.datasets.lists.published.PublishedList` for lists of the field."""
+        return ", ".join(self._list(source, subset).name for source, subset in self._chosen(part))
+
+    def check(self, part: Part) -> None:
+        """Whether a part can be trained on or evaluated.
+
+        Raises:
+            DataError: if videos or lists are missing, or training and test lists of one split overlap.
+            ConfigError: if the dataset has no such part, or training and test lists of different splits overlap.
+        """
+        if not self.videos(part):
+            hint = "; `vlbench test` evaluates on the test part" if part == "validation" else ""
+            raise ConfigError(f"{self.label} has no {part} part{hint}")
+        if part != "validation":
+            self.check_disjoint()
+
+    def check_disjoint(self) -> None:
+        """Whether a few-shot training list and the test list have no video in common.
+
+        Published training lists and own draws belong to one split, and the splits of a dataset overlap.
+
+        Raises:
+            ConfigError: if they have, being lists of different splits; names how many.
+            DataError: if they have, although both are lists of one split.
+        """
+        if self.train_subset.shots is None:
+            return
+        train = self.videos("train") + (self.videos("validation") if self.heldout and not self.validate_on_test else [])
+        for subset, tested in ((subset, self._list("test", subset)) for subset in self.test_subsets):
+            ids = {item.id for item in tested.items}
+            shared = sorted(item.id for item in train if item.id in ids)
+            if not shared:
+                continue
+            facts = (
+                f"{self.spec.name}: {len(shared)} of the {len(train)} training videos of {self.list_name('train')} are"
+                f" test videos of {tested.name}, {shared[0]!r} is one"
+            )
+            if self.train_subset.split != subset.split:
+                raise ConfigError(
+                    f"{facts}; set data.test.split to {self.train_subset.split}, the training list's split"
+                )
+            raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
+
+    def _chosen(self, part: Part) -> list[tuple[_Source, Subset]]:
+        """The lists that make up a part."""
+        if part == "train":
+            return [("train", self.train_subset)]
+        if part == "test" or self.validate_on_test:
+            return [("test", subset) for subset in self.test_subsets]
+        return [("heldout", self.train_subset) if self.heldout else ("validation", self.test_subset)]
+
+    def _classes(self, part: _Source, subset: Subset) -> ClassList:
+        spec = self._halved(subset)
+        labels = self._labels(part, subset)
+        names = tuple(spec.class_names[label] for label in labels)
+        return ClassList(names, labels, spec.class_names, spec.descriptions)
+
+    def _labels(self, part: _Source, subset: Subset) -> tuple[int, ...]:
+        return self._halved(subset).labels(subset.classes, subset.split if part in ("validation", "test") else None)
+
+    def _halved(self, subset: Subset) -> DatasetSpec:
+        """The specification, with a base half where the subset needs one and the dataset does not state it."""
+        spec = self.spec
+        if subset.classes == "all" or spec.base_classes:
+            return spec
+        return replace(spec, base_classes=self._frequent_half)
+
+    @cached_property
+    def _frequent_half(self) -> tuple[int, ...]:
+        """The classes with the most training videos in the first split."""
+        return base_labels(self.items("train", 1), len(self.spec.class_names))
+
+    def _list(self, part: _Source, subset: Subset) -> _VideoList:
+        if (part, subset) not in self._lists:
+            if subset.split > self.spec.splits:
+                raise ConfigError(f"{self.spec.name} has {self.spec.splits} official splits; split is {subset.split}")
+            if part == "heldout" or (part == "train" and self.heldout):
+                self._hold_out(subset)
+            else:
+                self._lists[part, subset] = self._published(part, subset) or self._official(part, subset)
+        return self._lists[part, subset]
+
+    def _hold_out(self, subset: Subset) -> None:
+        name, items = self._published("train", subset) or self._official("train", subset)
+        kept, held = hold_out(items, self.heldout, subset.seed, self.train_classes.names)
+        # Before the slash: results are not averaged with those of the whole list.
+        lineage, *rest = name.split("/", 1)
+        self._lists["train", subset] = _VideoList("/".join([f"{lineage}, {self.heldout:g} held out", *rest]), kept)
+        self._lists["heldout", subset] = _VideoList(
+            "/".join([f"{lineage}, the {self.heldout:g} held out", *rest]), held
+        )
+
+    def _official(self, part: Part, subset: Subset) -> _VideoList:
+        chosen = select(self.items(part, subset.split), self._labels(part, subset))
+        if part != "train" or subset.shots is None:
+            return _VideoList(f"official/split {subset.split}", chosen)
+        drawn = draw_shots(chosen, subset.shots, subset.seed, class_names=self.train_classes.names)
+        return _VideoList(f"own/{subset.shots}-shot seed {subset.seed}", drawn)
+
+    def _published(self, part: Part, subset: Subset) -> _VideoList | None:
+        if self._published_lists is None or part == "validation":
+            return None
+        path = self._published_lists.find(part, subset)
+        if path is None:
+            return None
+        if not self.video_folder.is_dir():
+            raise self.missing(self.video_folder)
+        listed = self._published_lists.read(path, part, subset)
+        check_names(listed, self.label_of, self.spec.class_names)
+        items = [self._item(item.id, item.label) for item in listed.items]
+        return _VideoList(listed.name, select(items, self._labels(part, subset)))
+
+    @cached_property
+    def _published_lists(self) -> PublishedLists | None:
+        return PublishedLists(self.splits_dir, self.spec) if self.splits_dir else None
+
+    @cached_property
+    def _files(self) -> VideoFiles:
+        return VideoFiles(self.video_folder)
+
+    def _item(self, name: str, label: int) -> VideoItem:
+        video_id = self.video_id(name, label)
+        official = str(PurePosixPath(video_id).with_name(PurePosixPath(name).name))
+        return VideoItem(self._files.locate(official, self.video_stems(name)), label, video_id)

@@ -1,0 +1,1 @@
+"""Lists of videos: official annotations, the field's published lists, draws of shots, the index of files."""

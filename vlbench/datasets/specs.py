@@ -1,0 +1,158 @@
+"""What the data side and everything above it agree on: videos, subsets, dataset specifications.
+
+Imports neither torch nor a decoder, so that plans and `--help` stay cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from vlbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vlbench.datasets.descriptions import Descriptions
+
+ClassSet = Literal["all", "base", "novel"]
+Part = Literal["train", "validation", "test"]
+
+
+class VideoItem(NamedTuple):
+    """One labelled video.
+
+    Attributes:
+        path: where the file is.
+        label: index into the class names of the whole dataset, `0 <= label < num_classes`.
+        id: name of the video inside its dataset; unique, stable across machines (usually the path below the root).
+        span: start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
+            all of it.
+    """
+
+    path: Path
+    label: int
+    id: str
+    span: tuple[float, float] | None = None
+
+    def relabelled(self, label: int) -> VideoItem:
+        """The same video under another label."""
+        return self._replace(label=label)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Which part of a dataset is meant; it knows nothing of protocols.
+
+    Attributes:
+        classes: every class, the base half or the novel half.
+        shots: videos per class, `None` for all of them.
+        split: number of the official split, counted from 1.
+        seed: seed of the draw when `shots` is set.
+    """
+
+    classes: ClassSet = "all"
+    shots: int | None = None
+    split: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classes not in ("all", "base", "novel"):
+            raise ConfigError(f"Subset.classes is {self.classes!r}; allowed: all, base, novel")
+        if self.shots is not None and self.shots < 1:
+            raise ConfigError(f"Subset.shots is {self.shots}; allowed: 1 or more, or null for all videos")
+        if self.split < 1:
+            raise ConfigError(f"Subset.split is {self.split}; official splits are counted from 1")
+
+    @property
+    def key(self) -> str:
+        """Tells test subsets of one dataset apart in file names: `novel-split1`."""
+        return f"{self.classes}-split{self.split}"
+
+    def with_(self, **changes: object) -> Subset:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes of one side of an experiment, in the order of its labels.
+
+    Attributes:
+        names: class texts; batch label k means `names[k]`.
+        labels: their labels in the whole dataset.
+        all_names: the class texts of the whole dataset.
+        descriptions: sentences on every class of the dataset, where it ships them.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    all_names: tuple[str, ...]
+    descriptions: Descriptions | None = None
+
+
+class EvaluationSet(NamedTuple):
+    """Videos that are scored against one list of classes.
+
+    Attributes:
+        subset: which part of the dataset it is.
+        classes: what the videos are scored against.
+        labels: id of each video -> position of its class in `classes`.
+        list_name: what records call the list of videos.
+    """
+
+    subset: Subset
+    classes: ClassList
+    labels: dict[str, int]
+    list_name: str
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Facts about a dataset that do not depend on where it lies.
+
+    Attributes:
+        name: identifier in configs, records and the leaderboard.
+        class_names: class texts in label order, as they enter the prompts.
+        base_classes: labels of the base half, ascending; empty where the training list decides: the more frequent half.
+        directional: whether a mirrored video can change its class; the horizontal flip is then left out of training.
+        splits: number of official splits.
+        split_classes: labels of the classes that a test split holds, ascending, by the split's number; a split that is
+            not named holds all.
+        lists: what the field's published lists call the dataset; empty where there are none.
+        counts: expected videos as `{(part, split): count}`, where known.
+        descriptions: sentences on every class, where they ship with vlbench.
+        licence: one line on the terms of use.
+        source: where the official files come from.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    base_classes: tuple[int, ...] = ()
+    directional: bool = False
+    splits: int = 1
+    split_classes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    lists: str = ""
+    counts: dict[tuple[str, int], int] | None = None
+    descriptions: Descriptions | None = None
+    licence: str = ""
+    source: str = ""
+
+    def labels(self, classes: ClassSet, test_split: int | None = None) -> tuple[int, ...]:
+        """Labels of a class set, ascending.
+
+        Args:
+            classes: which set.
+            test_split: keeps the classes of this test split only.
+
+        Raises:
+            ConfigError: if one half is asked for and the dataset defines none.
+        """
+        everything = tuple(range(len(self.class_names)))
+        held = everything if test_split is None else self.split_classes.get(test_split, everything)
+        if classes == "all":
+            return held
+        if not self.base_classes:
+            raise ConfigError(f"{self.name} defines no base and novel classes; use classes: all")
+        base = frozenset(self.base_classes)
+        return tuple(label for label in held if (label in base) == (classes == "base"))

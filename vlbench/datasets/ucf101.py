@@ -1,0 +1,79 @@
+"""UCF-101."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from typing_extensions import override
+
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.descriptions import SHIPPED, read_descriptions
+from vlbench.datasets.lists.annotations import read_ucf_list
+from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
+from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, WORDS, class_of_video
+
+# The half that the field trains on: more videos than the other, counted from 0 in the order of classInd.txt.
+_BASE = (
+    0, 2, 3, 5, 6, 7, 8, 9, 10, 11, 15, 16, 17, 19, 21, 22, 23, 25, 26, 31, 32, 33, 34, 35, 36, 38, 41, 43, 47, 48, 55,
+    58, 59, 60, 61, 62, 64, 67, 70, 73, 75, 77, 78, 80, 83, 84, 89, 91, 94, 98, 99,
+)  # fmt: skip
+
+
+class UCF101(VideoDataset):
+    """UCF-101: 13,320 videos of 101 actions, three official splits.
+
+    Below `root`: `UCF-101/<class>/<video>.avi` and `ucfTrainTestlist/{train,test}list0{1,2,3}.txt`, as the official
+    archives unpack. Variants: `words` ("Apply Eye Makeup") and `camel` ("ApplyEyeMakeup"), which differ as text.
+    """
+
+    folder: ClassVar[str] = "ucf101"
+    variants: ClassVar[tuple[str, ...]] = ("words", "camel")
+
+    @cached_property
+    @override
+    def spec(self) -> DatasetSpec:
+        names = WORDS if self.variant == "words" else OFFICIAL_NAMES
+        return DatasetSpec(
+            name="ucf101",
+            class_names=names,
+            base_classes=_BASE,
+            splits=3,
+            lists="ucf",
+            counts={
+                ("train", 1): 9537,
+                ("train", 2): 9586,
+                ("train", 3): 9624,
+                ("test", 1): 3783,
+                ("test", 2): 3734,
+                ("test", 3): 3696,
+            },
+            descriptions=read_descriptions(SHIPPED / self.folder, names),
+            licence="research use; the videos come from YouTube and belong to their uploaders",
+            source="https://www.crcv.ucf.edu/data/UCF101.php (UCF101.rar, UCF101TrainTestSplits-RecognitionTask.zip)",
+        )
+
+    @override
+    def items(self, part: Part, split: int) -> list[VideoItem]:
+        if part == "validation":
+            return []
+        annotations = self.root / "ucfTrainTestlist" / f"{part}list0{split}.txt"
+        for needed in (self.video_folder, annotations):
+            if not needed.exists():
+                raise self.missing(needed)
+        return read_ucf_list(annotations, self.video_folder, OFFICIAL_NAMES)
+
+    @property
+    @override
+    def video_folder(self) -> Path:
+        return self.root / "UCF-101"
+
+    @override
+    def video_id(self, name: str, label: int) -> str:
+        return f"{OFFICIAL_NAMES[label]}/{PurePosixPath(name).name}"
+
+    @override
+    def label_of(self, name: str) -> int | None:
+        stated = class_of_video(name)
+        return OFFICIAL_NAMES.index(stated) if stated in OFFICIAL_NAMES else None

@@ -1,0 +1,1 @@
+"""Tools for datasets: the doctor, resized copies, descriptions from a language model."""

@@ -1,0 +1,277 @@
+"""Copies of a dataset: a smaller one that decodes faster (`prepare`), and a few of its videos for tests (`subset`)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+from rich.progress import track
+
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS
+from vlbench.datasets.lists.index import FileIndex, Stamp
+from vlbench.datasets.lists.splits import draw_shots
+from vlbench.datasets.specs import Part, VideoItem
+from vlbench.errors import ConfigError, DataError
+from vlbench.files import replacing, write_atomically
+from vlbench.tools.doctor.probe import probe
+from vlbench.tools.doctor.report import Finding, Report
+from vlbench.tools.parallel import for_each
+
+ANNOTATIONS: tuple[str, ...] = (".csv", ".json", ".txt")
+"""Suffixes of the files that are copied as they are."""
+_LOG = "prepared.jsonl"
+# Made to be read a few frames at a time: any of them is at most six frames of decoding away, and each of these is
+# cheap. On three real clips, 8 frames of a training sample cost 1/5, 1/3 and 1/2 of the original's, at 1.9, 1.7 and 0.7
+# times its size. One thread, as there are as many processes as cores. With x264's macroblock tree on, about one copy in
+# 150 came out with other bytes than its repetitions, and none of 1280 without it.
+_ENCODER = {
+    "preset": "veryfast",
+    "tune": "fastdecode",
+    "crf": "18",
+    "g": "6",
+    "bf": "0",
+    "threads": "1",
+    "x264-params": "mbtree=0",
+}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A video to copy; `entry` is the log's line once it is done."""
+
+    source: Path
+    target: Path
+    short_side: int
+    entry: dict[str, Any]
+
+
+def prepare(root: Path, out: Path, *, resize: int = 256, workers: int | None = None, progress: bool = True) -> Report:
+    """Makes a copy of a dataset with smaller videos that decode faster; its folder is a `root` like the original's.
+
+    Every copy is an upright, silent H.264 video in an MP4 container, whose frame k shows frame k of the original at its
+    time. It keeps path and name of the original, extension included, because lists and video ids name it so; readers
+    look at the content. Sides are even, and no video is enlarged. A video that cannot be decoded to its end is copied
+    as it is, and is an error of the report: nothing that was there is lost. Lists (`ANNOTATIONS`) are copied too, and
+    hidden files are not.
+
+    What `OUT/prepared.jsonl` names as done is skipped, unless the original or `resize` has changed since: an
+    interrupted call can be repeated.
+
+    Args:
+        root: folder of videos, as deep as need be.
+        out: folder of the copy; made if missing.
+        resize: length of the frames' short side, in pixels.
+        workers: processes; 0 for this one, `None` for one a core.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ConfigError: if `resize` is no size, or one folder lies in the other.
+        DataError: if the folder does not exist or holds no video.
+    """
+    files = _files(root, out, resize)
+    videos = [path for path in files if path.suffix.lower() in VIDEO_EXTENSIONS]
+    if not videos:
+        raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
+    for path in files:
+        if path.suffix.lower() in ANNOTATIONS:
+            _copy(path, out / path.relative_to(root))
+    tasks = [_task(path, root, out, resize) for path in videos]
+    log = out / _LOG
+    done = _done(log)
+    waiting = [task for task in tasks if done.get(task.entry["video"]) != task.entry or not task.target.is_file()]
+    findings = []
+    out.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as lines:
+        results = for_each(_prepare, waiting, workers=workers)
+        for task, problem in track(results, "preparing", total=len(waiting), disable=not progress or not waiting):
+            if problem == "":
+                lines.write(json.dumps(task.entry) + "\n")
+                lines.flush()
+            else:
+                findings.append(_not_prepared(task, problem))
+    return Report(f"copy of {root} in {out}", len(tasks), len(waiting) - len(findings), tuple(findings))
+
+
+def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) -> None:
+    """Copies a few videos of each class and part, to be read by `FolderVideos`.
+
+    Writes the videos, `classes.txt` (names in label order) and a list for each part, such as `train.csv` with the
+    columns `path` and `class`. The draw is that of `splits.draw_shots`: it depends on the videos' ids and the seed.
+    Videos that are not there are not drawn.
+
+    Args:
+        dataset: any DataModule; the splits are those of its training and test subsets.
+        out: folder of the copy; new or empty.
+        videos: number of videos of each class in each part.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: if the folder holds something, or the videos are parts of files.
+        DataError: if a class has fewer videos than asked for.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; give a new folder")
+    names = dataset.spec.class_names
+    splits: dict[Part, int] = {
+        "train": dataset.train_subset.split,
+        "validation": dataset.test_subset.split,
+        "test": dataset.test_subset.split,
+    }
+    for part, split in splits.items():
+        drawn = _draw(dataset.items(part, split), videos, seed, names)
+        for item in drawn:
+            _copy(item.path, out / _file_name(item))
+        if drawn:
+            rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
+            write_atomically(out / f"{part}.csv", _csv(rows))
+    write_atomically(out / "classes.txt", "".join(f"{name}\n" for name in names).encode())
+
+
+def _files(root: Path, out: Path, resize: int) -> list[Path]:
+    if resize < 2:
+        raise ConfigError(f"resize is {resize}; allowed: 2 pixels or more, 256 is usual")
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; give the folder of the dataset")
+    inner, outer = out.resolve(), root.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise ConfigError(f"{out} and {root} lie in one another; give a folder for the copy elsewhere")
+    return FileIndex(root).files(root)
+
+
+def _task(path: Path, root: Path, out: Path, resize: int) -> _Task:
+    relative = path.relative_to(root)
+    try:
+        stamp: Stamp | None = Stamp.of(path)
+    except OSError:  # a link to nothing; preparing it says so
+        stamp = None
+    entry = {"video": relative.as_posix(), "stamp": stamp and list(stamp), "resize": resize}
+    return _Task(path, out / relative, resize, entry)
+
+
+def _done(log: Path) -> dict[str, dict[str, Any]]:
+    """The log's entries by video; a line that a killed run left unfinished is closed and counts for nothing."""
+    try:
+        text = log.read_text()
+    except FileNotFoundError:
+        return {}
+    if text and not text.endswith("\n"):
+        with log.open("a") as lines:
+            lines.write("\n")
+    return {entry["video"]: entry for entry in _entries(text)}
+
+
+def _entries(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _prepare(task: _Task) -> str:
+    """Makes one copy; returns why it could not, or nothing."""
+    facts = probe(task.source)
+    if facts.problem is not None:
+        return facts.cause
+    try:
+        with replacing(task.target) as temporary:
+            written = _encode(task.source, temporary, task.short_side)
+            if written != facts.frames:
+                raise DataError(f"{written} of {facts.frames} frames were written")
+    except (OSError, ValueError, av.FFmpegError, DataError) as error:
+        return f"the copy failed: {error}"
+    return ""
+
+
+def _encode(source: Path, target: Path, short_side: int) -> int:
+    """Writes the copy; returns its number of frames."""
+    from vlbench.clips.decoding.pyav import PyAVReader  # late: it loads torch, which only the worker processes need
+
+    with PyAVReader(source) as reader:
+        index, timed = reader.stream_index, reader.planned
+    with (
+        av.open(str(source), metadata_errors="ignore") as original,
+        av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as copy,
+    ):
+        stored: Any = original.streams[index]
+        stored.codec_context.thread_count = 1
+        rate = stored.average_rate or Fraction(25)
+        stream: Any = None
+        count, start = 0, 0
+        for count, frame in enumerate(original.decode(stored), start=1):
+            image = _upright(frame)
+            if stream is None:
+                scale = min(1.0, short_side / min(image.width, image.height))
+                stream = copy.add_stream("libx264", rate=rate, options=_ENCODER)
+                stream.width, stream.height = (_even(side * scale) for side in (image.width, image.height))
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.time_base = frame.time_base if timed else 1 / rate
+                start = frame.pts if timed else 0
+            small = image.reformat(stream.width, stream.height, "yuv420p", interpolation="BICUBIC", threads=1)
+            # Without dependable times in the original, frames come at its rate.
+            small.pts = frame.pts - start if timed else count - 1
+            small.time_base = stream.codec_context.time_base
+            copy.mux(stream.encode(small))
+        if stream is not None:
+            copy.mux(stream.encode(None))
+    return count
+
+
+def _upright(frame: VideoFrame) -> VideoFrame:
+    """The frame as RGB, the way readers show it: whatever its depth, colour space and rotation were."""
+    image: NDArray[Any] = frame.to_ndarray(format="rgb24")
+    turned: NDArray[np.uint8] = np.rot90(image, round(frame.rotation / 90))
+    return VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="rgb24")
+
+
+def _even(side: float) -> int:
+    return max(2, 2 * round(side / 2))
+
+
+def _not_prepared(task: _Task, problem: str | None) -> Finding:
+    cause = problem if problem is not None else "the process that decoded it died"
+    try:
+        _copy(task.source, task.target)
+        kept = "copied as it is; fetch it again"
+    except OSError as error:
+        kept = f"not copied: {error.strerror}"
+    return Finding("error", "not_prepared", task.entry["video"], f"{cause}; {kept}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _draw(items: list[VideoItem], videos: int, seed: int, class_names: tuple[str, ...]) -> list[VideoItem]:
+    if any(item.span for item in items):
+        raise ConfigError("the dataset's videos are parts of files, and only whole files are copied; choose another")
+    present = [item for item in items if item.path.is_file()]
+    absent = {item.label for item in items} - {item.label for item in present}
+    if absent:
+        raise DataError(f"class {class_names[min(absent)]!r} has no video on disk; fetch some")
+    return draw_shots(present, videos, seed)
+
+
+def _file_name(item: VideoItem) -> str:
+    """Path of the copy below its folder: the video's id, which may come without an extension."""
+    named = item.id.lower().endswith(VIDEO_EXTENSIONS)
+    return item.id if named else item.id + item.path.suffix
+
+
+def _csv(rows: list[tuple[str, str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
