@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlbench.clips.sampling import dense_test, dense_train, segment_bounds, uniform_test, uniform_train, uniform_val
+from vlbench.clips.sampling import dense_test, dense_train, segment_bounds, uniform_test, uniform_train
 from vlbench.errors import ConfigError
 
 lengths = st.integers(1, 2000)
@@ -66,7 +66,6 @@ def test_uniform_test_is_in_range_and_ascending_in_long_videos(num_frames: int, 
             assert view == sorted(view)
             bounds = [(i * num_frames / segments, (i + 1) * num_frames / segments) for i in range(segments)]
             assert all(int(low - 1e-6) <= index <= high for index, (low, high) in zip(view, bounds, strict=True))
-    assert views[0] == uniform_val(num_frames, segments)
     assert views[0][0] == 0
 
 
@@ -104,7 +103,6 @@ def test_dense_train_reaches_both_ends_of_its_range() -> None:
 def test_values_below_one_are_refused_by_name(value: int) -> None:
     for call, name in (
         (lambda: uniform_train(value, 8), "num_frames"),
-        (lambda: uniform_val(10, value), "segments"),
         (lambda: uniform_test(10, 8, value), "clips"),
         (lambda: dense_test(10, 8, value), "clips"),
         (lambda: dense_train(value, 8), "num_frames"),

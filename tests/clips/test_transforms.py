@@ -18,9 +18,11 @@ def clip(frames: int = 2, height: int = 60, width: int = 90) -> Tensor:
     return torch.from_numpy(moving_frames(frames, height, width)).permute(0, 3, 1, 2)
 
 
-def pil_resize(frames: Tensor, width: int, height: int) -> Tensor:
+def pil_resize(
+    frames: Tensor, width: int, height: int, resampling: Image.Resampling = Image.Resampling.BICUBIC
+) -> Tensor:
     images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
-    resized = np.stack([np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)) for image in images])
+    resized = np.stack([np.asarray(image.resize((width, height), resampling)) for image in images])
     return torch.from_numpy(resized).permute(0, 3, 1, 2)
 
 
@@ -101,9 +103,9 @@ def test_all_frames_of_a_clip_are_changed_alike(fused_resize: bool) -> None:
         assert (result == result[:1]).all()
 
 
-def shares(transform_options: dict[str, object], draws: int = 300) -> tuple[float, float, float]:
+def shares(transform_options: dict[str, object], draws: int = 1000) -> tuple[float, float, float]:
     """How often a clip came out mirrored, jittered and grey, with the box held still."""
-    transform = train_transform(16, resize=16, scale=(1, 1), ratio=(1, 1), **transform_options)  # type: ignore[arg-type]
+    transform = train_transform(16, resize=16, scale=(1, 1), **transform_options)  # type: ignore[arg-type]
     frame = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     frame[:, 0, :, :8] = 200
     frame[:, 1] = 90
@@ -140,14 +142,12 @@ def test_the_whole_frame_as_box_is_a_plain_resize(fused_resize: bool) -> None:
         color_jitter=0,
         gray=0,
         scale=(1, 1),
-        ratio=(1, 1),
-        interpolation="bicubic",
     )
-    assert difference(transform(frames), pil_resize(frames, 32, 32)) <= 2
+    assert difference(transform(frames), pil_resize(frames, 32, 32, Image.Resampling.BILINEAR)) <= 2
 
 
 def test_fusing_the_resizes_stays_close() -> None:
-    options = {"horizontal_flip": False, "color_jitter": 0, "gray": 0, "scale": (1, 1), "ratio": (1, 1)}
+    options = {"horizontal_flip": False, "color_jitter": 0, "gray": 0, "scale": (1, 1)}
     frames = clip(2, 96, 96)
     twice = train_transform(32, resize=64, **options)(frames)  # type: ignore[arg-type]
     once = train_transform(32, resize=64, fused_resize=True, **options)(frames)  # type: ignore[arg-type]
@@ -162,8 +162,6 @@ def test_fusing_the_resizes_stays_close() -> None:
         ({"color_jitter": 1.5}, "color_jitter is 1.5; allowed: a probability"),
         ({"gray": -0.1}, "gray is -0.1"),
         ({"scale": (0.5, 0.1)}, "scale is"),
-        ({"ratio": (0, 1)}, "ratio is"),
-        ({"interpolation": "nearest"}, "interpolation is 'nearest'; allowed: bilinear, bicubic"),
     ],
 )
 def test_wrong_training_options_are_named(options: dict[str, object], message: str) -> None:

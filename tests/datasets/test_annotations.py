@@ -9,10 +9,9 @@ from vlbench.datasets.lists.annotations import (
     read_class_folders,
     read_csv,
     read_path_label,
-    read_ucf_class_index,
-    read_ucf_list,
 )
 from vlbench.datasets.specs import VideoItem
+from vlbench.datasets.ucf101 import read_ucf_list
 from vlbench.datasets.ucf101_names import OFFICIAL_NAMES
 from vlbench.errors import DataError
 
@@ -211,34 +210,6 @@ def test_class_folders_refuse_what_would_be_dropped(tmp_path: Path) -> None:
 
 
 # ---- UCF-101 ----
-
-
-def class_index_text() -> str:
-    # the official file has Windows line ends
-    return "".join(f"{number} {name}\r\n" for number, name in enumerate(OFFICIAL_NAMES, start=1))
-
-
-def test_ucf_class_index_in_both_spellings(write: Write) -> None:
-    assert read_ucf_class_index(write(class_index_text())) == OFFICIAL_NAMES
-    assert read_ucf_class_index(write(class_index_text().replace("HandstandP", "HandStandP"))) == OFFICIAL_NAMES
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("35 Hammering\r\n36 HammerThrow", "35 HammerThrow\r\n36 Hammering", ":35: '35 HammerThrow' contradicts"),
-        ("1 ApplyEyeMakeup", "0 ApplyEyeMakeup", ":1: '0 ApplyEyeMakeup' contradicts .* '1 ApplyEyeMakeup' here"),
-        ("1 ApplyEyeMakeup", "ApplyEyeMakeup", ":1: 'ApplyEyeMakeup' contradicts"),
-        ("1 ApplyEyeMakeup", "1 Apply Eye Makeup", "contradicts"),
-        ("101 YoYo\r\n", "", "lists 100 classes; UCF-101 has 101"),
-        ("101 YoYo\r\n", "101 YoYo\r\n102 Zumba\r\n", ":102: '102 Zumba' comes after the last"),
-    ],
-)
-def test_ucf_class_index_refuses_another_order(write: Write, old: str, new: str, expected: str) -> None:
-    text = class_index_text()
-    assert old in text
-    with pytest.raises(DataError, match=expected):
-        read_ucf_class_index(write(text.replace(old, new)))
 
 
 def test_ucf_lists_with_and_without_numbers_agree(write: Write) -> None:

@@ -30,13 +30,6 @@ def test_reads_classes_in_label_order_whatever_the_order_of_keys(tmp_path: Path)
     assert len(described) == 12
 
 
-def test_files_may_have_other_names(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / "2_s.json").write_text(json.dumps({"0": ["x"], "1": ["y"]}))
-    described = read_descriptions(tmp_path, NAMES, spatial="2_s.json", temporal=str(tmp_path / "temporal.json"))
-    assert described == Descriptions((("x",), ("y",)), (("a runner", "a track"), ("a jumper", "a pit")))
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

@@ -97,7 +97,7 @@ base = Subset(classes="base", shots=16, seed=1)
 
 def test_few_shot_videos_are_the_listed_ones(root: Path) -> None:
     data = fake(root, train=few)
-    data.setup("fit")
+    data.check("train")
     assert {(item.id, item.label) for item in data.videos("train")} == {
         (f"{name}/{name}_train{k}.avi", label) for label, name in enumerate(NAMES) for k in range(2)
     }
@@ -107,7 +107,7 @@ def test_few_shot_videos_are_the_listed_ones(root: Path) -> None:
 @pytest.mark.parametrize("classes", ["base", "novel"])
 def test_halves_get_the_labels_of_the_dataset(root: Path, classes: ClassSet) -> None:
     data = fake(root, train=base, test=Subset(classes=classes))
-    data.setup("test")
+    data.check("test")
     assert Counter(item.label for item in data.videos("train")) == {0: 16, 1: 16}
     assert data.train_classes.names == ("run", "jump")
     assert data.test_classes.names == {"base": ("run", "jump"), "novel": ("walk", "sit")}[classes]
@@ -254,17 +254,17 @@ def test_a_half_that_cannot_be_explained_is_refused(root: Path, old: str, new: s
         fake(root, train=base).videos("train")
 
 
-@pytest.mark.parametrize("stage", ["fit", "test"])
-def test_training_videos_in_another_splits_test_list_are_refused(root: Path, stage: str) -> None:
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_training_videos_in_another_splits_test_list_are_refused(root: Path, part: Part) -> None:
     with pytest.raises(ConfigError, match=r"3 of the 8 training videos .* set data\.test\.split to 1"):
-        fake(root, train=few, test=Subset(split=2)).check(stage)
-    fake(root, train=Subset(), test=Subset(split=2)).videos("test")  # nothing was trained on a few of these
+        fake(root, train=few, test=Subset(split=2)).check(part)
+    fake(root, train=Subset(), test=Subset(split=2)).check("test")  # nothing was trained on a few of these
 
 
 def test_training_videos_in_the_same_splits_test_list_are_refused(root: Path) -> None:
     edit(root / "lists/hmdb_splits/val1.txt", "run_test1.avi", "run_train1.avi")
     with pytest.raises(DataError, match=r"1 of the 8 training videos .*one of the lists is wrong"):
-        fake(root, train=few).videos("train")
+        fake(root, train=few).check("train")
 
 
 # Names and digests ---------------------------------------------------------------------------------------------------

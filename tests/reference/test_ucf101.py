@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.datasets.descriptions import read_descriptions
 from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, class_of_video
 
@@ -46,14 +45,3 @@ def test_labels_agree_with_the_file_names(name: str) -> None:
     assert [(item.id, class_of_video(item.id)) for item in items] == [
         (item.id, OFFICIAL_NAMES[item.label]) for item in items
     ]
-
-
-def test_published_descriptions_are_readable() -> None:
-    described = read_descriptions(
-        SHARED / "descriptions",
-        OFFICIAL_NAMES,
-        spatial="2_s_description_ucf_101.json",
-        temporal="2_t_description_ucf_101.json",
-    )
-    assert len(described) == 101
-    assert {len(sentences) for part in (described.spatial, described.temporal) for sentences in part} == {2}

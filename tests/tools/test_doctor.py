@@ -15,9 +15,8 @@ from vlbench.datasets.specs import DatasetSpec, Subset
 from vlbench.datasets.ucf101 import UCF101
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import cache_folder
-from vlbench.tools.doctor import Finding, Report, check, check_folder, check_lists
-from vlbench.tools.doctor import files as doctor_files
-from vlbench.tools.doctor.lists import label_in_path, plain
+from vlbench.tools.doctor import Finding, Report, check, check_folder, check_lists, file_checks
+from vlbench.tools.doctor.list_checks import label_in_path, plain
 from vlbench.tools.doctor.probe import Probe, probe, uneven
 
 NAMES = ("walk", "run", "jump")
@@ -314,7 +313,7 @@ def test_frames_asked_for_decide_what_is_short(clips):
 
 def test_a_second_check_decodes_nothing(clips, monkeypatch):
     first = check_folder(clips, decode=True, workers=0, progress=False)
-    monkeypatch.setattr(doctor_files, "probe", lambda path: pytest.fail(f"{path} was decoded again"))
+    monkeypatch.setattr(file_checks, "probe", lambda path: pytest.fail(f"{path} was decoded again"))
     assert check_folder(clips, decode=True, workers=0, progress=False) == first
 
 
@@ -324,7 +323,7 @@ def test_only_a_changed_file_is_decoded_again(clips, tmp_path, monkeypatch):
     check_folder(tmp_path, decode=True, workers=0, progress=False)
     shutil.copyfile(clips / "good.mp4", tmp_path / "short.mp4")
     decoded = []
-    monkeypatch.setattr(doctor_files, "probe", lambda path: decoded.append(path.name) or probe(path))
+    monkeypatch.setattr(file_checks, "probe", lambda path: decoded.append(path.name) or probe(path))
     report = check_folder(tmp_path, decode=True, workers=0, progress=False)
     assert decoded == ["short.mp4"]
     assert found(report) == {("warning", "duplicate", "good.mp4")}
@@ -340,14 +339,14 @@ def test_a_video_that_kills_its_process_is_a_finding(clips, monkeypatch):
     def killed_by_good(function, paths, workers):
         return ((path, None if path.name == "good.mp4" else Probe(frames=30)) for path in paths)
 
-    monkeypatch.setattr(doctor_files, "for_each", killed_by_good)
+    monkeypatch.setattr(file_checks, "for_each", killed_by_good)
     report = check_folder(clips, decode=True, progress=False)
     assert one(report, "crashed").where == "good.mp4"
     assert report.exit_code == 1
 
 
 def test_without_decoding_no_video_is_opened(clips, monkeypatch):
-    monkeypatch.setattr(doctor_files, "probe", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr(file_checks, "probe", lambda path: pytest.fail("opened"))
     report = check_folder(clips, progress=False)
     assert found(report) == {("error", "empty", "empty.mp4")}
     assert report.decoded == 0

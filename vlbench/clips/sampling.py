@@ -53,15 +53,6 @@ def uniform_train(
     return [_draw(first, last, generator) for first, last in bounds]
 
 
-def uniform_val(num_frames: int, segments: int) -> list[int]:
-    """The first frame of each segment: the single clip of validation and of 1x1 testing, in ascending order.
-
-    Raises:
-        ConfigError: if an argument is below 1.
-    """
-    return uniform_test(num_frames, segments, 1)[0]
-
-
 def uniform_test(num_frames: int, segments: int, clips: int) -> list[list[int]]:
     """`clips` lists of evenly spaced frames, each list shifted a little further inside the segments.
 

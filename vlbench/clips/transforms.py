@@ -25,8 +25,6 @@ def train_transform(
     color_jitter: float = 0.8,
     gray: float = 0.2,
     scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Callable[[Tensor], Tensor]:
     """Augmentation of a training clip; every frame of a clip gets the same.
 
@@ -42,27 +40,23 @@ def train_transform(
         color_jitter: probability of jittering (brightness 0.4, contrast 0.4, saturation 0.2, hue 0.1).
         gray: probability of dropping the colours.
         scale: range of the box's area, as a share of the frame's.
-        ratio: range of the box's width / height.
-        interpolation: how the box is resized, antialiased; bilinear in the released code. The first resize is bicubic.
 
     Returns:
         A function from `(T, 3, H, W)` uint8 to `(T, 3, size, size)` uint8.
 
     Raises:
-        ConfigError: if a size is below 1, a probability outside [0, 1] or a range is not ascending and positive.
+        ConfigError: if a size is below 1, a probability is outside [0, 1] or `scale` is not ascending and positive.
     """
     _check_sizes(size=size, resize=resize)
     for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
         if not 0 <= chance <= 1:
             raise ConfigError(f"{name} is {chance}; allowed: a probability, 0 to 1")
-    for name, (low, high) in (("scale", scale), ("ratio", ratio)):
-        if not 0 < low <= high:
-            raise ConfigError(f"{name} is ({low}, {high}); allowed: two positive numbers, the smaller first")
-    if interpolation not in ("bilinear", "bicubic"):
-        raise ConfigError(f"interpolation is {interpolation!r}; allowed: bilinear, bicubic")
+    low, high = scale
+    if not 0 < low <= high:
+        raise ConfigError(f"scale is ({low}, {high}); allowed: two positive numbers, the smaller first")
     steps: list[v2.Transform] = [] if fused_resize else [_short_side(resize)]
-    mode = InterpolationMode(interpolation)
-    steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=mode, antialias=True))
+    # The box is resized bilinearly and the frames bicubically, as in the released code.
+    steps.append(v2.RandomResizedCrop(size, scale=scale, interpolation=InterpolationMode.BILINEAR, antialias=True))
     if horizontal_flip:
         steps.append(v2.RandomHorizontalFlip(0.5))
     if color_jitter:

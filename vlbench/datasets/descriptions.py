@@ -58,16 +58,12 @@ class Descriptions:
         )
 
 
-def read_descriptions(
-    folder: str | Path, class_names: Sequence[str], *, spatial: str = "spatial.json", temporal: str = "temporal.json"
-) -> Descriptions:
+def read_descriptions(folder: str | Path, class_names: Sequence[str]) -> Descriptions:
     """Read and check a dataset's descriptions.
 
     Args:
-        folder: where the two files lie.
+        folder: where `spatial.json` and `temporal.json` lie.
         class_names: the dataset's classes in label order; the files have to describe exactly these.
-        spatial: name of the spatial file; an absolute path is taken as it is.
-        temporal: name of the temporal file, likewise.
 
     Raises:
         DataError: if a file is missing or no JSON object, its keys are not exactly "0" to "C-1", a value is not a list
@@ -75,8 +71,8 @@ def read_descriptions(
             name another class and not their own.
     """
     return Descriptions(
-        spatial=_read(Path(folder) / spatial, class_names),
-        temporal=_read(Path(folder) / temporal, class_names),
+        spatial=_read(Path(folder) / "spatial.json", class_names),
+        temporal=_read(Path(folder) / "temporal.json", class_names),
     )
 
 

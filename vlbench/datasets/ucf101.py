@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -10,9 +11,10 @@ from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import SHIPPED, read_descriptions
-from vlbench.datasets.lists.annotations import read_ucf_list
+from vlbench.datasets.lists.annotations import ItemList, labels_by_name, lines_of, named_label
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
-from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, WORDS, class_of_video
+from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, WORDS, class_of_video, official_name
+from vlbench.errors import DataError
 
 # The half that the field trains on: more videos than the other, counted from 0 in the order of classInd.txt.
 _BASE = (
@@ -77,3 +79,45 @@ class UCF101(VideoDataset):
     def label_of(self, name: str) -> int | None:
         stated = class_of_video(name)
         return OFFICIAL_NAMES.index(stated) if stated in OFFICIAL_NAMES else None
+
+
+def read_ucf_list(list_file: str | Path, root: str | Path, class_index: Sequence[str]) -> list[VideoItem]:
+    """Read UCF-101's `trainlist0x.txt` (`Class/video.avi 1`, counted from 1) or `testlist0x.txt` (no numbers).
+
+    The label is the folder's place in `class_index`. The number and the file name have to agree with the folder.
+
+    Args:
+        list_file: One of the official lists.
+        root: Folder of the class folders.
+        class_index: Class names in the order of `classInd.txt`.
+
+    Raises:
+        DataError: if the list is missing or empty, a line has another shape, its folder is no class, its number or its
+            file name names another class than the folder does, or a video was listed before.
+    """
+    by_name = labels_by_name(class_index)
+    listed = ItemList(root)
+    for where, line in lines_of(Path(list_file)):
+        path, *number = line.split()
+        parts = PurePosixPath(path).parts
+        if len(parts) != 2 or len(number) > 1:
+            raise DataError(f"{where}: {line!r}; allowed: 'Class/video.avi 1' or 'Class/video.avi'")
+        label = named_label(where, official_name(parts[0]), by_name)
+        _check_ucf_line(where, path, number, label, class_index)
+        listed.add(where, path, label)
+    return listed.finish(list_file)
+
+
+def _check_ucf_line(where: str, path: str, number: list[str], label: int, class_index: Sequence[str]) -> None:
+    """The number, where there is one, and the class in the file name have to say what the folder says."""
+    if number and number[0] != str(label + 1):
+        raise DataError(
+            f"{where}: {path!r} has class number {number[0]!r}; allowed: {label + 1} ({class_index[label]}), because"
+            " the official lists count from 1 in the order of classInd.txt; read other lists with read_path_label"
+        )
+    in_name = class_of_video(path)
+    if in_name not in (None, class_index[label]):
+        raise DataError(
+            f"{where}: {path!r} is a video of {in_name} in the folder of {class_index[label]}; move it or fetch the"
+            " official list again"
+        )

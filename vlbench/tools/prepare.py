@@ -25,8 +25,8 @@ from vlbench.datasets.lists.splits import draw_shots
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
+from vlbench.tools.doctor.findings import Finding, Report
 from vlbench.tools.doctor.probe import probe
-from vlbench.tools.doctor.report import Finding, Report
 from vlbench.tools.parallel import for_each
 
 ANNOTATIONS: tuple[str, ...] = (".csv", ".json", ".txt")

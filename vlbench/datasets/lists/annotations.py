@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlbench.datasets.specs import VideoItem
-from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, class_of_video, official_name
 from vlbench.errors import DataError
 
 VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -43,8 +42,8 @@ def read_path_label(
         DataError: if the list is missing, empty or not UTF-8 text, or a line has no label, a label that is not an
             integer in range, an absolute path, a path that leaves the root or a video that was listed before.
     """
-    listed = _Items(root)
-    for where, line in _lines(Path(list_file)):
+    listed = ItemList(root)
+    for where, line in lines_of(Path(list_file)):
         fields = line.rsplit(maxsplit=1)
         if len(fields) != 2:
             raise DataError(f"{where}: {line!r} has one field; allowed: a path, a space and a label counted from 0")
@@ -68,8 +67,8 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
     where, header = next(rows, (str(path), []))
     columns = [name.strip().lower() for name in header]
     path_column, class_column = _csv_columns(where, columns)
-    by_name = _labels_by_name(class_names)
-    listed = _Items(root)
+    by_name = labels_by_name(class_names)
+    listed = ItemList(root)
     for where, row in rows:
         if len(row) != len(columns):
             raise DataError(
@@ -79,7 +78,7 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
         if columns[class_column] in LABEL_COLUMNS:
             label = _label(where, value, class_names)
         else:
-            label = _named_label(where, value, by_name)
+            label = named_label(where, value, by_name)
         listed.add(where, row[path_column].strip(), label)
     return listed.finish(path)
 
@@ -111,69 +110,7 @@ def read_class_folders(
     return tuple(folder.name for folder in folders), items
 
 
-def read_ucf_class_index(class_index: str | Path) -> tuple[str, ...]:
-    """Read UCF-101's `classInd.txt` (`1 ApplyEyeMakeup`, counted from 1) and check it against the official order.
-
-    Raises:
-        DataError: if the file is missing or a line is not `number name` with the official name of that number.
-    """
-    path = Path(class_index)
-    names: list[str] = []
-    for where, line in _lines(path):
-        if len(names) == len(OFFICIAL_NAMES):
-            raise DataError(f"{where}: {line!r} comes after the last of UCF-101's {len(OFFICIAL_NAMES)} classes")
-        expected = OFFICIAL_NAMES[len(names)]
-        fields = line.split()
-        if len(fields) != 2 or fields[0] != str(len(names) + 1) or official_name(fields[1]) != expected:
-            raise DataError(
-                f"{where}: {line!r} contradicts UCF-101's official order, which has '{len(names) + 1} {expected}' here;"
-                " use the classInd.txt of UCF101TrainTestSplits-RecognitionTask.zip"
-            )
-        names.append(expected)
-    if len(names) != len(OFFICIAL_NAMES):
-        raise DataError(f"{path} lists {len(names)} classes; UCF-101 has {len(OFFICIAL_NAMES)}; fetch the file again")
-    return tuple(names)
-
-
-def read_ucf_list(list_file: str | Path, root: str | Path, class_index: Sequence[str]) -> list[VideoItem]:
-    """Read UCF-101's `trainlist0x.txt` (`Class/video.avi 1`, counted from 1) or `testlist0x.txt` (no numbers).
-
-    The label is the folder's place in `class_index`, which `read_ucf_class_index` returns. The number and the file
-    name have to agree with the folder.
-
-    Raises:
-        DataError: if the list is missing or empty, a line has another shape, its folder is no class, its number or its
-            file name names another class than the folder does, or a video was listed before.
-    """
-    by_name = _labels_by_name(class_index)
-    listed = _Items(root)
-    for where, line in _lines(Path(list_file)):
-        path, *number = line.split()
-        parts = PurePosixPath(path).parts
-        if len(parts) != 2 or len(number) > 1:
-            raise DataError(f"{where}: {line!r}; allowed: 'Class/video.avi 1' or 'Class/video.avi'")
-        label = _named_label(where, official_name(parts[0]), by_name)
-        _check_ucf_line(where, path, number, label, class_index)
-        listed.add(where, path, label)
-    return listed.finish(list_file)
-
-
-def _check_ucf_line(where: str, path: str, number: list[str], label: int, class_index: Sequence[str]) -> None:
-    """The number, where there is one, and the class in the file name have to say what the folder says."""
-    if number and number[0] != str(label + 1):
-        raise DataError(
-            f"{where}: {path!r} has class number {number[0]!r}; allowed: {label + 1} ({class_index[label]}), because"
-            " the official lists count from 1 in the order of classInd.txt; read other lists with read_path_label"
-        )
-    in_name = class_of_video(path)
-    if in_name not in (None, class_index[label]):
-        raise DataError(
-            f"{where}: {path!r} is a video of {in_name} in the folder of {class_index[label]}; move it or fetch the"
-            " official list again"
-        )
-
-
-class _Items:
+class ItemList:
     """Collects items below one root and refuses bad paths and second mentions."""
 
     def __init__(self, root: str | Path) -> None:
@@ -212,7 +149,7 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, each with `file:line`."""
     # Not splitlines(): that also splits at characters such as U+2028, which a file name may hold.
     for number, line in enumerate(_text(path).split("\n"), start=1):
@@ -261,7 +198,12 @@ def _label(where: str, text: str, class_names: Sequence[str] | None) -> int:
     return label
 
 
-def _labels_by_name(class_names: Sequence[str]) -> dict[str, int]:
+def labels_by_name(class_names: Sequence[str]) -> dict[str, int]:
+    """Label of each class name.
+
+    Raises:
+        DataError: If two classes have one name.
+    """
     by_name: dict[str, int] = {}
     for label, name in enumerate(class_names):
         if by_name.setdefault(name, label) != label:
@@ -269,7 +211,17 @@ def _labels_by_name(class_names: Sequence[str]) -> dict[str, int]:
     return by_name
 
 
-def _named_label(where: str, name: str, by_name: Mapping[str, int]) -> int:
+def named_label(where: str, name: str, by_name: Mapping[str, int]) -> int:
+    """Label of a class that a list calls by its name.
+
+    Args:
+        where: Place in the list that errors name, `file:line`.
+        name: Class name in the list.
+        by_name: Labels by class name, see `labels_by_name`.
+
+    Raises:
+        DataError: If no class has this name; the message suggests the nearest one.
+    """
     if name not in by_name:
         close = difflib.get_close_matches(name, by_name, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the first is {next(iter(by_name), None)!r}"

@@ -14,9 +14,9 @@ from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS, read_path_label
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import Part
 from vlbench.errors import ConfigError, DataError
-from vlbench.tools.doctor.files import File, Use, check_decoding, check_duplicates, check_presence
-from vlbench.tools.doctor.lists import Listing, check_listings
-from vlbench.tools.doctor.report import Finding, Report
+from vlbench.tools.doctor.file_checks import File, Use, check_decoding, check_duplicates, check_presence
+from vlbench.tools.doctor.findings import Finding, Report
+from vlbench.tools.doctor.list_checks import Listing, check_listings
 
 __all__ = ["Finding", "Report", "check", "check_folder", "check_lists"]
 

@@ -16,8 +16,8 @@ from rich.progress import track
 
 from vlbench.datasets.lists.index import FileIndex, Stamp
 from vlbench.datasets.specs import Part
+from vlbench.tools.doctor.findings import Finding
 from vlbench.tools.doctor.probe import FACT, Probe, probe
-from vlbench.tools.doctor.report import Finding
 from vlbench.tools.parallel import cores, for_each
 
 Thing = TypeVar("Thing")

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.datasets.ucf101_names import class_of_video
-from vlbench.tools.doctor.report import Finding
+from vlbench.tools.doctor.findings import Finding
 
 
 @dataclass(frozen=True)
