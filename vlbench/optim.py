@@ -16,9 +16,9 @@ class Schedule:
     """Linear warm-up from 0, then half a cosine.
 
     Attributes:
-        warmup_epochs: length of the warm-up, in epochs.
-        final_ratio: learning rate at the end, as a part of the peak, in [0, 1].
-        refresh_every: updates between two changes of the learning rate. 1 changes it at every update; MoTE's released
+        warmup_epochs: Length of the warm-up, in epochs.
+        final_ratio: Learning rate at the end, as a part of the peak, in [0, 1].
+        refresh_every: Updates between two changes of the learning rate. 1 changes it at every update; MoTE's released
             code has 10, counted within an epoch, which leaves it at 0 for the first nine updates.
     """
 

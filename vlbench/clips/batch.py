@@ -13,10 +13,10 @@ class Clip(NamedTuple):
     """One video as a worker read it.
 
     Attributes:
-        video: uint8 `(T, 3, H, W)` in training, `(V, T, 3, H, W)` in evaluation; `None` if it could not be read.
-        label: index into the class names in use.
-        id: the video's id.
-        failure: why it could not be read.
+        video: Uint8 `(T, 3, H, W)` in training, `(V, T, 3, H, W)` in evaluation; `None` if it could not be read.
+        label: Index into the class names in use.
+        id: Id of the video inside its dataset.
+        failure: Why it could not be read.
     """
 
     video: Tensor | None
@@ -29,10 +29,10 @@ class ClipBatch(NamedTuple):
     """Readable videos of a batch, and what became of the others.
 
     Attributes:
-        video: uint8 `(B, T, 3, H, W)` in training, `(B, V, T, 3, H, W)` in evaluation; `None` if none could be read.
-        labels: int64 `(B,)`.
-        ids: B ids.
-        failures: id -> `(label, cause)` of the videos that could not be read.
+        video: Uint8 `(B, T, 3, H, W)` in training, `(B, V, T, 3, H, W)` in evaluation; `None` if none could be read.
+        labels: Labels of the readable videos, int64 `(B,)`.
+        ids: Ids of the B readable videos.
+        failures: Id -> `(label, cause)` of the videos that could not be read.
     """
 
     video: Tensor | None

@@ -42,7 +42,7 @@ class VideoDataModule(LightningDataModule):
         num_workers: Processes that decode videos.
         clip: What the frames of a clip are.
         augmentation: Random changes to training clips.
-        loading: How clips reach the method.
+        loading: Batches, repetition and decoding of the clips.
         image_size: Side of the square frames, in pixels; the backbone's `image_size`.
         seed: Seed of the order and the augmentation of training clips.
         validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.

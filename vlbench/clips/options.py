@@ -1,4 +1,4 @@
-"""What a clip is, how it is augmented and how it is loaded; imports no torch."""
+"""Options of clips: what a clip is, how it is augmented and how it is loaded; imports no torch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Views:
     """How many times a test video is looked at.
 
     Attributes:
-        clips: sets of frames, taken at shifted times.
-        crops: squares of each frame: 1, the centre, or 3 along the longer side.
-        right_edge: where the second of three crops lies: `exact`, at the edge, or `quarters`, up to three pixels short
+        clips: Sets of frames, taken at shifted times.
+        crops: Squares of each frame: 1, the centre, or 3 along the longer side.
+        right_edge: Place of the second of three crops: `exact`, at the edge, or `quarters`, up to three pixels short
             of it, as in MoTE's released code.
     """
 
@@ -42,7 +42,7 @@ class ClipOptions:
     """What the frames of a clip are.
 
     Attributes:
-        sampling: How the frames of a clip are chosen: `uniform`, spread over the whole video; `dense`, out of 128
+        sampling: Rule that picks the frames of a clip: `uniform`, spread over the whole video; `dense`, out of 128
             neighbouring frames, as in MoTE's released code; `pytorchvideo`, the same by that library's clip samplers.
         segment_ends: Whether neighbouring segments of uniform training clips share a frame: `shared`, as in MoTE's
             released code, or `exclusive`.
@@ -79,7 +79,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class LoadingOptions:
-    """How clips reach the method.
+    """Batches, repetition and decoding of clips.
 
     Attributes:
         effective_batch: Training clips of an optimizer step, over all processes; how many a process takes at once, at

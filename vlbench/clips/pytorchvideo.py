@@ -23,10 +23,10 @@ def random_clip(num_frames: int, segments: int, span: int, *, generator: torch.G
     """Frames of one clip of `span` frames, where `RandomClipSampler` puts it; ascending.
 
     Args:
-        num_frames: of the video.
-        segments: frames wanted.
-        span: frames that a clip covers; a shorter video is covered as a whole.
-        generator: of the draw; torch's global one when it is `None`.
+        num_frames: Number of frames of the video.
+        segments: Number of frames of the clip.
+        span: Frames that a clip covers; a shorter video is covered as a whole.
+        generator: Generator of the draw; `None` means torch's global one.
     """
     # pytorchvideo draws from Python's generator, which is put back as it was.
     state = random.getstate()
@@ -44,10 +44,10 @@ def constant_clips(num_frames: int, segments: int, clips: int, span: int) -> lis
     The clips start `(num_frames - span) / clips` frames apart, so that the last one ends before the video does.
 
     Args:
-        num_frames: of the video.
-        segments: frames wanted of each clip.
-        clips: number of clips.
-        span: frames that a clip covers; a shorter video is covered as a whole.
+        num_frames: Number of frames of the video.
+        segments: Frames wanted of each clip.
+        clips: Number of clips of the video.
+        span: Frames that a clip covers; a shorter video is covered as a whole.
     """
     sampler = ConstantClipsPerVideoSampler(Fraction(span), clips)
     return [_frames(sampler(0, num_frames, {}), num_frames, segments) for _ in range(clips)]

@@ -25,13 +25,13 @@ class TrainClips(Dataset[Clip]):
     """Random clips; the draw depends on seed, epoch and position alone, never on the worker.
 
     Args:
-        items: the videos.
-        frames: T.
-        sampling: see `Sampling`.
-        transform: uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
-        backend: decoder.
-        seed: of every draw.
-        shared_ends: whether neighbouring segments share a frame.
+        items: Videos that clips are read from.
+        frames: Number T of frames of a clip.
+        sampling: Choice of a clip's frames, see `Sampling`.
+        transform: Uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
+        backend: Decoder of the videos.
+        seed: Seed of every draw.
+        shared_ends: Whether neighbouring segments share a frame.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class TestViews(Dataset[Clip]):
     """Every view of a video, the same at every call.
 
     Args:
-        items: the videos.
-        frames: T of each view.
-        sampling: see `Sampling`.
+        items: Videos that clips are read from.
+        frames: Number T of frames of each view.
+        sampling: Choice of a clip's frames, see `Sampling`.
         views: V = clips x crops.
-        size: side of the crops, in pixels.
-        resize: short side before cropping, in pixels.
-        backend: decoder.
+        size: Side of the crops, in pixels.
+        resize: Short side before cropping, in pixels.
+        backend: Decoder of the videos.
     """
 
     __test__ = False  # pytest would take the name for a test case

@@ -19,11 +19,11 @@ class TrainSampler(Sampler[tuple[int, int]]):
     to whole ones instead, at least one: the k-th step sees the same clips whatever the number of processes.
 
     Args:
-        size: number of videos.
-        epoch_size: positions an epoch; above `size` the videos come several times, each time with another draw.
-        effective_batch: clips of an optimizer step, over all processes; a multiple of `world_size`.
-        seed: of the order.
-        rank, world_size: which process this is.
+        size: Number of training videos.
+        epoch_size: Positions an epoch; above `size` the videos come several times, each time with another draw.
+        effective_batch: Clips of an optimizer step, over all processes; a multiple of `world_size`.
+        seed: Seed of the order of the videos.
+        rank, world_size: Which process this is.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[i
     All micro-batches are equally large: only then is the mean of their gradients that of the whole batch.
 
     Args:
-        effective_batch: clips of an optimizer step, over all processes.
-        processes: their number.
-        at_most: clips a process can take at once.
+        effective_batch: Clips of an optimizer step, over all processes.
+        processes: Number of training processes.
+        at_most: Clips a process can take at once.
 
     Raises:
-        ConfigError: if the clips cannot be shared out equally.
+        ConfigError: If the clips cannot be shared out equally.
     """
     share, rest = divmod(effective_batch, processes)
     if rest:

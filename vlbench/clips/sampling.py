@@ -25,7 +25,7 @@ def segment_bounds(num_frames: int, segments: int) -> list[tuple[int, int]]:
     `num_frames - 1`. Borders are rounded half to even.
 
     Raises:
-        ConfigError: if an argument is below 1.
+        ConfigError: If an argument is below 1.
     """
     _check(num_frames=num_frames, segments=segments)
     borders = [round(i * (num_frames - 1) / segments) for i in range(segments + 1)]
@@ -38,14 +38,14 @@ def uniform_train(
     """One random frame of each segment (see `segment_bounds`), in ascending order.
 
     Args:
-        num_frames: of the video.
-        segments: frames wanted.
-        generator: of the draws.
-        shared_ends: whether a segment's last frame is also the next one's first, as in the released code; otherwise it
+        num_frames: Number of frames of the video.
+        segments: Number of frames of the clip.
+        generator: Generator of the draws.
+        shared_ends: Whether a segment's last frame is also the next one's first, as in the released code; otherwise it
             is the next one's alone, unless the segment has no other.
 
     Raises:
-        ConfigError: if a number is below 1.
+        ConfigError: If a number is below 1.
     """
     bounds = segment_bounds(num_frames, segments)
     if not shared_ends:
@@ -61,7 +61,7 @@ def uniform_test(num_frames: int, segments: int, clips: int) -> list[list[int]]:
     that is the released code's behaviour and kept. From `num_frames >= segments` on, every list is ascending.
 
     Raises:
-        ConfigError: if an argument is below 1.
+        ConfigError: If an argument is below 1.
     """
     _check(num_frames=num_frames, segments=segments, clips=clips)
     step = num_frames / segments
@@ -82,7 +82,7 @@ def dense_train(
     as in the released code. Not sorted where it wraps.
 
     Raises:
-        ConfigError: if an argument is below 1 or `span` is below `segments`.
+        ConfigError: If an argument is below 1 or `span` is below `segments`.
     """
     _check(num_frames=num_frames, segments=segments, span=span)
     return _dense(_draw(0, max(num_frames - span - 1, 0), generator), num_frames, segments, span)
@@ -95,7 +95,7 @@ def dense_test(num_frames: int, segments: int, clips: int, span: int = DENSE_SPA
     wrap around.
 
     Raises:
-        ConfigError: if an argument is below 1 or `span` is below `segments`.
+        ConfigError: If an argument is below 1 or `span` is below `segments`.
     """
     _check(num_frames=num_frames, segments=segments, clips=clips, span=span)
     room = max(num_frames - span, 0)

@@ -32,20 +32,20 @@ def train_transform(
     numbers come from torch's global generator: fork and seed it around the call for a reproducible clip.
 
     Args:
-        size: side of the result in pixels.
-        resize: short side before the box is drawn.
-        fused_resize: draw the box from the frames as they are and resize once. A fifth cheaper; pixels differ by about
+        size: Side of the result in pixels.
+        resize: Short side before the box is drawn.
+        fused_resize: Draw the box from the frames as they are and resize once. A fifth cheaper; pixels differ by about
             one grey level on average from those of two resizes, so it is an augmentation of its own.
-        horizontal_flip: whether to mirror; leave it out where left and right make the class.
-        color_jitter: probability of jittering (brightness 0.4, contrast 0.4, saturation 0.2, hue 0.1).
-        gray: probability of dropping the colours.
-        scale: range of the box's area, as a share of the frame's.
+        horizontal_flip: Whether to mirror; leave it out where left and right make the class.
+        color_jitter: Probability of jittering (brightness 0.4, contrast 0.4, saturation 0.2, hue 0.1).
+        gray: Probability of dropping the colours.
+        scale: Range of the box's area, as a share of the frame's.
 
     Returns:
         A function from `(T, 3, H, W)` uint8 to `(T, 3, size, size)` uint8.
 
     Raises:
-        ConfigError: if a size is below 1, a probability is outside [0, 1] or `scale` is not ascending and positive.
+        ConfigError: If a size is below 1, a probability is outside [0, 1] or `scale` is not ascending and positive.
     """
     _check_sizes(size=size, resize=resize)
     for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
@@ -83,10 +83,10 @@ def test_views(
 
     Args:
         frames: `(T, 3, H, W)`, uint8.
-        size: side of the crops in pixels.
-        resize: short side before cropping, at least `size`.
-        crops: 1 or 3.
-        right_edge: where the second of three crops lies. `"exact"`: at the far edge. `"quarters"`: as in the released
+        size: Side of the crops in pixels.
+        resize: Short side before cropping, at least `size`.
+        crops: Number of crops, 1 or 3.
+        right_edge: Place of the second of three crops. `"exact"`: at the far edge. `"quarters"`: as in the released
             code, whose offsets are multiples of the rounded-down quarter of the free width, so that "right" ends up to
             3 pixels short of the edge, and whose three crops of an upright clip are all its centre.
 
@@ -94,7 +94,7 @@ def test_views(
         `(crops, T, 3, size, size)`, uint8.
 
     Raises:
-        ConfigError: if an argument is not one of the allowed.
+        ConfigError: If an argument is not one of the allowed.
     """
     _check_sizes(size=size, resize=resize)
     if size > resize:

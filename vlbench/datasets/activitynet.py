@@ -75,19 +75,19 @@ def _videos(annotations: Path, subset: str) -> Iterator[tuple[str, list[Any]]]:
     """Id and segments of the videos of a subset, in the order of the file.
 
     Raises:
-        DataError: if the file is not JSON of the released shape.
+        DataError: If the file is not JSON of the released shape.
     """
     try:
         videos = json.loads(annotations.read_text(encoding="utf-8"))["database"]
-        found = [(video, facts["annotations"]) for video, facts in videos.items() if facts["subset"] == subset]
+        segments = [(video, facts["annotations"]) for video, facts in videos.items() if facts["subset"] == subset]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{annotations} is not ActivityNet's annotation file: {error!r}; allowed: JSON whose 'database' has a"
             " 'subset' and 'annotations' for every video; fetch it again"
         ) from error
-    if not found:
+    if not segments:
         raise DataError(f"{annotations} has no video of the {subset} subset; use the released file of version 1.3")
-    yield from found
+    yield from segments
 
 
 def _label(where: str, segment: Any, labels: dict[str, int]) -> int:

@@ -33,16 +33,16 @@ class VideoDataset(ABC):
     read too, it also says how they name its videos.
 
     Args:
-        root: folder of the dataset, see `find_root`.
-        variant: which of the named variants; `None` means the first one.
-        train: what to train on.
-        test: what to evaluate on: one subset, or several that are evaluated in one pass, each with its own classes.
-        splits_dir: folder of the field's published lists; `None` uses the official ones.
-        heldout: part of the training videos of each class that is the validation part instead, in [0, 1).
-        validate_on_test: whether the test part also is the validation part, for a selection of the epoch by its videos.
+        root: Folder of the dataset, see `find_root`.
+        variant: Which of the named variants; `None` means the first one.
+        train: What to train on.
+        test: What to evaluate on: one subset, or several that are evaluated in one pass, each with its own classes.
+        splits_dir: Folder of the field's published lists; `None` uses the official ones.
+        heldout: Part of the training videos of each class that is the validation part instead, in [0, 1).
+        validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
 
     Raises:
-        ConfigError: if there is no such variant, a test subset is given twice or not at all, or `heldout` is out of
+        ConfigError: If there is no such variant, a test subset is given twice or not at all, or `heldout` is out of
             range.
     """
 
@@ -89,7 +89,7 @@ class VideoDataset(ABC):
         """The videos of a part of an official split; empty where the dataset has no such part.
 
         Raises:
-            DataError: if the lists or the videos are not where they should be.
+            DataError: If the lists or the videos are not where they should be.
         """
 
     @property
@@ -111,8 +111,8 @@ class VideoDataset(ABC):
         """The id that the official lists give a video.
 
         Args:
-            name: of the video in a published list, `v_Archery_g01_c01.avi` or `val/abcdefghijk_000000_000010.mp4`.
-            label: in the whole dataset.
+            name: Name of the video in a published list, `v_Archery_g01_c01.avi` or `val/abcdefghijk_000000_000010.mp4`.
+            label: Label of the video in the whole dataset.
         """
         return name
 
@@ -163,11 +163,11 @@ class VideoDataset(ABC):
         that is not on disk keeps its official path and counts as unreadable.
 
         Raises:
-            DataError: if lists or videos are missing, or lists contradict themselves, the file names or each other.
-            ConfigError: if the dataset has no such split, or the folder of published lists no such list.
+            DataError: If lists or videos are missing, or lists contradict themselves, the file names or each other.
+            ConfigError: If the dataset has no such split, or the folder of published lists no such list.
         """
         merged: dict[str, VideoItem] = {}
-        for source, subset in self._chosen(part):
+        for source, subset in self._sources(part):
             for item in self._list(source, subset).items:
                 merged.setdefault(item.id, item)
         return list(merged.values())
@@ -181,20 +181,20 @@ class VideoDataset(ABC):
                 {item.id: item.label for item in self._list(source, subset).items},
                 self._list(source, subset).name,
             )
-            for source, subset in self._chosen(part)
+            for source, subset in self._sources(part)
         ]
 
     def list_name(self, part: Part) -> str:
         """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
         `official/split 1`; see `vlbench.datasets.lists.published.PublishedList` for lists of the field."""
-        return ", ".join(self._list(source, subset).name for source, subset in self._chosen(part))
+        return ", ".join(self._list(source, subset).name for source, subset in self._sources(part))
 
     def check(self, part: Part) -> None:
         """Whether a part can be trained on or evaluated.
 
         Raises:
-            DataError: if videos or lists are missing, or training and test lists of one split overlap.
-            ConfigError: if the dataset has no such part, or training and test lists of different splits overlap.
+            DataError: If videos or lists are missing, or training and test lists of one split overlap.
+            ConfigError: If the dataset has no such part, or training and test lists of different splits overlap.
         """
         if not self.videos(part):
             hint = "; `vlbench test` evaluates on the test part" if part == "validation" else ""
@@ -208,8 +208,8 @@ class VideoDataset(ABC):
         Published training lists and own draws belong to one split, and the splits of a dataset overlap.
 
         Raises:
-            ConfigError: if they have, being lists of different splits; names how many.
-            DataError: if they have, although both are lists of one split.
+            ConfigError: If they have, being lists of different splits; names how many.
+            DataError: If they have, although both are lists of one split.
         """
         if self.train_subset.shots is None:
             return
@@ -229,7 +229,7 @@ class VideoDataset(ABC):
                 )
             raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
 
-    def _chosen(self, part: Part) -> list[tuple[_Source, Subset]]:
+    def _sources(self, part: Part) -> list[tuple[_Source, Subset]]:
         """The lists that make up a part."""
         if part == "train":
             return [("train", self.train_subset)]
@@ -270,19 +270,19 @@ class VideoDataset(ABC):
 
     def _hold_out(self, subset: Subset) -> None:
         name, items = self._published("train", subset) or self._official("train", subset)
-        kept, held = hold_out(items, self.heldout, subset.seed, self.train_classes.names)
+        training, heldout = hold_out(items, self.heldout, subset.seed, self.train_classes.names)
         # Before the slash: results are not averaged with those of the whole list.
         lineage, *rest = name.split("/", 1)
-        self._lists["train", subset] = _VideoList("/".join([f"{lineage}, {self.heldout:g} held out", *rest]), kept)
+        self._lists["train", subset] = _VideoList("/".join([f"{lineage}, {self.heldout:g} held out", *rest]), training)
         self._lists["heldout", subset] = _VideoList(
-            "/".join([f"{lineage}, the {self.heldout:g} held out", *rest]), held
+            "/".join([f"{lineage}, the {self.heldout:g} held out", *rest]), heldout
         )
 
     def _official(self, part: Part, subset: Subset) -> _VideoList:
-        chosen = select(self.items(part, subset.split), self._labels(part, subset))
+        items = select(self.items(part, subset.split), self._labels(part, subset))
         if part != "train" or subset.shots is None:
-            return _VideoList(f"official/split {subset.split}", chosen)
-        drawn = draw_shots(chosen, subset.shots, subset.seed, class_names=self.train_classes.names)
+            return _VideoList(f"official/split {subset.split}", items)
+        drawn = draw_shots(items, subset.shots, subset.seed, class_names=self.train_classes.names)
         return _VideoList(f"own/{subset.shots}-shot seed {subset.seed}", drawn)
 
     def _published(self, part: Part, subset: Subset) -> _VideoList | None:

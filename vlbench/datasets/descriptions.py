@@ -25,8 +25,9 @@ class Descriptions:
     """Sentences of every class, in label order.
 
     Attributes:
-        spatial: for each class what a single frame shows, equally many sentences for every class.
-        temporal: for each class how the action unfolds, likewise; the number may differ from the spatial one.
+        spatial: Sentences on what a single frame of each class shows, equally many for every class.
+        temporal: Sentences on how the action of each class unfolds, equally many for every class; the number
+            may differ from the spatial one.
     """
 
     spatial: Sentences
@@ -47,7 +48,7 @@ class Descriptions:
         """The descriptions of these classes, in the order given.
 
         Raises:
-            DataError: if a label is out of range.
+            DataError: If a label is out of range.
         """
         for label in labels:
             if not 0 <= label < len(self):
@@ -62,11 +63,11 @@ def read_descriptions(folder: str | Path, class_names: Sequence[str]) -> Descrip
     """Read and check a dataset's descriptions.
 
     Args:
-        folder: where `spatial.json` and `temporal.json` lie.
-        class_names: the dataset's classes in label order; the files have to describe exactly these.
+        folder: Folder that holds `spatial.json` and `temporal.json`.
+        class_names: The dataset's classes in label order; the files have to describe exactly these.
 
     Raises:
-        DataError: if a file is missing or no JSON object, its keys are not exactly "0" to "C-1", a value is not a list
+        DataError: If a file is missing or no JSON object, its keys are not exactly "0" to "C-1", a value is not a list
             of sentences, a sentence is empty, classes have different numbers of sentences, or the sentences of a class
             name another class and not their own.
     """
@@ -98,7 +99,7 @@ def _check_order(path: Path, described: Sentences, class_names: Sequence[str]) -
     """
     words = [_words(name) for name in class_names]
     named = [[_named(_words(sentence), words) for sentence in sentences] for sentences in described]
-    displaced = {label for label, sides in enumerate(named) if not any(label in found for found in sides)}
+    displaced = {label for label, sides in enumerate(named) if not any(label in names for names in sides)}
     wrong = [
         f"key '{label}' ({class_names[label]}) is about {class_names[min(others)]!r}"
         for label in sorted(displaced)
@@ -114,8 +115,8 @@ def _check_order(path: Path, described: Sentences, class_names: Sequence[str]) -
 
 def _named(sentence: str, names: Sequence[str]) -> set[int]:
     """Labels of the names in a sentence; a name inside a longer one, as kick in kick ball, is not meant."""
-    found = [label for label, name in enumerate(names) if name in sentence]
-    return {a for a in found if not any(names[a] in names[b] and names[a] != names[b] for b in found)}
+    labels = [label for label, name in enumerate(names) if name in sentence]
+    return {a for a in labels if not any(names[a] in names[b] and names[a] != names[b] for b in labels)}
 
 
 def _words(text: str) -> str:
@@ -155,10 +156,10 @@ def _check_keys(path: Path, keys: Iterable[str], num_classes: int) -> None:
     expected = {str(label) for label in range(num_classes)}
     unknown = [key for key in keys if key not in expected]
     missing = sorted(expected.difference(keys), key=int)
-    for problem, found in (("has unknown", unknown), ("lacks", missing)):
-        if found:
+    for problem, culprits in (("has unknown", unknown), ("lacks", missing)):
+        if culprits:
             raise DataError(
-                f"{path} {problem} key '{found[0]}' ({len(found)} in all); allowed: exactly '0' to"
+                f"{path} {problem} key '{culprits[0]}' ({len(culprits)} in all); allowed: exactly '0' to"
                 f" '{num_classes - 1}', one for each of the {num_classes} classes; is the file of another dataset?"
             )
 

@@ -93,7 +93,7 @@ def _common_classes(root: Path) -> list[str]:
     """The classes that the parts have, in alphabetical order.
 
     Raises:
-        DataError: if there is no part, a part does not name its classes, or two parts have other classes.
+        DataError: If there is no part, a part does not name its classes, or two parts have other classes.
     """
     sources = [source for part in get_args(Part) if (source := _source(root, part)) is not None]
     if not sources:

@@ -109,16 +109,16 @@ def read_hmdb_split(folder: str | Path, root: str | Path, part: Used, split: int
     """Read the 51 files `<class>_test_split<split>.txt` of lines `video.avi use`; use is 0 (none), 1 (train), 2 (test).
 
     Args:
-        folder: where the files lie.
-        root: folder of the class folders; `VideoItem.id` is `<class>/<video>.avi`.
-        part: which of the videos to return.
-        split: number of the official split, 1 to 3.
+        folder: Folder of the 51 list files.
+        root: Folder of the class folders; `VideoItem.id` is `<class>/<video>.avi`.
+        part: Which of the videos to return.
+        split: Number of the official split, 1 to 3.
 
     Returns:
         The videos class by class, in the order of the files.
 
     Raises:
-        DataError: if a class's file is missing or empty, a line has another shape, lists a video again or names
+        DataError: If a class's file is missing or empty, a line has another shape, lists a video again or names
             another class than the file does, or a class has not 70 training and 30 test videos.
     """
     return [
@@ -132,10 +132,10 @@ def _class_items(annotations: Path, root: Path, label: int, part: Used) -> Itera
     name = CLASS_FOLDERS[label]
     listed = read_path_label(annotations, root / name, class_names=_USES)
     for used, expected in _VIDEOS_PER_CLASS.items():
-        found = sum(_USES[item.label] == used for item in listed)
-        if found != expected:
+        count = sum(_USES[item.label] == used for item in listed)
+        if count != expected:
             raise DataError(
-                f"{annotations} lists {found} {used} videos; allowed: {expected}, as in every class and split; fetch"
+                f"{annotations} lists {count} {used} videos; allowed: {expected}, as in every class and split; fetch"
                 " the official file again"
             )
     for item in listed:

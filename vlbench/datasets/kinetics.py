@@ -180,7 +180,7 @@ def _clips(annotations: Path, class_names: tuple[str, ...]) -> Iterator[tuple[st
     """Name, video on YouTube and label of every clip of a released list.
 
     Raises:
-        DataError: if a column is missing, a class is unknown, a time is not a whole second or a clip comes twice.
+        DataError: If a column is missing, a class is unknown, a time is not a whole second or a clip comes twice.
     """
     labels = {name: label for label, name in enumerate(class_names)}
     seen: set[str] = set()

@@ -95,7 +95,7 @@ def _entries(annotations: Path) -> list[dict[str, Any]]:
     """The videos of an annotation file, each with the strings `id` and `template`.
 
     Raises:
-        DataError: if the file is not a JSON list of such videos.
+        DataError: If the file is not a JSON list of such videos.
     """
     try:
         entries = json.loads(annotations.read_text(encoding="utf-8"))

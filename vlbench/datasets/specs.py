@@ -23,10 +23,10 @@ class VideoItem(NamedTuple):
     """One labelled video.
 
     Attributes:
-        path: where the file is.
-        label: index into the class names of the whole dataset, `0 <= label < num_classes`.
-        id: name of the video inside its dataset; unique, stable across machines (usually the path below the root).
-        span: start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
+        path: Path of the video file.
+        label: Index into the class names of the whole dataset, `0 <= label < num_classes`.
+        id: Name of the video inside its dataset; unique, stable across machines (usually the path below the root).
+        span: Start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
             all of it.
     """
 
@@ -45,10 +45,10 @@ class Subset:
     """Which part of a dataset is meant; it knows nothing of protocols.
 
     Attributes:
-        classes: every class, the base half or the novel half.
-        shots: videos per class, `None` for all of them.
-        split: number of the official split, counted from 1.
-        seed: seed of the draw when `shots` is set.
+        classes: Every class, the base half or the novel half.
+        shots: Videos per class, `None` for all of them.
+        split: Number of the official split, counted from 1.
+        seed: Seed of the draw when `shots` is set.
     """
 
     classes: ClassSet = "all"
@@ -79,10 +79,10 @@ class ClassList:
     """The classes of one side of an experiment, in the order of its labels.
 
     Attributes:
-        names: class texts; batch label k means `names[k]`.
-        labels: their labels in the whole dataset.
-        all_names: the class texts of the whole dataset.
-        descriptions: sentences on every class of the dataset, where it ships them.
+        names: Class texts; batch label k means `names[k]`.
+        labels: Labels of the classes in the whole dataset.
+        all_names: The class texts of the whole dataset.
+        descriptions: Sentences on every class of the dataset, where it ships them.
     """
 
     names: tuple[str, ...]
@@ -95,10 +95,10 @@ class EvaluationSet(NamedTuple):
     """Videos that are scored against one list of classes.
 
     Attributes:
-        subset: which part of the dataset it is.
-        classes: what the videos are scored against.
-        labels: id of each video -> position of its class in `classes`.
-        list_name: what records call the list of videos.
+        subset: Which part of the dataset it is.
+        classes: What the videos are scored against.
+        labels: Id of each video -> position of its class in `classes`.
+        list_name: What records call the list of videos.
     """
 
     subset: Subset
@@ -112,18 +112,18 @@ class DatasetSpec:
     """Facts about a dataset that do not depend on where it lies.
 
     Attributes:
-        name: identifier in configs, records and the leaderboard.
-        class_names: class texts in label order, as they enter the prompts.
-        base_classes: labels of the base half, ascending; empty where the training list decides: the more frequent half.
-        directional: whether a mirrored video can change its class; the horizontal flip is then left out of training.
-        splits: number of official splits.
-        split_classes: labels of the classes that a test split holds, ascending, by the split's number; a split that is
+        name: Identifier in configs, records and the leaderboard.
+        class_names: Class texts in label order, as they enter the prompts.
+        base_classes: Labels of the base half, ascending; empty where the training list decides: the more frequent half.
+        directional: Whether a mirrored video can change its class; the horizontal flip is then left out of training.
+        splits: Number of official splits.
+        split_classes: Labels of the classes that a test split holds, ascending, by the split's number; a split that is
             not named holds all.
-        lists: what the field's published lists call the dataset; empty where there are none.
-        counts: expected videos as `{(part, split): count}`, where known.
-        descriptions: sentences on every class, where they ship with vlbench.
-        licence: one line on the terms of use.
-        source: where the official files come from.
+        lists: What the field's published lists call the dataset; empty where there are none.
+        counts: Expected videos as `{(part, split): count}`, where known.
+        descriptions: Sentences on every class, where they ship with vlbench.
+        licence: One line on the terms of use.
+        source: Place that the official files come from.
     """
 
     name: str
@@ -142,17 +142,17 @@ class DatasetSpec:
         """Labels of a class set, ascending.
 
         Args:
-            classes: which set.
-            test_split: keeps the classes of this test split only.
+            classes: Class set whose labels are returned.
+            test_split: Keeps the classes of this test split only.
 
         Raises:
-            ConfigError: if one half is asked for and the dataset defines none.
+            ConfigError: If one half is asked for and the dataset defines none.
         """
         everything = tuple(range(len(self.class_names)))
-        held = everything if test_split is None else self.split_classes.get(test_split, everything)
+        of_split = everything if test_split is None else self.split_classes.get(test_split, everything)
         if classes == "all":
-            return held
+            return of_split
         if not self.base_classes:
             raise ConfigError(f"{self.name} defines no base and novel classes; use classes: all")
         base = frozenset(self.base_classes)
-        return tuple(label for label in held if (label in base) == (classes == "base"))
+        return tuple(label for label in of_split if (label in base) == (classes == "base"))

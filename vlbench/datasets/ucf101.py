@@ -92,7 +92,7 @@ def read_ucf_list(list_file: str | Path, root: str | Path, class_index: Sequence
         class_index: Class names in the order of `classInd.txt`.
 
     Raises:
-        DataError: if the list is missing or empty, a line has another shape, its folder is no class, its number or its
+        DataError: If the list is missing or empty, a line has another shape, its folder is no class, its number or its
             file name names another class than the folder does, or a video was listed before.
     """
     by_name = labels_by_name(class_index)

@@ -22,9 +22,9 @@ def advice(action: str, code: int, log: str) -> str | None:
     """What to change after a stage ran out of memory; `None` if it does not look so.
 
     Args:
-        action: of the stage, `fit` or `test`.
-        code: its exit code.
-        log: the end of its log.
+        action: Action of the stage, `fit` or `test`.
+        code: Exit code of the stage.
+        log: The end of its log.
     """
     if _WORKER_KILLED.search(log):
         return (

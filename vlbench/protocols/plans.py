@@ -21,10 +21,10 @@ class Case:
     """One method under one protocol of a suite.
 
     Attributes:
-        protocol: the protocol's entry in the suite.
-        name: of the method.
-        method: its configuration.
-        overlays: configurations that come last.
+        protocol: The protocol's entry in the suite.
+        name: Name of the method.
+        method: Configuration of the method.
+        overlays: Configurations that come last.
     """
 
     protocol: ProtocolConfig
@@ -50,11 +50,11 @@ class Case:
         """A test for each setting of views, and for each selection of an epoch.
 
         Args:
-            stem: of the stages' names.
-            dataset: configurations of the dataset.
-            test: subsets, in one pass.
-            fit: training of the weights; `None` for weights that are given.
-            train: whether the training videos are of the same dataset.
+            stem: Stem of the stages' names.
+            dataset: Configurations of the dataset.
+            test: Subsets, in one pass.
+            fit: Training of the weights; `None` for weights that are given.
+            train: Whether the training videos are of the same dataset.
         """
         entry = self.protocol
         settings: list[str | None] = [*entry.views] or [None]
@@ -117,7 +117,7 @@ def zero_shot(case: Case) -> Iterator[Stage]:
     """Train on all of one dataset, test on others, all splits of each in one pass.
 
     Raises:
-        ConfigError: if there is nothing to train on, or a test set would also be trained on or choose the epoch.
+        ConfigError: If there is nothing to train on, or a test set would also be trained on or choose the epoch.
     """
     entry = case.protocol
     tests = list(case.datasets())
@@ -159,8 +159,8 @@ class Protocol(NamedTuple):
     """A protocol.
 
     Attributes:
-        stages: what it does with a method.
-        options: the options of its entry that not every protocol has.
+        stages: What it does with a method.
+        options: The options of its entry that not every protocol has.
     """
 
     stages: Callable[[Case], Iterator[Stage]]
@@ -182,7 +182,7 @@ def plan(suite: Suite) -> list[Stage]:
     Trainings that differ in nothing but the protocol they are for are one stage.
 
     Raises:
-        ConfigError: if a protocol is unknown or cannot be planned, or two stages have one name.
+        ConfigError: If a protocol is unknown or cannot be planned, or two stages have one name.
     """
     stages = _shared(
         stage

@@ -38,13 +38,13 @@ class Runner:
     """Runs stages, each after the one whose weights it needs, skips what is done, goes on after a failure.
 
     Args:
-        stages: the plan.
-        out: results folder: `records`, `predictions`, `checkpoints`, `stages` (their configurations and what is done)
+        stages: Stages of the plan, in order.
+        out: Results folder: `records`, `predictions`, `checkpoints`, `stages` (their configurations and what is done)
             and `logs` lie below it.
-        find: turns a configuration's name into its file.
-        console: where progress goes.
-        launcher: where stages run; by default on this machine.
-        jobs: most stages at once.
+        find: Turns a configuration's name into its file.
+        console: Console that progress is printed on.
+        launcher: Launcher that runs stages; this machine by default.
+        jobs: Most stages at once.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Runner:
             The stages that failed, or could not run because the one they need failed.
 
         Raises:
-            ConfigError: if another runner works in the same folder, or this one was started several times, by torchrun.
+            ConfigError: If another runner works in the same folder, or this one was started several times, by torchrun.
         """
         if "TORCHELASTIC_RUN_ID" in os.environ:
             raise ConfigError(
@@ -188,8 +188,8 @@ class Runner:
 
     def _foreign(self) -> list[str]:
         """What to say of records that no stage makes: the suite has changed, or another one used the folder."""
-        own = {name for stage in self.stages for name in stage.records}
-        names = sorted(path.stem for path in (self.out / "records").glob("[!.]*.json") if path.stem not in own)
+        planned = {name for stage in self.stages for name in stage.records}
+        names = sorted(path.stem for path in (self.out / "records").glob("[!.]*.json") if path.stem not in planned)
         if not names:
             return []
         listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -19,17 +19,17 @@ class Stage:
     """One command of a protocol.
 
     Attributes:
-        name: unique in its plan, usable as a file name.
-        action: `fit` or `test`.
-        configs: configuration names, later ones override earlier ones.
-        train: training subset; `None` if the stage trains nothing.
-        test: test subsets of one dataset, evaluated in one pass; a training validates on them, if at all.
-        seed: of initialisation, order, augmentation and of the draw of shots.
-        protocol: versioned name.
-        weights_from: name of the stage whose weights are tested.
-        checkpoint: file whose weights are tested instead.
-        selection: which epoch's weights are tested; of a training, which it keeps beside the last one's.
-        half_classes: whether records also hold accuracies on random halves of the classes.
+        name: Unique in its plan, usable as a file name.
+        action: Action of the stage, `fit` or `test`.
+        configs: Configuration names, later ones override earlier ones.
+        train: Training subset; `None` if the stage trains nothing.
+        test: Test subsets of one dataset, evaluated in one pass; a training validates on them, if at all.
+        seed: Seed of initialisation, order, augmentation and the draw of shots.
+        protocol: Versioned name of the protocol.
+        weights_from: Name of the stage whose weights are tested.
+        checkpoint: File whose weights are tested instead.
+        selection: Which epoch's weights are tested; of a training, which it keeps beside the last one's.
+        half_classes: Whether records also hold accuracies on random halves of the classes.
     """
 
     name: str
@@ -64,8 +64,8 @@ class Stage:
         """Identifies what the stage does, by its fields and the contents of its configurations, not their paths.
 
         Args:
-            contents: of each configuration, and a digest of the checkpoint.
-            needed: digest of the stage in `weights_from`.
+            contents: Contents of each configuration, and a digest of the checkpoint.
+            needed: Digest of the stage in `weights_from`.
         """
         digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=8)
         for name in self.configs:
@@ -79,8 +79,8 @@ class Stage:
         """The configuration that makes the method's and the dataset's into this stage.
 
         Args:
-            out: results folder.
-            digest: of the stage.
+            out: Results folder of the run.
+            digest: Digest of the stage.
         """
         data: dict[str, Any] = {"test": [asdict(subset) for subset in self.test]}
         if self.train is not None:

@@ -13,12 +13,12 @@ class MethodConfig:
     """A method of a suite.
 
     Attributes:
-        configs: its configurations, by name.
-        trains: whether there is something to train; otherwise it is only tested.
-        checkpoint: file with the weights to test, from `vlbench weights import` or `export`; needs `trains: false`.
+        configs: Configurations of the method, by name.
+        trains: Whether there is something to train; otherwise it is only tested.
+        checkpoint: File with the weights to test, from `vlbench weights import` or `export`; needs `trains: false`.
 
     Raises:
-        ConfigError: if a method with a checkpoint also trains.
+        ConfigError: If a method with a checkpoint also trains.
     """
 
     configs: list[str]
@@ -38,18 +38,18 @@ class ProtocolConfig:
     """A protocol of a suite.
 
     Attributes:
-        protocol: versioned name.
-        datasets: data configurations, by name; a list is a dataset's own followed by what is special about it here,
+        protocol: Versioned name of the protocol.
+        datasets: Data configurations, by name; a list is a dataset's own followed by what is special about it here,
             such as `[data/ucf101.yaml, views/5x3.yaml]`. Tested on and, unless `train` says otherwise, trained on.
-        methods: the methods of this protocol alone, beside the suite's; of two with one name this one counts.
-        train: data configuration of the training; only `zero_shot`, which needs it.
-        shots: videos a class; only `few_shot`, 2, 4, 8 and 16 by default, and `base_to_novel`, 16 by default.
-        seeds: one training each; 0 by default, 1 to 3, the published lists, for `base_to_novel`.
-        splits: test splits; only `zero_shot`, 1 to 3 by default.
-        views: configurations, by name, each of which is a test of its own of the same weights; by default one test with
+        methods: The methods of this protocol alone, beside the suite's; of two with one name this one counts.
+        train: Data configuration of the training; only `zero_shot`, which needs it.
+        shots: Videos a class; only `few_shot`, 2, 4, 8 and 16 by default, and `base_to_novel`, 16 by default.
+        seeds: One training each; 0 by default, 1 to 3, the published lists, for `base_to_novel`.
+        splits: Test splits; only `zero_shot`, 1 to 3 by default.
+        views: Configurations, by name, each of which is a test of its own of the same weights; by default one test with
             the views of the other configurations.
         selection: `heldout` and `best_on_test` also test the epoch chosen in this way, beside the last one.
-        half_classes: also evaluate on random halves of the classes; only `zero_shot`.
+        half_classes: Also evaluate on random halves of the classes; only `zero_shot`.
     """
 
     protocol: str
@@ -69,9 +69,9 @@ class Suite:
     """A set of protocols for a set of methods.
 
     Attributes:
-        protocols: what the methods go through.
-        methods: methods of every protocol, by the name they get in stage names.
-        overlays: configurations that come last for every method, such as a backbone and a trainer.
+        protocols: What the methods go through.
+        methods: Methods of every protocol, by the name they get in stage names.
+        overlays: Configurations that come last for every method, such as a backbone and a trainer.
     """
 
     protocols: list[ProtocolConfig]

@@ -46,10 +46,10 @@ class View:
     """Where and how the object is seen in one frame.
 
     Attributes:
-        x: centre, 0 (left) to 1 (right).
-        y: centre, 0 (top) to 1 (bottom).
-        radius: as a fraction of the frame.
-        opacity: 0 to 1.
+        x: Centre, 0 (left) to 1 (right).
+        y: Centre, 0 (top) to 1 (bottom).
+        radius: Radius as a fraction of the frame.
+        opacity: Opacity of the object, 0 to 1.
     """
 
     x: float

@@ -96,9 +96,9 @@ class SyntheticClass:
     """One class: a coloured shape that performs one motion.
 
     Attributes:
-        colour: a key of `COLOURS`.
-        shape: one of `SHAPES`.
-        motion: a key of `MOTIONS`.
+        colour: A key of `COLOURS`.
+        shape: Shape, one of `SHAPES`.
+        motion: A key of `MOTIONS`.
     """
 
     colour: str
@@ -177,7 +177,7 @@ def classes_of(name: str) -> tuple[SyntheticClass, ...]:
     """Classes of a set in label order.
 
     Raises:
-        ConfigError: if there is no such set.
+        ConfigError: If there is no such set.
     """
     if name not in SETS:
         raise ConfigError(f"no synthetic set {name!r}; allowed: {', '.join(SETS)}")
@@ -188,7 +188,7 @@ def base_labels(name: str) -> tuple[int, ...]:
     """Labels of a set's base half, ascending.
 
     Raises:
-        ConfigError: if there is no such set.
+        ConfigError: If there is no such set.
     """
     classes_of(name)
     return _BASE[name]

@@ -35,9 +35,9 @@ class FrameSet:
     """Frames and their captions.
 
     Attributes:
-        images: uint8 (N, 3, 32, 32), RGB.
-        captions: N texts.
-        motions: int64 (N,), index into `MOTIONS` where the caption names the motion, else -1.
+        images: Uint8 (N, 3, 32, 32), RGB.
+        captions: Captions of the N frames.
+        motions: Int64 (N,), index into `MOTIONS` where the caption names the motion, else -1.
     """
 
     images: Tensor
@@ -49,9 +49,9 @@ def render_frames(count: int, *, seed: int, workers: int | None = None) -> Frame
     """Renders frames in parallel; what they show depends on the seed alone.
 
     Args:
-        count: how many, rounded up to a multiple of 64.
-        seed: of the draw.
-        workers: processes; `None` for one a core, 1 for none besides this one.
+        count: Number of frames, rounded up to a multiple of 64.
+        seed: Seed of the draw.
+        workers: Processes; `None` for one a core, 1 for none besides this one.
     """
     blocks = range(-(-count // len(OBJECTS)))
     if workers == 1:

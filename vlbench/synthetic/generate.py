@@ -60,13 +60,13 @@ def render_dataset(
     are replaced.
 
     Args:
-        root: folder of the synthetic dataset; made if missing.
-        sets: names from `classes.SETS`.
-        workers: processes; `None` for one a core, 1 for none besides this one.
-        progress: whether to show a progress bar.
+        root: Folder of the synthetic dataset; made if missing.
+        sets: Names of the sets, from `classes.SETS`.
+        workers: Processes; `None` for one a core, 1 for none besides this one.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ConfigError: if a set is unknown.
+        ConfigError: If a set is unknown.
     """
     for name in sets:
         classes_of(name)
@@ -83,8 +83,8 @@ def render_dataset(
 
     for name in sets:
         for part in PARTS:
-            own = [clip for clip in clips if (clip.set, clip.part) == (name, part)]
-            lines = "".join(f"{part}/{clip.path.name} {clip.label}\n" for clip in own)
+            of_part = [clip for clip in clips if (clip.set, clip.part) == (name, part)]
+            lines = "".join(f"{part}/{clip.path.name} {clip.label}\n" for clip in of_part)
             _write_text(root / name / f"{part}.txt", lines)
         _write_text(root / name / _MARKER, json.dumps(_description(name), indent=2) + "\n")
 
@@ -93,7 +93,7 @@ def is_complete(root: Path, name: str) -> bool:
     """Whether a set was rendered to its end by this version of the generator; reads one small file.
 
     Raises:
-        ConfigError: if the set is unknown.
+        ConfigError: If the set is unknown.
     """
     expected = _description(name)
     try:

@@ -55,15 +55,15 @@ def pretrain(
     """Trains the model and writes its weights, with a JSON of the recipe and the measured quality beside them.
 
     Args:
-        out: safetensors file to write; the package's own asset if left out.
-        steps: optimizer steps.
-        batch_size: frames a step; objects are balanced where it is a multiple of 64.
-        frames: size of the training set.
-        lr: peak learning rate, after a linear warm-up of 50 steps and before a cosine decay to 0.
-        weight_decay: of matrices; vectors have none.
-        auxiliary: weight of the motion loss and of the colour-and-shape loss.
-        seed: of frames, initialisation and order.
-        workers: processes that render; one a core if left out.
+        out: Safetensors file to write; the package's own asset if left out.
+        steps: Number of optimizer steps.
+        batch_size: Frames a step; objects are balanced where it is a multiple of 64.
+        frames: Size of the training set.
+        lr: Peak learning rate, after a linear warm-up of 50 steps and before a cosine decay to 0.
+        weight_decay: Weight decay of matrices; vectors have none.
+        auxiliary: Weight of the motion loss and of the colour-and-shape loss.
+        seed: Seed of frames, initialisation and order.
+        workers: Processes that render; one a core if left out.
 
     Returns:
         The metrics of `evaluate`, of the weights as saved.
@@ -121,17 +121,17 @@ def _train(
     start = time.monotonic()
     model.train()
     for step in range(steps):
-        chosen = torch.randint(len(tokens) // len(OBJECTS), (batch_size,)) * len(OBJECTS) + things
-        images = normalise(data.images[chosen])
+        rows = torch.randint(len(tokens) // len(OBJECTS), (batch_size,)) * len(OBJECTS) + things
+        images = normalise(data.images[rows])
         images = images * (1 + 0.1 * torch.randn(batch_size, 1, 1, 1)) + 0.1 * torch.randn(batch_size, 3, 1, 1)
-        image, text, scale = model(images, tokens[chosen])
+        image, text, scale = model(images, tokens[rows])
         logits = scale * image @ text.T
         contrast = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
 
         colour, shape = object_head(_HEAD_GAIN * image).tensor_split([len(COLOURS)], dim=1)
         looks = F.cross_entropy(colour, things // len(SHAPES)) + F.cross_entropy(shape, things % len(SHAPES))
         # A sum over a clamped count: a tiny batch may hold no caption that names a motion.
-        motions = data.motions[chosen]
+        motions = data.motions[rows]
         named = (motions >= 0).sum().clamp(min=1)
         moves = F.cross_entropy(motion_head(_HEAD_GAIN * text), motions, ignore_index=-1, reduction="sum") / named
 

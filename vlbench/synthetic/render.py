@@ -94,12 +94,12 @@ class Sprite:
     """A shape with its course through the clip.
 
     Attributes:
-        shape: one of `classes.SHAPES`.
-        colour: float32 (3,), RGB from 0 to 255.
-        x, y: float32 (T,), centre.
-        radius: float32 (T,).
-        opacity: float32 (T,), 0 to 1.
-        angle: rotation in radians.
+        shape: Shape, one of `classes.SHAPES`.
+        colour: Float32 (3,), RGB from 0 to 255.
+        x, y: Coordinates of the centre, float32 `(T,)`.
+        radius: Radius in each frame, float32 `(T,)`.
+        opacity: Float32 (T,), 0 to 1.
+        angle: Rotation of the shape in radians.
     """
 
     shape: str
@@ -133,11 +133,11 @@ class Scene:
     """Everything about a clip but the noise of its frames.
 
     Attributes:
-        background: float32 (size, size, 3).
-        distractors: grey shapes behind the object.
-        object: the shape that the class is about.
-        course: the object's trajectory before the camera's shake.
-        noise: standard deviation of the grey noise, in steps of 0 to 255.
+        background: Float32 (size, size, 3).
+        distractors: Grey shapes behind the object.
+        object: The shape that the class is about.
+        course: The object's trajectory before the camera's shake.
+        noise: Standard deviation of the grey noise, in steps of 0 to 255.
     """
 
     background: Floats
@@ -204,16 +204,16 @@ def sample_scene(
     """Draws the scene of one clip: object and course, 0 to 2 grey distractors, background, camera shake.
 
     Args:
-        rng: source of chance; advanced by the call.
-        colour: a key of `classes.COLOURS`.
-        shape: one of `classes.SHAPES`.
-        motion: a key of `classes.MOTIONS`.
-        frames: length T of the clip.
-        size: height and width in pixels.
-        radius: range that the object's radius is drawn from, uniformly.
+        rng: Source of chance; advanced by the call.
+        colour: A key of `classes.COLOURS`.
+        shape: Shape, one of `classes.SHAPES`.
+        motion: A key of `classes.MOTIONS`.
+        frames: Length T of the clip.
+        size: Height and width in pixels.
+        radius: Range that the object's radius is drawn from, uniformly.
 
     Raises:
-        KeyError: if colour or motion is unknown; an unknown shape shows when it is drawn.
+        KeyError: If colour or motion is unknown; an unknown shape shows when it is drawn.
     """
     course = trajectory(rng, motion, frames)
     shake = camera_shake(rng, frames), camera_shake(rng, frames)

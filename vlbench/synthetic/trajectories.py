@@ -20,9 +20,9 @@ class Trajectory:
     """The course of an object; four float32 arrays of shape (T,).
 
     Attributes:
-        x: centre, 0 is the left edge of the frame and 1 the right one.
-        y: centre, 0 is the top edge and 1 the bottom one.
-        scale: factor on the object's radius.
+        x: Centre, 0 is the left edge of the frame and 1 the right one.
+        y: Centre, 0 is the top edge and 1 the bottom one.
+        scale: Factor on the object's radius.
         opacity: 0 (invisible) to 1.
     """
 
@@ -42,12 +42,12 @@ def trajectory(rng: np.random.Generator, motion: str, frames: int) -> Trajectory
     Two motions that are partners give exactly reversed courses for generators in the same state.
 
     Args:
-        rng: source of chance; advanced by the call.
-        motion: a key of `classes.MOTIONS`.
-        frames: length T.
+        rng: Source of chance; advanced by the call.
+        motion: A key of `classes.MOTIONS`.
+        frames: Number T of frames.
 
     Raises:
-        KeyError: if the motion is unknown.
+        KeyError: If the motion is unknown.
     """
     if motion in REVERSED_OF:
         return trajectory(rng, REVERSED_OF[motion], frames).reversed()

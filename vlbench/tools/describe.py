@@ -82,21 +82,21 @@ def describe(
     written nowhere; an endpoint that wants none needs no variable.
 
     Args:
-        class_names: the dataset's classes in label order, as they enter the prompt.
-        out: folder, made if missing.
-        base_url: the endpoint up to the part that ends in `/v1`, such as http://localhost:8000/v1.
-        model: its name at the endpoint.
-        number: sentences of each kind a class.
-        temperature: of sampling; `None` leaves it to the endpoint, as models that take no temperature need.
-        progress: whether to show a progress bar.
+        class_names: The dataset's classes in label order, as they enter the prompt.
+        out: Folder, made if missing.
+        base_url: The endpoint up to the part that ends in `/v1`, such as http://localhost:8000/v1.
+        model: Name of the language model at the endpoint.
+        number: Sentences of each kind a class.
+        temperature: Temperature of sampling; `None` leaves it to the endpoint, as models that take no temperature need.
+        progress: Whether to show a progress bar.
 
     Returns:
         The descriptions, read back from the files.
 
     Raises:
-        ConfigError: if an option, the key or the model is refused, the folder holds answers to other settings or
+        ConfigError: If an option, the key or the model is refused, the folder holds answers to other settings or
             descriptions from elsewhere, another process writes to it, or the client is not installed.
-        DataError: if the endpoint gives no answer or only malformed ones, or a line of the answers is damaged.
+        DataError: If the endpoint gives no answer or only malformed ones, or a line of the answers is damaged.
     """
     settings = _Settings(base_url.rstrip("/"), model, temperature, number, PROMPT, list(class_names))
     with _answers(out, settings) as (file, answers):
@@ -121,8 +121,8 @@ class _Endpoint:
     """A model behind an address. The key leaves it in requests only: all text that comes back is cleared of it.
 
     Args:
-        settings: where and what to ask.
-        kept: end of an error's message, on what is not lost.
+        settings: Endpoint, model and options of the requests.
+        kept: End of an error's message, on what is not lost.
     """
 
     def __init__(self, settings: _Settings, kept: str) -> None:
@@ -223,7 +223,7 @@ def _parse(text: str, number: int) -> Answer:
     """The answer in a model's text, which may surround the JSON object with a code fence or a remark.
 
     Raises:
-        ValueError: if it is malformed; the message says how.
+        ValueError: If it is malformed; the message says how.
     """
     try:
         values = json.loads(text[text.find("{") : text.rfind("}") + 1])
@@ -238,7 +238,7 @@ def _checked(values: dict[str, object], number: int) -> Answer:
     """The sentences of both kinds without surrounding blanks.
 
     Raises:
-        ValueError: if one is missing, too much, empty, not on one line or there twice.
+        ValueError: If one is missing, too much, empty, not on one line or there twice.
     """
     return {kind: _sentences(kind, values.get(kind), number) for kind in _KINDS}
 

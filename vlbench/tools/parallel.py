@@ -27,9 +27,9 @@ def for_each(
     `function` ends the iteration.
 
     Args:
-        function: of one task; a function of a module, as it is sent to another process.
-        tasks: what to work on.
-        workers: processes; 0 for this process, which then is not protected, `None` for one a core.
+        function: Function of one task; a function of a module, as it is sent to another process.
+        tasks: What to work on.
+        workers: Processes; 0 for this process, which then is not protected, `None` for one a core.
     """
     if workers == 0:
         yield from ((task, function(task)) for task in tasks)

@@ -70,15 +70,15 @@ def prepare(root: Path, out: Path, *, resize: int = 256, workers: int | None = N
     interrupted call can be repeated.
 
     Args:
-        root: folder of videos, as deep as need be.
-        out: folder of the copy; made if missing.
-        resize: length of the frames' short side, in pixels.
-        workers: processes; 0 for this one, `None` for one a core.
-        progress: whether to show a progress bar.
+        root: Folder of videos, as deep as need be.
+        out: Folder of the copy; made if missing.
+        resize: Length of the frames' short side, in pixels.
+        workers: Processes; 0 for this one, `None` for one a core.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ConfigError: if `resize` is no size, or one folder lies in the other.
-        DataError: if the folder does not exist or holds no video.
+        ConfigError: If `resize` is no size, or one folder lies in the other.
+        DataError: If the folder does not exist or holds no video.
     """
     files = _files(root, out, resize)
     videos = [path for path in files if path.suffix.lower() in VIDEO_EXTENSIONS]
@@ -112,14 +112,14 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     Videos that are not there are not drawn.
 
     Args:
-        dataset: any DataModule; the splits are those of its training and test subsets.
-        out: folder of the copy; new or empty.
-        videos: number of videos of each class in each part.
-        seed: of the draw.
+        dataset: Any DataModule; the splits are those of its training and test subsets.
+        out: Folder of the copy; new or empty.
+        videos: Number of videos of each class in each part.
+        seed: Seed of the draw.
 
     Raises:
-        ConfigError: if the folder holds something, or the videos are parts of files.
-        DataError: if a class has fewer videos than asked for.
+        ConfigError: If the folder holds something, or the videos are parts of files.
+        DataError: If a class has fewer videos than asked for.
     """
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")

@@ -35,7 +35,7 @@ class VideoReader(Protocol):
     """An opened video; a context manager that releases the file.
 
     Attributes:
-        path: the file.
+        path: Path of the video file.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class VideoReader(Protocol):
         """Number of frames that sequential decoding yields; of a damaged file, the number its container promises.
 
         Raises:
-            DecodeError: if counting needs decoding and that fails.
+            DecodeError: If counting needs decoding and that fails.
         """
         ...
 
@@ -53,14 +53,14 @@ class VideoReader(Protocol):
         """Decode the frames with these indices.
 
         Args:
-            indices: frame numbers in `[0, num_frames)`, in any order, repeats allowed.
+            indices: Frame numbers in `[0, num_frames)`, in any order, repeats allowed.
 
         Returns:
             `(len(indices), 3, H, W)`, uint8, RGB, in the order of `indices`. Memory is channels-last.
 
         Raises:
-            IndexError: if an index lies outside `[0, num_frames)`.
-            DecodeError: if a wanted frame cannot be decoded.
+            IndexError: If an index lies outside `[0, num_frames)`.
+            DecodeError: If a wanted frame cannot be decoded.
         """
         ...
 
@@ -71,11 +71,11 @@ class VideoReader(Protocol):
         constant rate, the one that the container states.
 
         Args:
-            start: first moment of the part, in seconds after the first frame.
-            end: the moment after its last.
+            start: First moment of the part, in seconds after the first frame.
+            end: The moment after its last.
 
         Raises:
-            DecodeError: if no frame lies there, or the file tells neither times nor a rate.
+            DecodeError: If no frame lies there, or the file tells neither times nor a rate.
         """
         ...
 
@@ -94,12 +94,12 @@ def open_video(path: str | Path, *, backend: Backend = "pyav") -> VideoReader:
     """Open a video for reading frames by number.
 
     Args:
-        path: video file.
-        backend: the library that decodes.
+        path: Path of the video file.
+        backend: The library that decodes.
 
     Raises:
-        ConfigError: if the backend is unknown or its library cannot be loaded.
-        DecodeError: if the file cannot be read, or holds no video.
+        ConfigError: If the backend is unknown or its library cannot be loaded.
+        DecodeError: If the file cannot be read, or holds no video.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"decoding backend is {backend!r}; allowed: {', '.join(get_args(Backend))}")

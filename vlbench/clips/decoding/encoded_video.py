@@ -25,10 +25,10 @@ class EncodedVideoReader:
     """Exact frames by number through pytorchvideo. See `VideoReader`.
 
     Args:
-        path: video file.
+        path: Path of the video file.
 
     Raises:
-        DecodeError: if the file cannot be read or holds no video that FFmpeg knows.
+        DecodeError: If the file cannot be read or holds no video that FFmpeg knows.
     """
 
     def __init__(self, path: str | Path) -> None:

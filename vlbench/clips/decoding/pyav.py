@@ -72,10 +72,10 @@ class PyAVReader:
     A cut Matroska file carries no frame count and is simply a shorter video.
 
     Args:
-        path: video file.
+        path: Path of the video file.
 
     Raises:
-        DecodeError: if the file cannot be read or holds no video that FFmpeg knows.
+        DecodeError: If the file cannot be read or holds no video that FFmpeg knows.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -283,7 +283,7 @@ class PyAVReader:
     def _planned(self, wanted: list[int], order: list[int]) -> list[tuple[int, VideoFrame]]:
         index_of = {self._times[order[index]]: index for index in wanted}
         positions = {order[index] for index in wanted}
-        found: dict[int, VideoFrame] = {}
+        frames: dict[int, VideoFrame] = {}
         for run in self._runs(sorted(positions)):
             clean, latest = False, None
             for frame in self._decode(range(run.start, run.stop), positions | {run.start}):
@@ -292,12 +292,12 @@ class PyAVReader:
                 latest = frame.pts
                 clean |= self._is_start(run.start, frame)
                 if frame.pts in index_of:
-                    found[index_of[frame.pts]] = frame
+                    frames[index_of[frame.pts]] = frame
             if not clean:
                 raise _Surprise
-        if len(found) != len(wanted):
+        if len(frames) != len(wanted):
             raise _Surprise
-        return sorted(found.items())
+        return sorted(frames.items())
 
     def _is_start(self, key: int, frame: VideoFrame) -> bool:
         """Whether this is the keyframe packet's frame, and intra; a periodic intra refresh yields none such."""

@@ -27,10 +27,10 @@ class TorchCodecReader:
     """Exact frames by number through torchcodec. See `VideoReader`.
 
     Args:
-        path: video file.
+        path: Path of the video file.
 
     Raises:
-        DecodeError: if the file cannot be read or holds no video that FFmpeg knows.
+        DecodeError: If the file cannot be read or holds no video that FFmpeg knows.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -39,7 +39,7 @@ def read_path_label(
     Blank lines are ignored. Without `class_names` a label has no upper limit.
 
     Raises:
-        DataError: if the list is missing, empty or not UTF-8 text, or a line has no label, a label that is not an
+        DataError: If the list is missing, empty or not UTF-8 text, or a line has no label, a label that is not an
             integer in range, an absolute path, a path that leaves the root or a video that was listed before.
     """
     listed = ItemList(root)
@@ -59,7 +59,7 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
     the header; columns with other names are ignored.
 
     Raises:
-        DataError: if the file is missing, empty, not UTF-8 or not CSV, its header lacks a column or is ambiguous, a
+        DataError: If the file is missing, empty, not UTF-8 or not CSV, its header lacks a column or is ambiguous, a
             row has too many or too few fields, or a row breaks the rules of `read_path_label`.
     """
     path = Path(list_file)
@@ -92,7 +92,7 @@ def read_class_folders(
     lie in deeper folders. Hidden files and folders and files with other extensions are ignored.
 
     Raises:
-        DataError: if the root is no folder or has no class folders, a class has no video, or a video lies directly
+        DataError: If the root is no folder or has no class folders, a class has no video, or a video lies directly
             below the root and thus in no class.
     """
     root = Path(root)
@@ -178,13 +178,13 @@ def _csv_columns(where: str, columns: Sequence[str]) -> tuple[int, int]:
 
 
 def _one_column(where: str, columns: Sequence[str], allowed: Sequence[str], kind: str) -> int:
-    found = [position for position, name in enumerate(columns) if name in allowed]
-    if len(found) != 1:
+    positions = [position for position, name in enumerate(columns) if name in allowed]
+    if len(positions) != 1:
         raise DataError(
-            f"{where}: the header has {len(found)} {kind} columns; found: {', '.join(columns) or 'nothing'}; allowed:"
-            f" exactly one of {', '.join(allowed)}; rename the header's columns"
+            f"{where}: the header has {len(positions)} {kind} columns; found: {', '.join(columns) or 'nothing'};"
+            f" allowed: exactly one of {', '.join(allowed)}; rename the header's columns"
         )
-    return found[0]
+    return positions[0]
 
 
 def _label(where: str, text: str, class_names: Sequence[str] | None) -> int:

@@ -18,19 +18,19 @@ def hold_out(
     Which videos of a class are held out depends on their ids and the seed alone, as in `draw_shots`.
 
     Args:
-        items: the training list.
-        share: part of the videos of each class, in (0, 1), rounded to a whole number; at least one, and one is left.
-        seed: another seed gives another part.
-        class_names: of the labels.
+        items: Videos of the training list.
+        share: Part of the videos of each class, in (0, 1), rounded to a whole number; at least one, and one is left.
+        seed: Another seed gives another part.
+        class_names: Class names in label order.
 
     Raises:
-        DataError: if a class has a single video.
+        DataError: If a class has a single video.
     """
     items = list(items)
     by_label: dict[int, list[VideoItem]] = defaultdict(list)
     for item in items:
         by_label[item.label].append(item)
-    held: set[str] = set()
+    heldout_ids: set[str] = set()
     for label, videos in sorted(by_label.items()):
         if len(videos) < 2:
             raise DataError(
@@ -38,5 +38,5 @@ def hold_out(
                 "set data.heldout to 0"
             )
         count = min(max(1, round(share * len(videos))), len(videos) - 1)
-        held |= {item.id for item in draw_shots(videos, count, seed)}
-    return [item for item in items if item.id not in held], [item for item in items if item.id in held]
+        heldout_ids |= {item.id for item in draw_shots(videos, count, seed)}
+    return [item for item in items if item.id not in heldout_ids], [item for item in items if item.id in heldout_ids]

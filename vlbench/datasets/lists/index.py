@@ -24,8 +24,8 @@ class Stamp(NamedTuple):
     """What tells that a file is still the same.
 
     Attributes:
-        size: in bytes.
-        mtime_ns: time of the last change, in nanoseconds.
+        size: Size of the file in bytes.
+        mtime_ns: Time of the last change, in nanoseconds.
     """
 
     size: int
@@ -36,7 +36,7 @@ class Stamp(NamedTuple):
         """The file's present stamp.
 
         Raises:
-            OSError: if the file cannot be looked at.
+            OSError: If the file cannot be looked at.
         """
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns)
@@ -48,7 +48,7 @@ class FileIndex:
     Several processes may use the same index: each writes the whole file in one step, and the last one's facts stay.
 
     Args:
-        root: folder of the dataset; paths below it are stored relative to it.
+        root: Folder of the dataset; paths below it are stored relative to it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -72,10 +72,10 @@ class FileIndex:
         """Keeps a fact.
 
         Args:
-            path: the file.
-            fact: its name; raise a number in it when its meaning changes.
-            value: anything JSON holds, but not `None`.
-            stamp: the file's, taken before it was read: a change while reading then counts as one.
+            path: File that the fact is about.
+            fact: Name of the fact; raise a number in the name when the meaning changes.
+            value: Anything JSON holds, but not `None`.
+            stamp: Stamp of the file, taken before the file was read, so that a change while reading counts.
         """
         entry = self._facts.setdefault(self._key(path), {})
         if entry.get("stamp") != list(stamp):
@@ -91,7 +91,7 @@ class FileIndex:
         again, so a large tree costs one look at each folder.
 
         Raises:
-            OSError: if the folder cannot be read.
+            OSError: If the folder cannot be read.
         """
         waiting, seen = [folder], set()
         while waiting:
@@ -108,7 +108,7 @@ class FileIndex:
         """Every file that `walk` finds, sorted.
 
         Raises:
-            OSError: if the folder cannot be read.
+            OSError: If the folder cannot be read.
         """
         return sorted(current / name for current, names in self.walk(folder) for name in names)
 

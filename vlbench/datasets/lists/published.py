@@ -45,10 +45,10 @@ class PublishedList:
     """A list as it was read.
 
     Attributes:
-        name: what records call it: `vifi/val1 (verified)` where the content is the published one; otherwise
+        name: What records call it: `vifi/val1 (verified)` where the content is the published one; otherwise
             `val1 (altered, 1f0c6d2e)` with the start of its digest, or `.. (unknown, ..)` if vlbench knows no list of
             that name.
-        items: paths and ids as the list has them, labels of the whole dataset.
+        items: Paths and ids as the list has them, labels of the whole dataset.
     """
 
     name: str
@@ -59,8 +59,8 @@ class PublishedLists:
     """The lists of one dataset in a folder; each file is read once.
 
     Args:
-        folder: of the published lists.
-        spec: of the dataset.
+        folder: Folder of the published lists.
+        spec: Specification of the dataset.
     """
 
     def __init__(self, folder: Path, spec: DatasetSpec) -> None:
@@ -74,11 +74,11 @@ class PublishedLists:
         Few-shot lists of all classes have no seed: `subset.seed` does not matter there.
 
         Args:
-            part: `train` or `test`.
-            subset: what is wanted.
+            part: Part of the dataset, `train` or `test`.
+            subset: Subset that the list is for.
 
         Raises:
-            ConfigError: if there is no such list.
+            ConfigError: If there is no such list.
         """
         if not self.folder.is_dir():
             raise ConfigError(f"data.splits_dir is {self.folder}, which is no folder; give the one that holds *_splits")
@@ -100,8 +100,8 @@ class PublishedLists:
         """Reads a list that `find` found and gives it the dataset's labels.
 
         Raises:
-            ConfigError: if the list that explains the labels is missing.
-            DataError: if the list cannot be read (see `read_path_label`) or its labels cannot be explained.
+            ConfigError: If the list that explains the labels is missing.
+            DataError: If the list cannot be read (see `read_path_label`) or its labels cannot be explained.
         """
         if subset.classes == "all":
             labels = self.spec.labels("all", subset.split if part == "test" else None)
@@ -126,18 +126,18 @@ class PublishedLists:
         assert whole is not None, "a test list is found or refused"
         label_of = {_stem(item): item.label for item in self._listed(whole, len(self.spec.class_names))}
         labels = self.spec.labels(subset.classes)
-        found: dict[int, int] = {}
+        label_of_position: dict[int, int] = {}
         for item in self._listed(half, len(labels)):
             label = label_of.get(_stem(item))
-            if label is None or found.setdefault(item.label, label) != label:
+            if label is None or label_of_position.setdefault(item.label, label) != label:
                 raise DataError(f"{half}: {item.id!r} contradicts {whole}; take both from one source")
-        if sorted(found.values()) != list(labels):
-            strange = sorted(set(found.values()) ^ set(labels))
+        if sorted(label_of_position.values()) != list(labels):
+            strange = sorted(set(label_of_position.values()) ^ set(labels))
             raise DataError(
                 f"{half} holds other classes than {self.spec.name}'s {subset.classes} half;"
                 f" in one of them only: {', '.join(self.spec.class_names[label] for label in strange[:5])}"
             )
-        return tuple(found[position] for position in range(len(labels)))
+        return tuple(label_of_position[position] for position in range(len(labels)))
 
     def _listed(self, path: Path, num_classes: int) -> list[VideoItem]:
         """The entries of a list under its own labels."""
@@ -170,7 +170,7 @@ class VideoFiles:
     """Video files below a folder by stem, wherever they are.
 
     Args:
-        folder: where the videos are.
+        folder: Folder below which the videos are.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -180,18 +180,18 @@ class VideoFiles:
         """The file of a video; the official place where there is none, so that it counts as unreadable.
 
         Args:
-            official: path below the folder.
-            stems: names, without extension, that the file may have anywhere below the folder; the first found counts.
+            official: Path below the folder.
+            stems: Names, without extension, that the file may have anywhere below the folder; the first found counts.
 
         Raises:
-            DataError: if two files have the name.
+            DataError: If two files have the name.
         """
         for stem in stems:
-            found = self._by_stem.get(stem, [])
-            if len(found) == 1:
-                return found[0][0] / found[0][1]
-            if found:
-                paths = [folder / name for folder, name in found]
+            matches = self._by_stem.get(stem, [])
+            if len(matches) == 1:
+                return matches[0][0] / matches[0][1]
+            if matches:
+                paths = [folder / name for folder, name in matches]
                 if self.folder / official in paths:
                     break
                 raise DataError(f"{stem!r} is {paths[0]} or {paths[1]}; keep one of them below {self.folder}")
@@ -214,12 +214,12 @@ def check_names(listed: PublishedList, label_of: Callable[[str], int | None], cl
     """Whether the labels agree with what the file names say.
 
     Args:
-        listed: the list.
-        label_of: label that a file name states, `None` where it states none.
-        class_names: of the dataset.
+        listed: List whose labels are checked.
+        label_of: Label that a file name states, `None` where it states none.
+        class_names: Class names of the dataset.
 
     Raises:
-        DataError: naming the first video that is listed under another class.
+        DataError: Naming the first video that is listed under another class.
     """
     for item in listed.items:
         stated = label_of(item.id)

@@ -23,14 +23,14 @@ def draw_shots(
     sorted by label, then id.
 
     Args:
-        items: videos to draw from.
-        shots: videos a class, 1 or more.
-        seed: another seed gives another draw.
-        class_names: names of all the classes that must be in the draw; without it, the classes that `items` has.
+        items: Videos to draw from.
+        shots: Videos a class, 1 or more.
+        seed: Another seed gives another draw.
+        class_names: Names of all the classes that must be in the draw; without it, the classes that `items` has.
 
     Raises:
-        ConfigError: if `shots` is less than 1.
-        DataError: if a class has fewer videos than asked for, an id occurs twice, or a label has no class name.
+        ConfigError: If `shots` is less than 1.
+        DataError: If a class has fewer videos than asked for, an id occurs twice, or a label has no class name.
     """
     if shots < 1:
         raise ConfigError(f"shots is {shots}; allowed: 1 or more")
@@ -56,8 +56,8 @@ def base_labels(items: Iterable[VideoItem], num_classes: int) -> tuple[int, ...]
     Of two classes with equally many videos the one with the lower label comes first.
 
     Raises:
-        ConfigError: if there are fewer than two classes.
-        DataError: if a label is out of range or a base class would have no video.
+        ConfigError: If there are fewer than two classes.
+        DataError: If a label is out of range or a base class would have no video.
     """
     if num_classes < 2:
         raise ConfigError(f"num_classes is {num_classes}; allowed: 2 or more, to have a base and a novel half")
@@ -79,7 +79,7 @@ def select(items: Iterable[VideoItem], labels: Sequence[int]) -> list[VideoItem]
     Class names have to be picked in the same order: `[names[label] for label in labels]`.
 
     Raises:
-        ConfigError: if a label is given twice.
+        ConfigError: If a label is given twice.
     """
     renumbered = {label: position for position, label in enumerate(labels)}
     if len(renumbered) != len(labels):

@@ -32,11 +32,11 @@ def check(
     """Looks at all parts and splits of a dataset, and at the published lists if it is configured with them.
 
     Args:
-        dataset: any DataModule.
-        decode: decode every video from start to end. What was decoded before and has not changed is remembered.
-        frames: number of frames that clips will have.
-        workers: processes that decode; 0 for this one, `None` for one a core.
-        progress: whether to show progress bars.
+        dataset: Dataset that is looked at.
+        decode: Decode every video from start to end. What was decoded before and has not changed is remembered.
+        frames: Number of frames that clips will have.
+        workers: Processes that decode; 0 for this one, `None` for one a core.
+        progress: Whether to show progress bars.
     """
     findings: list[Finding] = []
     listings = list(_listings(dataset, findings))
@@ -49,8 +49,8 @@ def check(
             uses[item.path].append(Use(listing.name, listing.part, listing.split, item.label))
     files = {path: File(name, tuple(uses[path])) for path, name in names.items()}
     index = FileIndex(dataset.root)
-    decoded, found = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
-    return Report(f"{dataset.label} at {dataset.root}", len(files), decoded, (*findings, *found))
+    decoded, of_files = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
+    return Report(f"{dataset.label} at {dataset.root}", len(files), decoded, (*findings, *of_files))
 
 
 def check_folder(
@@ -59,7 +59,7 @@ def check_folder(
     """Looks at every video file below a folder, whatever dataset it is; see `check`.
 
     Raises:
-        DataError: if the folder does not exist or holds no video.
+        DataError: If the folder does not exist or holds no video.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give the folder that holds the videos")
@@ -68,8 +68,8 @@ def check_folder(
     if not paths:
         raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
     files = {path: File(path.relative_to(root).as_posix()) for path in paths}
-    decoded, found = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
-    return Report(str(root), len(files), decoded, tuple(found))
+    decoded, of_files = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
+    return Report(str(root), len(files), decoded, tuple(of_files))
 
 
 def check_lists(lists: Sequence[Path], labels: Path) -> Report:
@@ -79,12 +79,12 @@ def check_lists(lists: Sequence[Path], labels: Path) -> Report:
     split 2; `few_shot_16` promises 16 videos of each class.
 
     Args:
-        lists: files, or folders of `*.txt` files.
+        lists: Files, or folders of `*.txt` files.
         labels: CSV file with the columns `id` and `name`.
 
     Raises:
-        ConfigError: if there is no list.
-        DataError: if the class names cannot be read.
+        ConfigError: If there is no list.
+        DataError: If the class names cannot be read.
     """
     class_names = _read_labels(labels)
     paths = [path for given in lists for path in (sorted(given.glob("*.txt")) if given.is_dir() else [given])]

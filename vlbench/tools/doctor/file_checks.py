@@ -40,10 +40,10 @@ class Use:
     """One mention of a file in a list.
 
     Attributes:
-        list: name of the list.
-        part: of the dataset.
-        split: number of the split, `None` where there are none.
-        label: of the video.
+        list: Name of the list.
+        part: Part of the dataset.
+        split: Number of the split, `None` where there are none.
+        label: Label of the video.
     """
 
     list: str
@@ -57,8 +57,8 @@ class File:
     """A video file to look at.
 
     Attributes:
-        name: what findings call it.
-        uses: where it is listed.
+        name: What findings call it.
+        uses: Mentions of the file in lists.
     """
 
     name: str
@@ -169,8 +169,8 @@ def _digests(
         else:
             yield path, known
     with ThreadPoolExecutor(cores()) as pool:
-        found = zip(unknown, pool.map(_digest, unknown), strict=True)
-        for path, digest in _tracked(found, "comparing files of one size", len(unknown), progress):
+        digests = zip(unknown, pool.map(_digest, unknown), strict=True)
+        for path, digest in _tracked(digests, "comparing files of one size", len(unknown), progress):
             if digest is not None:
                 index.put(path, _DIGEST, digest, stamp=stamps[path])
                 yield path, digest
@@ -194,8 +194,8 @@ def _probes(
             unknown.append(path)
         else:
             yield path, Probe(**known)
-    found = for_each(probe, unknown, workers=workers)
-    for path, result in _tracked(found, "decoding", len(unknown), progress):
+    results = for_each(probe, unknown, workers=workers)
+    for path, result in _tracked(results, "decoding", len(unknown), progress):
         if result is not None:
             index.put(path, FACT, asdict(result), stamp=stamps[path])
         yield path, result

@@ -25,10 +25,10 @@ class Finding:
 
     Attributes:
         severity: `error`, numbers come out wrong or a run ends; `warning`, they may; `note`, nothing to mend.
-        code: one word for this kind of finding, such as `truncated`.
-        where: the video or the list.
-        text: what is the matter and what to do, one line.
-        videos: ids of the videos concerned, where they are several.
+        code: One word for this kind of finding, such as `truncated`.
+        where: The video or the list.
+        text: What is the matter and what to do, one line.
+        videos: Ids of the videos concerned, where they are several.
     """
 
     severity: Severity
@@ -43,10 +43,10 @@ class Report:
     """All findings about a dataset, a folder or some lists.
 
     Attributes:
-        subject: what was looked at.
-        videos: how many videos.
-        decoded: how many of them were decoded, now or by an earlier check of the same files.
-        findings: the worst first.
+        subject: What was looked at.
+        videos: Number of videos looked at.
+        decoded: Number of videos that were decoded, now or by an earlier check of the same files.
+        findings: Findings, the worst first.
     """
 
     subject: str
@@ -67,8 +67,8 @@ class Report:
     def summary(self) -> str:
         """One line."""
         counts = Counter(finding.severity for finding in self.findings)
-        found = ", ".join(f"{severity}s {counts[severity]}" for severity in _STYLES)
-        return f"{self.subject}: {self.videos} videos, {self.decoded} decoded; {found}"
+        totals = ", ".join(f"{severity}s {counts[severity]}" for severity in _STYLES)
+        return f"{self.subject}: {self.videos} videos, {self.decoded} decoded; {totals}"
 
     def print(self, console: Console) -> None:
         """One line a finding, then the summary."""

@@ -19,13 +19,13 @@ class Listing:
     """One list of videos.
 
     Attributes:
-        name: what findings call it.
-        part: what it is for.
-        items: its videos.
-        split: number of the split it belongs to, `None` where there are none.
-        count: how many videos it should have, where known.
-        labels: labels it should have videos of; `None` for all of the dataset's.
-        shots: videos it should have of each label, where known.
+        name: What findings call it.
+        part: What it is for.
+        items: Videos of the list.
+        split: Number of the split it belongs to, `None` where there are none.
+        count: Number of videos the list should have, where known.
+        labels: Labels it should have videos of; `None` for all of the dataset's.
+        shots: Videos it should have of each label, where known.
     """
 
     name: str
@@ -41,8 +41,8 @@ def check_listings(listings: Sequence[Listing], class_names: Sequence[str]) -> I
     """Everything about some lists of one dataset.
 
     Args:
-        listings: lists whose labels count in `class_names`.
-        class_names: in label order.
+        listings: Lists whose labels count in `class_names`.
+        class_names: Class names in label order.
     """
     yield from _wording(class_names)
     yield from _names(listings, class_names)
@@ -58,8 +58,8 @@ def label_in_path(video_id: str, labels: Mapping[str, int]) -> int | None:
     Knows the file names of UCF-101 (`v_<class>_g01_c01.avi`) and HMDB-51 (`<title>_<class>_<six fields>.avi`).
 
     Args:
-        video_id: file name, with or without folders.
-        labels: by class name, reduced by `plain`.
+        video_id: File name, with or without folders.
+        labels: Labels by class name, names reduced by `plain`.
     """
     path = PurePosixPath(video_id)
     ucf = class_of_video(path.name)
@@ -120,7 +120,7 @@ def _names(listings: Sequence[Listing], class_names: Sequence[str]) -> Iterator[
 def _misnamed(stated: Mapping[int, int], class_names: Sequence[str]) -> Iterator[Finding]:
     """Labels most of whose videos are of another class; `stated` says which."""
     for label, other in sorted(stated.items()):
-        own, truth = class_names[label], class_names[other]
+        named, truth = class_names[label], class_names[other]
         if label == other or (stated.get(other) == label and other < label):
             continue
         if stated.get(other) == label:
@@ -128,15 +128,15 @@ def _misnamed(stated: Mapping[int, int], class_names: Sequence[str]) -> Iterator
                 "error",
                 "swapped",
                 f"labels {label} and {other}",
-                f"{own!r} and {truth!r} are swapped: the videos of label {label} are of {truth!r}, those of {other} of"
-                f" {own!r}; swap the two class names",
+                f"{named!r} and {truth!r} are swapped: the videos of label {label} are of {truth!r}, those of {other}"
+                f" of {named!r}; swap the two class names",
             )
         else:
             yield Finding(
                 "error",
                 "misnamed",
                 f"label {label}",
-                f"it is called {own!r}, its videos are of {truth!r}; put the class names in the order of the labels",
+                f"it is called {named!r}, its videos are of {truth!r}; put the class names in the order of the labels",
             )
 
 

@@ -24,11 +24,11 @@ class Probe:
     """What decoding a whole video tells.
 
     Attributes:
-        frames: number of frames that decoding yields.
-        rotation: degrees by which they are turned on reading.
-        variable_rate: whether equal steps in frames are unequal steps in time.
+        frames: Number of frames that decoding yields.
+        rotation: Degrees by which they are turned on reading.
+        variable_rate: Whether equal steps in frames are unequal steps in time.
         problem: `no_video`, `undecodable`, `truncated`, `damaged` or `frame_size`; `None` for a sound file.
-        cause: of the problem, in words.
+        cause: Cause of the problem, in words.
     """
 
     frames: int = 0
