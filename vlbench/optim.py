@@ -20,6 +20,11 @@ class Schedule:
         final_ratio: Learning rate at the end, as a part of the peak, in [0, 1].
         refresh_every: Updates between two changes of the learning rate. 1 changes it at every update; MoTE's released
             code has 10, counted within an epoch, which leaves it at 0 for the first nine updates.
+
+    Example:
+        >>> schedule = Schedule(warmup_epochs=2, final_ratio=0.01)
+        >>> [schedule.factor(step, steps_per_epoch=10, total_steps=100) for step in (0, 10, 20)]
+        [0.0, 0.5, 1.0]
     """
 
     warmup_epochs: float = 5.0

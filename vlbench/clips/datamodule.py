@@ -51,6 +51,12 @@ class VideoDataModule(LightningDataModule):
         dataset: The dataset: its facts, and its videos by part and subset.
         skipped: Ids of the training videos that could not be read.
 
+    Example:
+        >>> from vlbench.clips.datamodules import UCF101DataModule
+        >>> data = UCF101DataModule(train=Subset(shots=16), frames=8, image_size=224)
+        >>> data.dataset.train_classes.names[:2]
+        ('Apply Eye Makeup', 'Apply Lipstick')
+
     Raises:
         ConfigError: If an option is out of its range.
     """

@@ -24,6 +24,11 @@ class Views:
         crops: Squares of each frame: 1, the centre, or 3 along the longer side.
         right_edge: Place of the second of three crops: `exact`, at the edge, or `quarters`, up to three pixels short
             of it, as in MoTE's released code.
+
+    Example:
+        >>> views = Views(clips=4, crops=3)
+        >>> views.clips * views.crops
+        12
     """
 
     clips: int = 1

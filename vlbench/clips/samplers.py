@@ -24,6 +24,11 @@ class TrainSampler(Sampler[tuple[int, int]]):
         effective_batch: Clips of an optimizer step, over all processes; a multiple of `world_size`.
         seed: Seed of the order of the videos.
         rank, world_size: Which process this is.
+
+    Example:
+        >>> samplers = [TrainSampler(5, seed=0, rank=rank, world_size=2) for rank in range(2)]
+        >>> [len(list(sampler)) for sampler in samplers]
+        [3, 3]
     """
 
     def __init__(
@@ -78,6 +83,10 @@ def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[i
 
     Raises:
         ConfigError: If the clips cannot be shared out equally.
+
+    Example:
+        >>> micro_batches(144, processes=2, at_most=32)  # three times 24 clips in each process
+        (24, 3)
     """
     share, rest = divmod(effective_batch, processes)
     if rest:

@@ -46,6 +46,11 @@ def train_transform(
 
     Raises:
         ConfigError: If a size is below 1, a probability is outside [0, 1] or `scale` is not ascending and positive.
+
+    Example:
+        >>> clip = torch.zeros(8, 3, 240, 320, dtype=torch.uint8)
+        >>> train_transform(224, resize=256)(clip).shape
+        torch.Size([8, 3, 224, 224])
     """
     _check_sizes(size=size, resize=resize)
     for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
@@ -95,6 +100,11 @@ def test_views(
 
     Raises:
         ConfigError: If an argument is not one of the allowed.
+
+    Example:
+        >>> frames = torch.zeros(8, 3, 240, 320, dtype=torch.uint8)
+        >>> test_views(frames, size=224, resize=224, crops=3).shape
+        torch.Size([3, 8, 3, 224, 224])
     """
     _check_sizes(size=size, resize=resize)
     if size > resize:

@@ -41,6 +41,12 @@ class VideoDataset(ABC):
         heldout: Part of the training videos of each class that is the validation part instead, in [0, 1).
         validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
 
+    Example:
+        >>> from vlbench.datasets import UCF101
+        >>> dataset = UCF101(train=Subset(classes="base", shots=16), test=Subset(classes="novel"))
+        >>> dataset.label, len(dataset.train_classes.names), len(dataset.test_classes.names)
+        ('ucf101/words', 51, 50)
+
     Raises:
         ConfigError: If there is no such variant, a test subset is given twice or not at all, or `heldout` is out of
             range.

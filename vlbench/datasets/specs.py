@@ -49,6 +49,11 @@ class Subset:
         shots: Videos per class, `None` for all of them.
         split: Number of the official split, counted from 1.
         seed: Seed of the draw when `shots` is set.
+
+    Example:
+        >>> few_shot = Subset(shots=16, seed=1)
+        >>> few_shot.with_(classes="base").key
+        'base-split1'
     """
 
     classes: ClassSet = "all"
@@ -124,6 +129,11 @@ class DatasetSpec:
         descriptions: Sentences on every class, where they ship with vlbench.
         licence: One line on the terms of use.
         source: Place that the official files come from.
+
+    Example:
+        >>> spec = DatasetSpec("kitchen", ("cut", "stir", "pour"), base_classes=(0, 2))
+        >>> spec.labels("novel")
+        (1,)
     """
 
     name: str

@@ -72,6 +72,15 @@ class Suite:
         protocols: What the methods go through.
         methods: Methods of every protocol, by the name they get in stage names.
         overlays: Configurations that come last for every method, such as a backbone and a trainer.
+
+    Example:
+        >>> suite = Suite(
+        ...     protocols=[ProtocolConfig("few_shot@1", ["data/ucf101.yaml"], shots=[2, 16])],
+        ...     methods={"msta": MethodConfig(["msta_fewshot.yaml"])},
+        ... )
+        >>> from vlbench.protocols.plans import plan
+        >>> [stage.name for stage in plan(suite)][:2]
+        ['few_shot-ucf101-msta-2shot-seed0-fit', 'few_shot-ucf101-msta-2shot-seed0-test']
     """
 
     protocols: list[ProtocolConfig]

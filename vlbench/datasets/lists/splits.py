@@ -31,6 +31,12 @@ def draw_shots(
     Raises:
         ConfigError: If `shots` is less than 1.
         DataError: If a class has fewer videos than asked for, an id occurs twice, or a label has no class name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> items = [VideoItem(Path(f"{k}.mp4"), k % 2, f"{k}.mp4") for k in range(10)]
+        >>> [item.label for item in draw_shots(items, shots=2, seed=0)]
+        [0, 0, 1, 1]
     """
     if shots < 1:
         raise ConfigError(f"shots is {shots}; allowed: 1 or more")
