@@ -1,13 +1,31 @@
-"""Fixtures for every test: where the reference material lies, if it is there."""
+"""Fixtures for every test, and the end of a run that lost one of its processes."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+_finished: set[str] = set()
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    _finished.add(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any) -> None:
+    """Ends the run when one of pytest-xdist's processes has died: with `--dist loadfile` it would wait for ever."""
+    sched.config.hook.pytest_runtest_logreport(report=report)
+    lost = Counter(test.split("::")[0] for test in sched.collection if test not in {*_finished, crashitem})
+    files = ", ".join(f"{file} ({tests})" for file, tests in lost.items())
+    message = f"the process that ran {crashitem} died; {lost.total()} tests were not run: {files}"
+    pytest.exit(message, returncode=pytest.ExitCode.INTERRUPTED)
 
 
 @pytest.fixture(scope="session")

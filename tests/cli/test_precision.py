@@ -8,12 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.test_trainer import OVERLAYS, command
+from tests.processes import HEAP_CHECKS, run_apart
+from tests.tolerance import assert_same_but_rounding
 from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
 from vlbench.cli.trainer import compile_blocks
 from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.methods.msta.adapter import BlockAdapter
 from vlbench.results.record import Record
 
+compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 METHODS = {"zero_shot": ZeroShot, "msta": MSTA, "mote": MoTE}
 
 
@@ -52,9 +56,14 @@ def test_bf16_trains_and_agrees_with_float32(workplace, method):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@compiles
+@pytest.mark.timeout(960)
 @pytest.mark.parametrize("method", METHODS)
 def test_compiled_blocks_compute_the_same(method):
+    run_apart(check_compiled_blocks, method, timeout=900, environment=HEAP_CHECKS)
+
+
+def check_compiled_blocks(method):
     """Features within 1e-4, MSTA's gradients too; the keys stay as they are, the branches go on working."""
     torch.manual_seed(0)
     eager = METHODS[method](TinyCLIP())
@@ -76,6 +85,37 @@ def test_compiled_blocks_compute_the_same(method):
     assert bool(gradients[0]) == (method == "msta")
     assert len(gradients[0]) == len(gradients[1])
     assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.timeout(960)
+@pytest.mark.parametrize(
+    ("width", "bottleneck", "grids"),
+    [
+        (128, 64, [(3, 2, 17), (2, 5, 7)]),
+        (15, 5, [(2, 3, 7), (3, 5, 4), (1, 1, 7), (2, 2, 1)]),
+    ],
+)
+def test_compiled_adapters_compute_the_same_at_odd_sizes(width, bottleneck, grids):
+    """The first of the grids (B, T, N) is compiled for its sizes, the next ones for sizes that vary, 1 apart."""
+    run_apart(check_compiled_adapter, width, bottleneck, grids, timeout=900, environment=HEAP_CHECKS)
+
+
+def check_compiled_adapter(width, bottleneck, grids):
+    torch.manual_seed(0)
+    adapter = BlockAdapter(width, 8, bottleneck)
+    weights = [*adapter.video_down.parameters(), *adapter.temporal_up.parameters(), *adapter.video_up.parameters()]
+    compiled = torch.compile(adapter.video)
+    for grid in grids:
+        x = torch.randn(*grid, width, requires_grad=True)
+        towards = torch.randn(*grid, width)
+        results = []
+        for video in (adapter.video, compiled):
+            out = video(x)
+            results.append([out, *torch.autograd.grad((out * towards).sum(), [x, *weights])])
+        for eager, other in zip(*results, strict=True):
+            assert_same_but_rounding(other, eager)
 
 
 def test_compile_reaches_the_blocks_of_the_command_line(workplace, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.plain import make_plain, plain_clip
+from tests.tolerance import assert_same_bits, assert_same_but_rounding
 from vlbench.backbones import OpenCLIP, TinyCLIP, ViCLIP
 from vlbench.backbones.viclip import ViCLIPSizes
 from vlbench.clips.batch import ClipBatch
@@ -259,7 +260,7 @@ def test_zero_initialisation_starts_as_the_frozen_backbone():
     with torch.no_grad():
         adapted = method.backbone.encode_frames(clips)
         with method.backbone.image.bypassed():
-            assert torch.equal(adapted, method.backbone.encode_frames(clips))
+            assert_same_bits(adapted, method.backbone.encode_frames(clips))
 
 
 def test_only_the_adapters_train_and_travel():
@@ -276,11 +277,11 @@ def test_descriptions_follow_the_training_subset():
     whole = method.description_features
     method.train_classes = ClassList((NAMES[2], NAMES[0]), (2, 0), NAMES, SENTENCES)
     method.on_fit_start()
-    assert torch.equal(method.description_features, whole[:, [2, 0]])
+    assert_same_but_rounding(method.description_features, whole[:, [2, 0]])
 
 
 def test_descriptions_come_from_the_frozen_tower():
-    assert torch.equal(build(scale=0.005).description_features, build(scale=5.0).description_features)
+    assert_same_bits(build(scale=0.005).description_features, build(scale=5.0).description_features)
 
 
 def test_missing_descriptions_are_an_error_with_a_way_out():

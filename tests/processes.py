@@ -1,0 +1,57 @@
+"""Test code in a process of its own, for what can take its process down: compilation, signals, a lack of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# glibc checks each block of memory as it is freed and aborts if something was written beyond its end; memory that is
+# allocated or freed is filled with a pattern, so that what is read before it is written is no zero.
+HEAP_CHECKS = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
+
+
+def run_apart(
+    function: Callable[..., None], *arguments: object, timeout: float, environment: dict[str, str] | None = None
+) -> None:
+    """Calls a function in a new interpreter; the test fails unless that ends with status 0.
+
+    Args:
+        function: Function of a module that can be imported; its exceptions are failures of the test.
+        arguments: Arguments of the function, whose `repr` is their source text.
+        timeout: Seconds after which the process and its children are killed and the test fails.
+        environment: Environment variables added to those of this process, such as `HEAP_CHECKS`.
+
+    Raises:
+        pytest.fail.Exception: if the process ends with another status, by a signal or not in time; the message has
+            the end of what it wrote.
+    """
+    call = f"{function.__name__}({', '.join(map(repr, arguments))})"
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-c", f"from {function.__module__} import {function.__name__}; {call}"],
+        cwd=_ROOT, env={**os.environ, **(environment or {})}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        ending = f"did not end within {timeout:g} s"
+    else:
+        code = process.returncode
+        if code == 0:
+            return
+        ending = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # children too, and where this test is interrupted
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            output, _ = process.communicate()
+    pytest.fail(f"the process of {call} {ending}\n{output[-6000:]}", pytrace=False)
