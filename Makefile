@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Idle threads that spin slow data workers down several times on few cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test soak check bench docs clean
+.PHONY: install demo test soak portability check bench docs clean
 
 install: $(VENV)/.installed
 
@@ -18,11 +18,17 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 demo: install
 	$(BIN)/vlbench run --suite demo.yaml --out results/demo
 
+# A test process that dies is not replaced: the run ends and says what it lost (tests/conftest.py). One that hangs ends
+# it after an hour.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	timeout --foreground --signal=INT --kill-after=60 1h \
+		$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 3600
+
+portability: install
+	tests/portability.sh $(BIN)/python
 
 check: install
 	$(BIN)/ruff format --check .

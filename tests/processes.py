@@ -14,6 +14,9 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
 
+# prctl(PR_SET_PDEATHSIG, SIGKILL): the process ends with the one that runs the tests, however that ends.
+_PROGRAM = "import ctypes; ctypes.CDLL(None).prctl(1, 9); from {module} import {name}; {call}"
+
 # glibc checks each block of memory as it is freed and aborts if something was written beyond its end; memory that is
 # allocated or freed is filled with a pattern, so that what is read before it is written is no zero.
 HEAP_CHECKS = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
@@ -35,8 +38,9 @@ def run_apart(
             the end of what it wrote.
     """
     call = f"{function.__name__}({', '.join(map(repr, arguments))})"
+    program = _PROGRAM.format(module=function.__module__, name=function.__name__, call=call)
     process = subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-c", f"from {function.__module__} import {function.__name__}; {call}"],
+        [sys.executable, "-X", "faulthandler", "-c", program],
         cwd=_ROOT, env={**os.environ, **(environment or {})}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip

@@ -6,6 +6,7 @@ Missing, empty, textual, silent (audio only), cut and damaged files, HEVC, AV1, 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -216,6 +217,7 @@ def test_a_worker_that_dies_ends_the_run(root: Path, monkeypatch: pytest.MonkeyP
 
     def die(path: Path, **options: object) -> object:
         if path.name == "good_1.mp4":
+            assert multiprocessing.parent_process() is not None, "that would kill the process of the tests"
             os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
         return opened(path, **options)  # type: ignore[arg-type]
 

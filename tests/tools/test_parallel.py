@@ -1,5 +1,6 @@
 import os
 import signal
+from multiprocessing import parent_process
 
 import pytest
 
@@ -12,6 +13,7 @@ def square(number: int) -> int:
 
 def square_unless_thirteen(number: int) -> int:
     if number == 13:
+        assert parent_process() is not None, "that would kill the process of the tests"
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number
 
