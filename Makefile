@@ -34,7 +34,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow and not soak" tests/test_structure.py tests/test_optim.py tests/test_metrics.py tests/protocols tests/results
+	$(BIN)/python -m pytest -q -m "not slow and not soak" tests/test_structure.py tests/test_optim.py tests/evaluation tests/protocols tests/results
 
 bench: install
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -33,7 +33,7 @@ check() {
 
 pytest=("$python" -m pytest -m "not slow and not soak")
 parallel=(-n 2 --dist loadfile --max-worker-restart 0)
-numeric=(tests/backbones tests/methods tests/reference tests/test_metrics.py tests/cli/test_trainer.py tests/cli/test_precision.py)
+numeric=(tests/backbones tests/methods tests/reference tests/evaluation tests/cli/test_trainer.py tests/cli/test_precision.py)
 two=$(IFS=,; echo "${cores[*]}")
 
 # torch, oneDNN and MKL each choose their kernels by the processor, and each has a variable of its own.
