@@ -1,12 +1,20 @@
-"""Several class lists on the same videos, scored in one pass."""
+"""One evaluator for every method: several class lists in one pass, and methods that score in their own ways."""
 
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import lightning
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 from vlbench.backbones import TinyCLIP
 from vlbench.clips.batch import Clip, ClipBatch
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
-from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.errors import ConfigError
+from vlbench.evaluation.evaluator import Evaluator
+from vlbench.methods import MSTA, MoTE, VideoTextMethod, ZeroShot
 
 NAMES = ("red circle", "blue square", "green triangle", "white star", "yellow ring", "black cross")
 VIEWS, FRAMES = 3, 4
@@ -46,19 +54,15 @@ def method_of(name):
         for parameter in method.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.02 * torch.randn(parameter.shape))
-    method.on_test_start()
     return method.eval()
 
 
-@torch.no_grad()
 def evaluate(method, sets, clips, batch_size):
-    logged = {}
-    method.log_dict = lambda values, **_: logged.update(values)
-    method.begin_evaluation(sets)
-    for first in range(0, len(clips), batch_size):
-        method.test_step(ClipBatch.collate(clips[first : first + batch_size]), 0)
-    method.on_test_epoch_end()
-    return method.evaluations, logged
+    with method.evaluation_weights():
+        evaluator = Evaluator(method, sets)
+        for first in range(0, len(clips), batch_size):
+            evaluator.update(ClipBatch.collate(clips[first : first + batch_size]))
+        return evaluator.compute()
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "mote", "msta"])
@@ -74,12 +78,12 @@ def test_one_pass_over_overlapping_sets_equals_a_pass_for_each(videos, name):
     encoded = []
     encode = method.encode_frames
     method.encode_frames = lambda views: (encoded.append(len(views)), encode(views))[1]
-    together, logged = evaluate(method, sets, clips, batch_size=4)
+    together = evaluate(method, sets, clips, batch_size=4)
     assert sum(encoded) == 8 * VIEWS, "every readable video goes through the tower once a view"
     assert max(encoded) == 4, "one view of a batch at a time"
 
     for chosen, found in zip(sets, together, strict=True):
-        (alone,), _ = evaluate(method, [chosen], [clip for clip in clips if clip.id in chosen.labels], batch_size=2)
+        (alone,) = evaluate(method, [chosen], [clip for clip in clips if clip.id in chosen.labels], batch_size=2)
         assert found.set is chosen
         assert found.predictions.ids == alone.predictions.ids == sorted(set(chosen.labels) - {"v4"})
         assert found.predictions.failures == alone.predictions.failures
@@ -90,17 +94,168 @@ def test_one_pass_over_overlapping_sets_equals_a_pass_for_each(videos, name):
             )
         assert found.metrics == pytest.approx(alone.metrics)
     assert together[1].predictions.failures == {"v4": (1, "truncated")}
-    assert logged["test/top1"] == pytest.approx(together[0].metrics["top1"])
-    assert logged["test/novel-split1/top1"] == pytest.approx(together[1].metrics["top1"])
+
+
+def test_the_loops_of_lightning_log_the_metrics_of_every_set(videos):
+    clips, labels = videos
+    ids = [clip.id for clip in clips]
+    sets = [evaluation_set([0, 1, 2], labels, ids, "base"), evaluation_set([3, 4, 5], labels, ids, "novel")]
+    method = method_of("zero_shot")
+    method.use(SimpleNamespace(train_classes=method.train_classes, sets=lambda part: sets))
+    loader = DataLoader(clips, batch_size=4, collate_fn=ClipBatch.collate)
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    (logged,) = trainer.test(method, loader, verbose=False)
+    base, novel = evaluate(method, sets, clips, batch_size=4)
+    assert [evaluation.metrics for evaluation in method.evaluations] == [base.metrics, novel.metrics]
+    assert logged["test/top1"] == pytest.approx(base.metrics["top1"])
+    assert logged["test/novel-split1/top1"] == pytest.approx(novel.metrics["top1"])
+    said = [line for lines in trainer.predict(method, loader) for line in lines]
+    assert sorted(name for name, _, _ in said) == sorted(set(ids) - {"v4"})
+    by_id = dict(
+        pair for part in (base, novel) for pair in zip(part.predictions.ids, part.predictions.scores, strict=True)
+    )
+    assert all(score == pytest.approx(by_id[name].max().item()) for name, _, score in said)
+
+
+def test_a_method_without_a_dataset_says_how_to_hand_it_over():
+    with pytest.raises(ConfigError, match=r"ZeroShot has no dataset; call method\.use\(datamodule\.dataset\)"):
+        method_of("zero_shot").setup("test")
 
 
 def test_a_process_without_videos_has_empty_results():
     method = method_of("zero_shot")
     chosen = EvaluationSet(Subset(), ClassList(NAMES, tuple(range(6)), NAMES), {"elsewhere": 0}, "made up")
-    (found,), _ = evaluate(method, [chosen], [], batch_size=2)
+    (found,) = evaluate(method, [chosen], [], batch_size=2)
     assert found.predictions.total == 0
     assert found.predictions.scores.shape == (0, 6)
-    method.begin_evaluation([chosen])
-    method.test_step(ClipBatch.collate([]), 0)
-    method.on_test_epoch_end()
-    assert method.evaluations[0].predictions.cosines.shape == (0, 6)
+    evaluator = Evaluator(method, [chosen])
+    evaluator.update(ClipBatch.collate([]))
+    assert evaluator.compute()[0].predictions.cosines.shape == (0, 6)
+
+
+# Methods that score in their own ways ------------------------------------------------------------------------------
+
+
+class Untrained(VideoTextMethod):
+    def training_loss(self, batch):
+        raise NotImplementedError
+
+    def parameter_groups(self):
+        raise NotImplementedError
+
+
+class LinearHead(Untrained):
+    """No class text: one row of a matrix for each training class."""
+
+    name = "linear_head"
+    opens_vocabulary = False
+
+    def __init__(self, backbone, classes=3):
+        super().__init__(backbone, "video")
+        self.classes = classes
+        self.head = torch.nn.Linear(backbone.embed_dim, classes)
+
+    def score(self, video, classes):
+        return self.head(video)
+
+
+class VideoPrompts(Untrained):
+    """Text that depends on the video, as in X-CLIP: the class features move towards the video."""
+
+    name = "video_prompts"
+    features_depend_on_classes = True
+
+    def score(self, video, classes):
+        text = F.normalize(classes + 0.5 * video[:, None].roll(1, dims=-1), dim=-1)
+        return torch.einsum("bd,bcd->bc", video, text)
+
+
+class Sets(NamedTuple):
+    frames: torch.Tensor
+    mean: torch.Tensor
+
+
+class BestFrame(Untrained):
+    """Compares sets, as OST does: a video is its frames, a class its features and their negatives."""
+
+    name = "best_frame"
+
+    def pool_frames(self, frames, classes=None):
+        return Sets(F.normalize(frames, dim=-1), frames.mean(dim=1))
+
+    def encode_classes(self, class_names):
+        text = self.encode_text(class_names)
+        return {"near": text, "far": -text}
+
+    def score(self, video, classes):
+        near, far = (torch.einsum("btd,cd->btc", video.frames, classes[side]).amax(dim=1) for side in ("near", "far"))
+        return near - far
+
+
+def by_hand(method, clip, names):
+    """Scores `(V, C)` of a video's views, written out."""
+    with torch.no_grad():
+        frames = method.backbone.encode_frames(method.backbone.normalize(clip.video))
+        video = F.normalize(frames.mean(dim=1), dim=-1)
+        if isinstance(method, LinearHead):
+            return method.head(video)
+        text = method.encode_text(names)
+        if isinstance(method, VideoPrompts):
+            return torch.stack([
+                torch.stack([v @ F.normalize(t + 0.5 * torch.cat([v[-1:], v[:-1]]), dim=0) for t in text])
+                for v in video
+            ])  # fmt: skip
+        cosines = F.normalize(frames, dim=-1) @ text.T
+        return cosines.amax(dim=1) - (-cosines).amax(dim=1)
+
+
+@pytest.mark.parametrize("kind", [LinearHead, VideoPrompts, BestFrame])
+def test_a_method_that_scores_in_its_own_way_overrides_score_alone(videos, kind):
+    clips, labels = videos
+    ids = [clip.id for clip in clips]
+    torch.manual_seed(0)
+    method = kind(TinyCLIP(), **({} if kind is LinearHead else {"prompts": "video"})).eval()
+    if kind is LinearHead:
+        method.encode_text = None  # never asked for
+    chosen = evaluation_set([0, 1, 2], labels, ids, "base")
+    (found,) = evaluate(method, [chosen], clips, batch_size=4)
+    predictions = found.predictions
+    assert predictions.ids == ["v0", "v1", "v2", "v6"]
+    factor = 1 if kind is LinearHead else method.backbone.logit_scale.exp().item()
+    for row, name in enumerate(predictions.ids):
+        views = by_hand(method, clips[ids.index(name)], chosen.classes.names)
+        torch.testing.assert_close(predictions.cosines[row], views.mean(dim=0), rtol=1e-4, atol=1e-5)
+        fused = (factor * views).softmax(dim=-1).mean(dim=0)
+        torch.testing.assert_close(predictions.scores[row], fused, rtol=1e-3, atol=1e-5)
+    # What is no vector cannot be compared with other classes later on.
+    assert predictions.features.shape == (4, 0 if kind is BestFrame else method.backbone.embed_dim)
+
+
+def test_a_method_without_an_open_vocabulary_refuses_other_classes():
+    classes = ClassList(NAMES[:3], (0, 1, 2), NAMES)
+    novel = EvaluationSet(Subset(classes="novel"), ClassList(NAMES[3:], (3, 4, 5), NAMES), {}, "made up")
+    method = LinearHead(TinyCLIP())
+    method.use(SimpleNamespace(train_classes=classes, sets=lambda part: [novel]))
+    method.setup("test")
+    with pytest.raises(ConfigError, match=r"linear_head has no open vocabulary.*novel-split1 has other classes"):
+        method.evaluator("test")
+
+
+@pytest.mark.parametrize(
+    ("how", "formula"),
+    [
+        ("probabilities", lambda x: (20 * x).softmax(-1).mean(1)),
+        ("logits", lambda x: (20 * x).mean(1)),
+        ("cosines", lambda x: x.mean(1)),
+        ("softmax_of_mean", lambda x: x.softmax(-1).mean(1).softmax(-1)),
+    ],
+)
+def test_view_fusion_is_an_option(how, formula):
+    method = ZeroShot(TinyCLIP(), view_fusion=how)
+    with torch.no_grad():
+        method.backbone.logit_scale.fill_(torch.tensor(20.0).log())
+        cosines = torch.rand(2, 3, 5)
+        torch.testing.assert_close(method.fuse_views(cosines), formula(cosines))

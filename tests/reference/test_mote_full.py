@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.reference.golden import FOLDER, case, close, evaluation_set, names, temperatures, unit
+from tests.reference.golden import FOLDER, case, close, names, temperatures, unit
 from vlbench.backbones import OpenAICLIP
 from vlbench.evaluation.metrics import half_class_accuracies
 from vlbench.methods.mote.head import merge_weights
@@ -24,32 +24,34 @@ def method_of(golden, **options):
     return method.eval()
 
 
+@torch.no_grad()
+def view_features(method, golden, classes, count=None):
+    """Features `(B, V, D)` of every view of the golden videos, with the weights of evaluation."""
+    with method.evaluation_weights():
+        views = [method.backbone.normalize(view) for view in golden["in.video_u8"][:count].unbind(1)]
+        return torch.stack([method.encode_video(view, classes) for view in views], dim=1)
+
+
 def view_cosines(method, golden, count=None):
-    video = golden["in.video_u8"][:count]
-    with torch.no_grad():
-        (features,) = method.view_features(video, [range(len(video))])
-    return features @ method.class_features[0].T
+    classes = method.encode_classes(golden.facts["class_names"])
+    return method.score(view_features(method, golden, classes, count), classes)
 
 
 @pytest.fixture(scope="module", params=EVALUATIONS)
 def evaluation(request):
     golden = case(request.param)
-    method = method_of(golden)
-    method.begin_evaluation([evaluation_set(golden.facts["class_names"])])
-    return golden, method
+    return golden, method_of(golden)
 
 
 def test_class_features(evaluation):
     golden, method = evaluation
-    close(method.class_features[0], golden["out.cls_features"], 1e-5)
+    close(method.encode_classes(golden.facts["class_names"]), golden["out.cls_features"], 1e-5)
 
 
 def test_frame_features_after_blending(evaluation):
     golden, method = evaluation
-    visual, _ = method._evaluation_weights()
-    with torch.no_grad():
-        pixels = method.backbone.normalize(golden["in.video_u8"].flatten(0, 1))
-        features = method.backbone.encode_frames(pixels, visual=visual)
+    with torch.no_grad(), method.evaluation_weights():
+        features = method.encode_frames(method.backbone.normalize(golden["in.video_u8"].flatten(0, 1)))
     close(features.view_as(golden["out.frame_features"]), golden["out.frame_features"], 1e-5)
 
 
@@ -69,11 +71,9 @@ def test_another_share_of_the_original_weights(evaluation, alpha):
     before = method.original_share
     try:
         method.original_share = 1 - float(alpha)
-        method.begin_evaluation(method.sets)
         close(view_cosines(method, golden, 2), golden[key], 1e-5)
     finally:
         method.original_share = before
-        method.begin_evaluation(method.sets)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -123,12 +123,9 @@ def test_half_class_features(name):
     """What the half-class protocol starts from: the features of every view, modulated on the full class list."""
     golden = case(name)
     method = method_of(golden)
-    method.begin_evaluation([evaluation_set(golden.facts["class_names"])])
-    with torch.no_grad():
-        views = [method.backbone.normalize(view) for view in golden["in.video_u8"].unbind(1)]
-        features = torch.stack([method.encode_video(view, method.class_features[0]) for view in views], dim=1)
-    close(features, unit(golden["out.temporal_features"]), 1e-5)
-    close(method.class_features[0], unit(golden["out.text_features"]), 1e-5)
+    classes = method.encode_classes(golden.facts["class_names"])
+    close(view_features(method, golden, classes), unit(golden["out.temporal_features"]), 1e-5)
+    close(classes, unit(golden["out.text_features"]), 1e-5)
     halves = half_class_accuracies(view_cosines(method, golden).mean(dim=1), golden["in.labels"])
     close(halves[:, 0], golden["out.half.top1"], 1e-5)
     close(halves[:, 1], golden["out.half.top5"], 1e-5)

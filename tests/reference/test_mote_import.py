@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.reference.golden import FOLDER, case, close, evaluation_set, names
+from tests.reference.golden import FOLDER, case, close, names
 from vlbench.backbones import OpenAICLIP
 from vlbench.cli.main import main
 from vlbench.methods import MoTE
@@ -38,11 +38,11 @@ def test_an_imported_checkpoint_gives_the_released_similarities(name, tmp_path):
     method = MoTE(OpenAICLIP(clip), layers=model["temporal_layer"], experts=model["num_experts"]).eval()
     method.on_load_checkpoint(checkpoint)
     method.load_state_dict(checkpoint["state_dict"], strict=True)
-    method.begin_evaluation([evaluation_set(golden.facts["class_names"])])
-    with torch.no_grad():
-        video = golden["in.video_u8"]
-        (features,) = method.view_features(video, [range(len(video))])
-    close(features @ method.class_features[0].T, golden["out.view_similarity"], 1e-5)
+    classes = method.encode_classes(golden.facts["class_names"])
+    with torch.no_grad(), method.evaluation_weights():
+        views = [method.backbone.normalize(view) for view in golden["in.video_u8"].unbind(1)]
+        cosines = torch.stack([method.score(method.encode_video(view, classes), classes) for view in views], dim=1)
+    close(cosines, golden["out.view_similarity"], 1e-5)
 
 
 def test_imported_and_exported_weights_run_and_agree(workplace):

@@ -21,7 +21,6 @@ from vlbench.cli.weights import as_checkpoint
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
-from vlbench.results.callback import weights_digest
 from vlbench.results.report import check_fixed_features
 from vlbench.results.stored import StoredEvaluation
 
@@ -69,7 +68,7 @@ def with_prompts(
     if not configs:
         raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
     method = load(configs, checkpoint)
-    found = (method.backbone.identity.digest, weights_digest(method) if checkpoint is not None else None)
+    found = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
     expected = (stored.record.details["backbone_digest"], stored.record.identity.weights)
     if found != expected:
         raise ConfigError(

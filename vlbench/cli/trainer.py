@@ -28,11 +28,10 @@ from vlbench.cli.configs import resolve_arguments
 from vlbench.cli.weights import as_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
+from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.callback import RecordWriter
-
-Selection = Literal["last", "heldout", "best_on_test"]
 
 
 class VlbenchCLI(LightningCLI):
@@ -103,7 +102,9 @@ class VlbenchCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         config = self.config_init[self.config["subcommand"]]
         text = self.parser.dump(self.config)
-        config.record.config_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
+        self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if config.compile:
             compile_blocks(self.model.backbone)

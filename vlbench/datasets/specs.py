@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ClassSet = Literal["all", "base", "novel"]
 Part = Literal["train", "validation", "test"]
+Selection = Literal["last", "heldout", "best_on_test"]
+"""Which epoch of a training is tested: the last one, or the best on held-out training videos or on the test videos."""
 
 
 class VideoItem(NamedTuple):

@@ -21,10 +21,10 @@ class Predictions:
     Attributes:
         ids: one a row.
         labels: `(N,)` int64.
-        scores: `(N, C)` float32; only their order within a row matters.
-        cosines: `(N, C)` float32, the mean over the views of the cosines with the classes; scores of another kind.
+        scores: `(N, C)` float32, the method's scores fused over the views; only their order within a row matters.
+        cosines: `(N, C)` float32, the mean over the views of the method's scores, which are cosines for most methods.
         features: `(N, D)` float32, the mean over the views of the videos' unit features; their products with the
-            classes' are the cosines.
+            classes' are the cosines. D is 0 for a method that compares more than one vector a video with the classes.
         failures: id -> `(label, cause)` of the videos that could not be read. They count as wrong.
     """
 
@@ -58,9 +58,11 @@ class Predictions:
         if len({*ids, *failures}) != sum(part.total for part in parts):
             raise ValueError("a video was evaluated twice; its id is not unique or the sampler padded the last batch")
         order = sorted(range(len(ids)), key=ids.__getitem__)
+        # A part without videos does not know how many dimensions their features would have had.
+        filled = [part for part in parts if part.ids] or parts[:1]
 
         def joined(name: str) -> Tensor:
-            return torch.cat([getattr(part, name) for part in parts])[order]
+            return torch.cat([getattr(part, name) for part in filled])[order]
 
         return cls(
             [ids[i] for i in order],

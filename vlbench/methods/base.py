@@ -2,98 +2,103 @@
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.specs import ClassList, EvaluationSet
-from vlbench.errors import CheckpointError, ConfigError
-from vlbench.evaluation.metrics import Predictions, classification_metrics
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.specs import ClassList, Part
+from vlbench.errors import ConfigError
+from vlbench.evaluation.evaluator import ClassState, Evaluator, Features
+from vlbench.evaluation.facts import TrainingFacts
+from vlbench.methods.loops import EvaluationLoops
+from vlbench.methods.parts.checkpoint import check_complete, read_header, state_digest, write_header
 from vlbench.methods.parts.class_features import frozen_ensemble, prompted
+from vlbench.methods.parts.fusion import ViewFusion, fused
+from vlbench.methods.parts.paper import deviations
+from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.prompts import templates
 from vlbench.optim import Schedule
 
 
-def unit_mean(features: Tensor) -> Tensor:
-    """Unit vectors `(B, D)` of the mean over the frames of features `(B, F, D)`."""
-    return F.normalize(features.mean(dim=1), dim=-1)
-
-
-class Evaluation(NamedTuple):
-    """Results on one set of videos and classes.
-
-    Attributes:
-        set: which.
-        predictions: of all processes.
-        metrics: `classification_metrics` of them.
-    """
-
-    set: EvaluationSet
-    predictions: Predictions
-    metrics: dict[str, float]
-
-
-class VideoTextMethod(LightningModule, ABC):
+class VideoTextMethod(EvaluationLoops):
     """A way to classify videos by the names of their classes.
 
     A method says what the training loss is, which parameters train and, where they are not the backbone's mean frame
-    feature and prompted names, how clips and classes become features. This
-    base owns the rest: steps, views, class features, predictions keyed by video, metrics, optimizer, checkpoints that
-    hold what trains and name the frozen weights they belong to.
+    feature, prompted names and the cosine of the two, how clips and classes become features and how a video is scored
+    against the classes. This base owns the rest: steps, evaluation, optimizer, deviations from the paper, and
+    checkpoints that hold what trains and name the frozen weights they belong to.
+
+    A method keeps every argument of its constructor in an attribute of its name.
 
     Args:
-        backbone: the dual encoder.
-        prompts: named templates of the class names, or templates of your own.
-        schedule: of the learning rate.
+        backbone: Dual encoder of videos and texts.
+        prompts: Name of a set of templates of the class names, or templates.
+        schedule: Schedule of the learning rate.
 
     Attributes:
-        evaluations: results of the last evaluation, of all processes: one for each set of videos and classes.
-        provenance: what the loaded checkpoint says about its training.
+        dataset: Dataset that `use` handed over.
+        train_classes: Classes of the training subset, from the start of a fit or an evaluation.
+        provenance: What the loaded checkpoint says about its training.
+        describe_training: Gives the facts about the training that a checkpoint is to carry.
     """
 
     name: str
     """Name in records and the leaderboard."""
 
+    PAPER: ClassVar[Mapping[str, object]] = {}
+    """The paper's value of every argument of the constructor and every field of the schedule. Where the paper has
+    several values they are a frozenset; where a value depends on the backbone or on another argument it is a function
+    of the method. The default is the paper's value of an argument that is not named."""
+
+    NO_DEVIATION: ClassVar[Mapping[str, str]] = {
+        "backbone": "the record names it and its weights",
+        "seed": "it draws, it does not define",
+        "grad_checkpointing": "the same numbers in less memory",
+    }
+    """Arguments of the constructor that cannot be a deviation from the paper, and why."""
+
+    opens_vocabulary: ClassVar[bool] = True
+    """Whether classes are known by their names, so that classes without training videos can be scored. A method without
+    an open vocabulary is evaluated on its training classes only, and its scores are logits."""
+
     def __init__(self, backbone: DualEncoder, prompts: str | Sequence[str], schedule: Schedule | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.prompts = prompts
         self.templates = templates(prompts)
         self.schedule = schedule or Schedule()
+        self.view_fusion: ViewFusion = "probabilities"
+        self.dataset: VideoDataset | None = None
         self.train_classes: ClassList | None = None
-        self.sets: list[EvaluationSet] = []
-        self.class_features: list[Tensor] = []
-        self.evaluations: list[Evaluation] = []
-        self.provenance: dict[str, Any] | None = None
-        self._parts: list[list[Predictions]] = []
+        self.provenance: TrainingFacts | None = None
+        self.describe_training: Callable[[], TrainingFacts] | None = None
 
     # What a method answers ---------------------------------------------------------------------------------------
 
-    def encode_frames(self, clips: Tensor) -> Tensor:
-        """Features `(B, F, D)` of normalised clips `(B, T, 3, H, W)`: the costly part, the same for any classes."""
+    def encode_frames(self, clips: Tensor) -> Features:
+        """Features `(B, F, D)` of normalised clips `(B, T, 3, H, W)`: the costly part, the same for any classes.
+
+        A method that needs more than one tensor gives a named tuple of tensors whose first dimension is B.
+        """
         return self.backbone.encode_frames(clips)
 
-    def pool_frames(self, frames: Tensor, classes: Tensor | None = None) -> Tensor:  # noqa: ARG002 - for subclasses
+    def pool_frames(self, frames: Features, classes: ClassState | None = None) -> Features:  # noqa: ARG002 - for subclasses
         """Unit video features `(B, D)` from frame features: their mean, unless overridden.
 
         Args:
-            frames: `(B, F, D)`.
-            classes: unit features `(C, D)` of the classes that the videos are scored against, in evaluation.
+            frames: Frame features `(B, F, D)`, or whatever `encode_frames` gives.
+            classes: State of the classes that the videos are scored against, in evaluation.
         """
         return unit_mean(frames)
 
-    def encode_video(self, clips: Tensor, classes: Tensor | None = None) -> Tensor:
+    def encode_video(self, clips: Tensor, classes: ClassState | None = None) -> Features:
         """Unit features `(B, D)` of normalised clips `(B, T, 3, H, W)`; see `pool_frames` for `classes`."""
         return self.pool_frames(self.encode_frames(clips), classes)
 
@@ -104,6 +109,42 @@ class VideoTextMethod(LightningModule, ABC):
         """
         return frozen_ensemble(self.backbone, prompted(class_names, self.templates), len(class_names))
 
+    def encode_classes(self, class_names: Sequence[str]) -> ClassState:
+        """What `score` needs of the classes, computed once for a set: their text features `(C, D)`, unless overridden.
+
+        A method without an open vocabulary needs nothing.
+        """
+        return self.encode_text(class_names) if self.opens_vocabulary else None
+
+    def score(self, video: Features, classes: ClassState) -> Tensor:
+        """Scores `(B, C)` of videos against classes: the cosine, which is a logit once multiplied by `logit_factor`.
+
+        A method whose text depends on the video, which compares sets, adds a cache or has a linear head overrides this.
+
+        Args:
+            video: Unit features `(B, D)` of the videos, or whatever `pool_frames` gives.
+            classes: Unit features `(C, D)` of the classes, or whatever `encode_classes` gives.
+        """
+        scores: Tensor = video @ classes.T
+        return scores
+
+    @property
+    def logit_factor(self) -> Tensor | float:
+        """Factor that makes scores logits: the backbone's, or 1 without an open vocabulary, where scores are logits."""
+        return self.backbone.logit_scale.exp() if self.opens_vocabulary else 1.0
+
+    def fuse_views(self, scores: Tensor) -> Tensor:
+        """Scores `(B, C)` of videos from the scores `(B, V, C)` of V views, by the method's `view_fusion`."""
+        return fused(scores, self.logit_factor, self.view_fusion)
+
+    @property
+    def features_depend_on_classes(self) -> bool:
+        """Whether other classes or prompts would change a video's stored features or its scores with the old classes.
+
+        Scores that are stored then hold for their own classes only.
+        """
+        return False
+
     @abstractmethod
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         """`loss`, the scalar to minimise, and other scalars to log, of a batch of clips `(B, T, 3, H, W)` uint8."""
@@ -112,27 +153,36 @@ class VideoTextMethod(LightningModule, ABC):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """AdamW's parameter groups, each with its own `lr` and `weight_decay`."""
 
-    def fuse_views(self, cosines: Tensor) -> Tensor:
-        """Scores `(B, C)` from cosines `(B, V, C)` of V views: the mean of the views' class probabilities."""
-        return (self.backbone.logit_scale.exp() * cosines).softmax(dim=-1).mean(dim=1)
+    # What a method is given --------------------------------------------------------------------------------------
 
-    def deviations(self) -> dict[str, Any]:
-        """Options whose value differs from the paper's, for the record."""
-        return {}
+    def use(self, dataset: VideoDataset) -> None:
+        """Hands over the dataset: the names of the training classes and the sets of an evaluation come from it.
+
+        Args:
+            dataset: Dataset of the videos that a Trainer will bring.
+        """
+        self.dataset = dataset
+
+    def deviations(self) -> dict[str, object]:
+        """Options whose value is not the paper's, for the record; see `PAPER`."""
+        return deviations(self, self.PAPER, self.NO_DEVIATION)
 
     # Training ----------------------------------------------------------------------------------------------------
 
     @override
     def setup(self, stage: str) -> None:
-        """Takes the names of the training classes from the datamodule.
+        """Reads the names of the training classes.
 
         Raises:
-            ConfigError: if there is no datamodule.
+            ConfigError: If no dataset was handed over, or an argument of the constructor is not kept.
         """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            raise ConfigError(f"{type(self).__name__} reads the class names from a VideoDataModule; give one as `data`")
-        self.train_classes = datamodule.dataset.train_classes
+        self.train_classes = self._used().train_classes
+        self.deviations()  # a record must not fail for them when everything is computed
+
+    def _used(self) -> VideoDataset:
+        if self.dataset is None:
+            raise ConfigError(f"{type(self).__name__} has no dataset; call method.use(datamodule.dataset) first")
+        return self.dataset
 
     @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -161,107 +211,18 @@ class VideoTextMethod(LightningModule, ABC):
 
     # Evaluation --------------------------------------------------------------------------------------------------
 
-    def begin_evaluation(self, sets: Sequence[EvaluationSet]) -> None:
-        """Computes the class features of every set once and forgets earlier results."""
-        self.sets = list(sets)
-        self.evaluations = []
-        self._parts = [[] for _ in sets]
-        with torch.no_grad():
-            self.class_features = [self.encode_text(chosen.classes.names) for chosen in sets]
-
-    def view_features(self, video: Tensor, members: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Unit features `(B_i, V, D)` of the videos of each set; every video goes through the tower once.
-
-        One view at a time: memory does not grow with their number.
-
-        Args:
-            video: uint8 views `(B, V, T, 3, H, W)`.
-            members: for each set, which B_i of the videos belong to it.
-        """
-        found: list[list[Tensor]] = [[] for _ in members]
-        for view in video.unbind(1):
-            frames = self.encode_frames(self.backbone.normalize(view))
-            # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
-            with torch.autocast(frames.device.type, enabled=False):
-                for views, rows, classes in zip(found, members, self.class_features, strict=True):
-                    of_set = frames if len(rows) == len(frames) else frames[list(rows)]
-                    views.append(self.pool_frames(of_set.to(classes.dtype), classes))
-        return [torch.stack(views, dim=1) for views in found]
-
-    def _evaluate(self, batch: ClipBatch) -> None:
-        members = [[row for row, name in enumerate(batch.ids) if name in chosen.labels] for chosen in self.sets]
-        found = None if batch.video is None else self.view_features(batch.video, members)
-        for index, (chosen, rows) in enumerate(zip(self.sets, members, strict=True)):
-            classes = self.class_features[index]
-            part = Predictions.none(*classes.shape)
-            if found is not None and rows:
-                with torch.autocast(classes.device.type, enabled=False):
-                    cosines = (found[index] @ classes.T).float()
-                part.ids = [batch.ids[row] for row in rows]
-                part.labels = torch.tensor([chosen.labels[name] for name in part.ids], dtype=torch.int64)
-                part.scores = self.fuse_views(cosines).cpu()
-                part.cosines = cosines.mean(dim=1).cpu()
-                part.features = found[index].float().mean(dim=1).cpu()
-            part.failures = {
-                name: (chosen.labels[name], cause)
-                for name, (_, cause) in batch.failures.items()
-                if name in chosen.labels
-            }
-            self._parts[index].append(part)
-
-    def _finish(self, stage: str) -> None:
-        for chosen, classes, parts in zip(self.sets, self.class_features, self._parts, strict=True):
-            predictions = Predictions.concatenate([Predictions.none(*classes.shape), *parts]).gathered()
-            metrics = classification_metrics(predictions)
-            prefix = stage if chosen is self.sets[0] else f"{stage}/{chosen.subset.key}"
-            self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=stage == "val")
-            self.evaluations.append(Evaluation(chosen, predictions, metrics))
-        self._parts = []
-        self.class_features = []
-
-    def _datamodule(self) -> Any:
-        return self.trainer.datamodule  # type: ignore[attr-defined]
-
     @override
-    def on_validation_epoch_start(self) -> None:
-        self.begin_evaluation(self._datamodule().dataset.sets("validation"))
-
-    @override
-    def on_test_epoch_start(self) -> None:
-        self.begin_evaluation(self._datamodule().dataset.sets("test"))
-
-    @override
-    def on_predict_epoch_start(self) -> None:
-        self.begin_evaluation(self._datamodule().dataset.sets("test"))
-
-    @override
-    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        self._evaluate(batch)
-
-    @override
-    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        self._evaluate(batch)
-
-    @override
-    def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[tuple[str, str, float]]:
-        """`(id, class name, score)` of the best class of each readable video of the batch, for each set it is in."""
-        self._evaluate(batch)
-        best = []
-        for chosen, parts in zip(self.sets, self._parts, strict=True):
-            part = parts.pop()
-            if part.ids:
-                top = part.scores.max(dim=-1)
-                names = [chosen.classes.names[index] for index in top.indices.tolist()]
-                best += list(zip(part.ids, names, top.values.tolist(), strict=True))
-        return best
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        self._finish("val")
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        self._finish("test")
+    def evaluator(self, part: Part) -> Evaluator:
+        sets = self._used().sets(part)
+        if not self.opens_vocabulary:
+            assert self.train_classes is not None
+            for evaluated in sets:
+                if evaluated.classes.names != self.train_classes.names:
+                    raise ConfigError(
+                        f"{self.name} has no open vocabulary: it scores its training classes and no others, and the "
+                        f"test subset {evaluated.subset.key} has other classes"
+                    )
+        return Evaluator(self, sets)
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
@@ -269,61 +230,24 @@ class VideoTextMethod(LightningModule, ABC):
         """Keys of the state dict that a checkpoint holds: parameters that train."""
         return {key for key, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def trained_digest(self) -> str:
+        """Hexadecimal digest of the weights that a checkpoint holds; records name trained weights by it."""
+        return state_digest(self.state_dict(), self.trained_keys())
+
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         keep = self.trained_keys()
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in keep}
-        checkpoint["vlbench"] = {
-            "method": self.name,
-            "backbone": self.backbone.identity.as_dict(),
-            "training": self._training_facts(),
-        }
-
-    def _training_facts(self) -> dict[str, Any]:
-        """What a record says about where the weights came from; plain values."""
-        data = self._datamodule()
-        dataset = data.dataset
-        timer = next((one for one in self.trainer.callbacks if isinstance(one, Timer)), None)  # type: ignore[attr-defined]
-        return {
-            "dataset": dataset.label,
-            "subset": asdict(dataset.train_subset),
-            "list": dataset.list_name("train"),
-            "videos": len(dataset.videos("train")),
-            "skipped": sorted(data.skipped),
-            "steps": self.global_step,
-            "epochs": int(self.trainer.fit_loop.epoch_progress.current.processed),  # type: ignore[attr-defined]
-            "heldout": dataset.heldout,
-            "batch": data.batch_of_step(self.trainer),
-            "seconds": round(timer.time_elapsed(), 3) if timer is not None else None,
-            "processes": self.trainer.world_size,
-            "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
-            "deviations": self.deviations(),
-        }
+        training = self.describe_training() if self.describe_training is not None else None
+        write_header(checkpoint, self.name, self.backbone.identity, training)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint is this method's, on these frozen weights, and complete.
 
         Raises:
-            CheckpointError: if it is not.
+            CheckpointError: If it is not.
         """
-        held = checkpoint.get("vlbench")
-        if held is None:
-            raise CheckpointError("the checkpoint was not written by vlbench: it names no method and no backbone")
-        if held["method"] != self.name:
-            raise CheckpointError(f"the checkpoint is of method {held['method']!r}, the configuration of {self.name!r}")
-        identity = self.backbone.identity.as_dict()
-        if held["backbone"]["digest"] != identity["digest"]:
-            raise CheckpointError(
-                f"the checkpoint was trained on {held['backbone']}, the configuration has {identity}; "
-                "give the same backbone and pretrained weights (random ones need the same seed_everything)"
-            )
-        expected, found = self.trained_keys(), set(checkpoint["state_dict"])
-        if expected != found:
-            raise CheckpointError(
-                f"the checkpoint does not fit: missing {sorted(expected - found)[:5]}, "
-                f"unexpected {sorted(found - expected)[:5]}"
-            )
-        self.provenance = held["training"]
+        self.provenance = read_header(checkpoint, self.name, self.backbone.identity)
+        check_complete(checkpoint["state_dict"], self.trained_keys())
         # The frozen rest is in place already; completing the dictionary keeps the loading strict.
-        current = self.state_dict()
-        checkpoint["state_dict"] = {**current, **checkpoint["state_dict"]}
+        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

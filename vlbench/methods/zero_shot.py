@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -11,20 +12,29 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.parts.fusion import ViewFusion
 
 
 class ZeroShot(VideoTextMethod):
     """Zero-shot CLIP: mean frame feature against prompted class names; nothing trains.
 
     Args:
-        backbone: the dual encoder.
-        prompts: `video`, `mote`, or templates of your own.
+        backbone: Dual encoder of videos and texts.
+        prompts: `video`, `mote`, or templates of the class names.
+        view_fusion: What is averaged over the views of a video: `probabilities`, `logits` or `cosines`.
     """
 
     name = "zero_shot"
+    PAPER: ClassVar[Mapping[str, object]] = {"prompts": "video", "view_fusion": "probabilities"}
 
-    def __init__(self, backbone: DualEncoder, prompts: str | list[str] = "video") -> None:
+    def __init__(
+        self,
+        backbone: DualEncoder,
+        prompts: str | list[str] = "video",
+        view_fusion: ViewFusion = "probabilities",
+    ) -> None:
         super().__init__(backbone, prompts)
+        self.view_fusion = view_fusion
         self.requires_grad_(False)
 
     @override

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from safetensors.torch import save
+from torch import nn
 from typing_extensions import override
 
 import vlbench
+from vlbench.backbones.base import DualEncoder
+from vlbench.clips.options import ClipOptions
+from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.specs import Selection
+from vlbench.errors import ConfigError
+from vlbench.evaluation.evaluator import Evaluation
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.files import write_atomically
 from vlbench.results.record import Identity, Record
@@ -26,18 +36,53 @@ from vlbench.results.record import Identity, Record
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
 
 
+class RecordedData(Protocol):
+    """What a record says of the data; a `VideoDataModule` answers it."""
+
+    dataset: VideoDataset
+    frames: int
+    clip: ClipOptions
+    skipped: set[str]
+
+    def batch_of_step(self, trainer: Trainer, /) -> int: ...  # noqa: D102 - explained by the class
+
+
+@runtime_checkable
+class RecordedMethod(Protocol):
+    """What a record says of the method; a `VideoTextMethod` answers it."""
+
+    name: str
+    backbone: DualEncoder
+    provenance: TrainingFacts | None
+    evaluations: list[Evaluation]
+    describe_training: Callable[[], TrainingFacts] | None
+
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102 - explained by the class
+
+    @property
+    def features_depend_on_classes(self) -> bool: ...  # noqa: D102
+
+    def deviations(self) -> dict[str, object]: ...  # noqa: D102
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
+
+    def trained_digest(self) -> str: ...  # noqa: D102
+
+
 class RecordWriter(Callback):
-    """One JSON record for every `vlbench test`, and the videos' scores beside it.
+    """One JSON record for every `vlbench test`, with the videos' scores beside it, and what a checkpoint of `vlbench
+    fit` says of its training.
 
     Args:
-        folder: results folder; the record goes to `<folder>/records`, the scores to `<folder>/predictions`. `None`
+        folder: Results folder; the record goes to `<folder>/records`, the scores to `<folder>/predictions`. `None`
             writes nothing.
-        name: file name of the record without suffix; `None` makes one from its identity.
-        stage: digest of the runner's stage that the record belongs to.
-        protocol: versioned name of the protocol the run belongs to.
-        selection: which checkpoint is tested.
-        half_classes: also evaluate on ten random halves of the classes, as MoTE's zero-shot protocol does.
-        bootstrap: resampled test sets for the 95 % interval of top-1; 0 leaves it out.
+        name: File name of the record without suffix; `None` makes one from the record's identity.
+        stage: Digest of the runner's stage that the record belongs to.
+        protocol: Versioned name of the protocol that the run belongs to.
+        selection: Epoch of the training that the tested checkpoint is of.
+        half_classes: Whether to evaluate on ten random halves of the classes too, as MoTE's zero-shot protocol does.
+        bootstrap: Number of resampled test sets for the 95 % interval of top-1; 0 leaves the interval out.
     """
 
     def __init__(
@@ -46,7 +91,7 @@ class RecordWriter(Callback):
         name: str | None = None,
         stage: str | None = None,
         protocol: str = "custom",
-        selection: Literal["last", "heldout", "best_on_test"] = "last",
+        selection: Selection = "last",
         half_classes: bool = False,
         bootstrap: int = 1000,
     ) -> None:
@@ -57,11 +102,57 @@ class RecordWriter(Callback):
         self.selection = selection
         self.half_classes = half_classes
         self.bootstrap = bootstrap
-        self.config_digest: str | None = None
+        self._data: RecordedData | None = None
+        self._seed = 0
+        self._config_digest: str | None = None
         self._started = 0.0
+
+    def use(self, data: RecordedData, seed: int, config_digest: str | None = None) -> None:
+        """Hands over what records and checkpoints say of the run beside the method.
+
+        Args:
+            data: DataModule of the run.
+            seed: Seed of the run.
+            config_digest: Digest of the configuration of the run.
+        """
+        self._data = data
+        self._seed = seed
+        self._config_digest = config_digest
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            method = _recorded(pl_module)
+            method.describe_training = partial(self._training, trainer, method)
+
+    def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
+        data = self._used()
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
+        return TrainingFacts(
+            dataset=data.dataset.label,
+            subset=data.dataset.train_subset,
+            list=data.dataset.list_name("train"),
+            videos=len(data.dataset.videos("train")),
+            skipped=tuple(sorted(data.skipped)),
+            steps=trainer.global_step,
+            epochs=int(progress.processed),
+            heldout=data.dataset.heldout,
+            batch=data.batch_of_step(trainer),
+            seconds=round(timer.time_elapsed(), 3) if timer is not None else None,
+            processes=trainer.world_size,
+            seed=self._seed,
+            deviations=method.deviations(),
+        )
+
+    def _used(self) -> RecordedData:
+        if self._data is None:
+            raise ConfigError("RecordWriter knows no data; call RecordWriter.use(datamodule, seed) first")
+        return self._data
 
     @override
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._used()
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -70,9 +161,9 @@ class RecordWriter(Callback):
         """Rank zero writes; every rank holds the gathered predictions."""
         if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        method: Any = pl_module
+        method = _recorded(pl_module)
         seconds = round(time.monotonic() - self._started, 3)
-        weights = weights_digest(method) if trainer.ckpt_path is not None else None
+        weights = method.trained_digest() if trainer.ckpt_path is not None else None
         for evaluation in method.evaluations:
             record = self._record(trainer, method, evaluation, weights, seconds)
             name = self.name or record.name
@@ -88,11 +179,12 @@ class RecordWriter(Callback):
             path = record.write(self.folder / "records", name)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
 
-    def _record(self, trainer: Trainer, method: Any, evaluation: Any, weights: str | None, seconds: float) -> Record:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        provenance = method.provenance or {}
-        trained = weights is not None
-        chosen, predictions = evaluation.set, evaluation.predictions
+    def _record(
+        self, trainer: Trainer, method: RecordedMethod, evaluation: Evaluation, weights: str | None, seconds: float
+    ) -> Record:
+        data, training = self._used(), method.provenance
+        trained = training if weights is not None else None
+        evaluated, predictions = evaluation.set, evaluation.predictions
         metrics = {**evaluation.metrics, **bootstrap_interval(predictions, self.bootstrap)}
         if self.half_classes:
             metrics |= half_class_metrics(predictions)
@@ -102,33 +194,34 @@ class RecordWriter(Callback):
                 backbone="{name}:{pretrained}".format(**method.backbone.identity.as_dict()),
                 weights=weights,
                 dataset=data.dataset.label,
-                train_dataset=provenance.get("dataset") if trained else None,
-                train=provenance.get("subset") if trained else None,
-                test=asdict(chosen.subset),
+                train_dataset=trained.dataset if trained else None,
+                train=asdict(trained.subset) if trained else None,
+                test=asdict(evaluated.subset),
                 views=f"{data.clip.views.clips}x{data.clip.views.crops}",
                 frames=data.frames,
                 protocol=self.protocol,
-                seed=int(provenance.get("seed", os.environ.get("PL_GLOBAL_SEED", 0))),
+                seed=training.seed if training else self._seed,
                 selection=self.selection,
-                train_list=provenance.get("list") if trained else None,
-                test_list=chosen.list_name,
+                train_list=trained.list if trained else None,
+                test_list=evaluated.list_name,
             ),
             metrics=metrics,
-            expected=len(chosen.labels),
+            expected=len(evaluated.labels),
             evaluated=len(predictions.ids),
             failures={name: cause for name, (_, cause) in predictions.failures.items()},
             details={
                 "stage": self.stage,
-                "classes": list(chosen.classes.names),
-                "test_digest": _digest_of_labels(chosen.labels),
+                "classes": list(evaluated.classes.names),
+                "test_digest": _digest_of_labels(evaluated.labels),
                 "deviations": method.deviations(),
+                "features_depend_on_classes": method.features_depend_on_classes,
                 "views": asdict(data.clip.views),
                 "sampling": data.clip.sampling,
-                "training": provenance,
+                "training": training.as_dict() if training else {},
                 "trainable_params": sum(p.numel() for p in method.parameters() if p.requires_grad),
                 "total_params": sum(p.numel() for p in method.parameters()),
                 "backbone_digest": method.backbone.identity.digest,
-                "config_digest": self.config_digest,
+                "config_digest": self._config_digest,
                 "seconds": seconds,
                 "videos_per_second": round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
                 "processes": trainer.world_size,
@@ -138,15 +231,10 @@ class RecordWriter(Callback):
         )
 
 
-def weights_digest(method: LightningModule) -> str:
-    """Of the weights that a checkpoint of this method holds; what a record names them by."""
-    digest = hashlib.blake2b(digest_size=16)
-    keys = method.trained_keys()  # type: ignore[operator]
-    for key, value in sorted(method.state_dict().items()):
-        if key in keys:
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _recorded(module: LightningModule) -> RecordedMethod:
+    if not isinstance(module, RecordedMethod):
+        raise ConfigError(f"RecordWriter records a VideoTextMethod, {type(module).__name__} is none")
+    return module
 
 
 def _digest_of_labels(labels: dict[str, int]) -> str:

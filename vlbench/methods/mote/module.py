@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder, FrameMajor
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.specs import EvaluationSet
 from vlbench.errors import CheckpointError, ConfigError
-from vlbench.methods.base import VideoTextMethod, unit_mean
+from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TAUS, TemporalHead, modulation
+from vlbench.methods.parts.blending import blended
+from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
 
 _TRAIN_CLASSES = "train_class_features"
@@ -44,14 +46,33 @@ class MoTE(VideoTextMethod):
         modulate: whether evaluation modulates the temporal output by the classes' nearness to the training classes.
         modulation_scale: 0.05 in the paper; larger values keep more of the temporal output on unseen classes.
         modulation_top_k: classes compared on either side.
-        view_fusion: `softmax_of_mean`, the released softmax of the mean over views of softmaxed *unscaled* cosines, or
-            `probabilities`, the mean of the views' class probabilities.
+        view_fusion: What is averaged over the views of a video: `softmax_of_mean`, the released softmax of the mean of
+            softmaxed *unscaled* cosines, `probabilities`, `logits` or `cosines`.
         prompts: templates of the class names.
         grad_checkpointing: recompute the image tower in the backward pass; saves memory, costs time.
         seed: of the draws of experts and temperatures, which are the same in every process.
     """
 
     name = "mote"
+    PAPER: ClassVar[Mapping[str, object]] = {
+        "layers": lambda method: 6 if _is_large(method) else 4,
+        "experts": 4,
+        "lr": 5e-5,
+        "backbone_lr_ratio": lambda method: 0.06 if _is_large(method) else 0.07,
+        "weight_decay": 0.2,
+        "decay_norms_and_biases": True,
+        "merge_loss": 0.5,
+        "mse_loss": 0.1,
+        "original_share": 0.01,
+        "modulate": True,
+        "modulation_scale": 0.05,
+        "modulation_top_k": 5,
+        "view_fusion": "softmax_of_mean",
+        "prompts": "mote",
+        "warmup_epochs": 5.0,
+        "final_ratio": 0.0,
+        "refresh_every": 1,
+    }
 
     def __init__(
         self,
@@ -69,7 +90,7 @@ class MoTE(VideoTextMethod):
         modulate: bool = True,
         modulation_scale: float = 0.05,
         modulation_top_k: int = 5,
-        view_fusion: Literal["softmax_of_mean", "probabilities"] = "softmax_of_mean",
+        view_fusion: ViewFusion = "softmax_of_mean",
         prompts: str | list[str] = "mote",
         grad_checkpointing: bool = False,
         seed: int = 0,
@@ -82,6 +103,8 @@ class MoTE(VideoTextMethod):
                 f"MoTE's head works on the features of single frames, {backbone.identity.name} gives one feature a "
                 "clip; use a CLIP, such as --config backbone/vit_b16.yaml"
             )
+        self.layers = layers
+        self.experts = experts
         self.lr = lr
         self.backbone_lr_ratio = backbone_lr_ratio
         self.weight_decay = weight_decay
@@ -93,6 +116,7 @@ class MoTE(VideoTextMethod):
         self.modulation_scale = modulation_scale
         self.modulation_top_k = modulation_top_k
         self.view_fusion = view_fusion
+        self.grad_checkpointing = grad_checkpointing
         self.seed = seed
         self.head = TemporalHead(backbone.embed_dim, max(1, backbone.text_width // 64), layers, experts)
         self.register_buffer(_TRAIN_CLASSES, torch.empty(0, backbone.embed_dim))
@@ -101,22 +125,16 @@ class MoTE(VideoTextMethod):
         backbone.visual.requires_grad_(True)
         backbone.logit_scale.requires_grad_(True)
         backbone.set_grad_checkpointing(grad_checkpointing)
-        # Plain attributes: neither the original weights nor the blend of an evaluation belong in the state dict.
+        # A plain attribute: the original weights do not belong in the state dict.
         self._original = {
             name: parameter.detach().clone() for name, parameter in self._tuned().items() if original_share > 0
         }
-        self._blended: list[tuple[nn.Module, Tensor]] = []
 
     def _tuned(self) -> dict[str, nn.Parameter]:
         """What is fine-tuned of the backbone."""
         return {**dict(self.backbone.visual.named_parameters()), "logit_scale": self.backbone.logit_scale}
 
     # Features ----------------------------------------------------------------------------------------------------
-
-    @override
-    def encode_frames(self, clips: Tensor) -> Tensor:
-        visual, _ = self._evaluation_weights()
-        return self.backbone.encode_frames(clips, visual=visual)
 
     @override
     def pool_frames(self, frames: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -130,13 +148,6 @@ class MoTE(VideoTextMethod):
                 k=self.modulation_top_k,
             )
         return unit_mean(self.head(frames, self.head.evaluation_routes(), factor))
-
-    @override
-    def fuse_views(self, cosines: Tensor) -> Tensor:
-        if self.view_fusion == "softmax_of_mean":
-            return cosines.softmax(dim=-1).mean(dim=1).softmax(dim=-1)
-        _, scale = self._evaluation_weights()
-        return (scale * cosines).softmax(dim=-1).mean(dim=1)
 
     # Training ----------------------------------------------------------------------------------------------------
 
@@ -201,28 +212,15 @@ class MoTE(VideoTextMethod):
 
     # Evaluation --------------------------------------------------------------------------------------------------
 
+    @property
     @override
-    def begin_evaluation(self, sets: Sequence[EvaluationSet]) -> None:
-        super().begin_evaluation(sets)
-        self._blended = []
-        if self.original_share:
-            visual = copy.deepcopy(self.backbone.visual).requires_grad_(False)
-            with torch.no_grad():
-                for name, parameter in visual.named_parameters():
-                    parameter.lerp_(self._original[name].to(parameter), self.original_share)
-                scale = self.backbone.logit_scale.detach()
-                scale = scale.lerp(self._original["logit_scale"].to(scale), self.original_share).exp()
-            self._blended = [(visual, scale)]
+    def features_depend_on_classes(self) -> bool:
+        return self.modulate
 
-    def _evaluation_weights(self) -> tuple[nn.Module, Tensor]:
-        """The image tower and the factor on cosines that evaluation uses."""
-        if self._blended:
-            return self._blended[0]
-        return self.backbone.visual, self.backbone.logit_scale.exp()
-
-    def _finish(self, stage: str) -> None:
-        super()._finish(stage)
-        self._blended = []
+    @override
+    def evaluation_weights(self) -> AbstractContextManager[None]:
+        """The image tower and the logit scale with `original_share` of their original values."""
+        return blended(self._tuned(), self._original, self.original_share)
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
@@ -244,19 +242,7 @@ class MoTE(VideoTextMethod):
             self.train_class_features = torch.empty_like(features, device=self.train_class_features.device)
         super().on_load_checkpoint(checkpoint)
 
-    @override
-    def deviations(self) -> dict[str, Any]:
-        paper = {
-            "merge_loss": 0.5,
-            "mse_loss": 0.1,
-            "original_share": 0.01,
-            "modulate": True,
-            "modulation_scale": 0.05,
-            "modulation_top_k": 5,
-            "view_fusion": "softmax_of_mean",
-            "decay_norms_and_biases": True,
-        }
-        found = {key: getattr(self, key) for key, value in paper.items() if getattr(self, key) != value}
-        if self.schedule.refresh_every != 1:
-            found["refresh_every"] = self.schedule.refresh_every
-        return found
+
+def _is_large(method: MoTE) -> bool:
+    """Whether the paper's values for ViT-L/14 apply; ViT-B/16 and smaller towers embed in fewer dimensions."""
+    return method.backbone.embed_dim >= 768

@@ -1,0 +1,152 @@
+"""Every option of a method that is not the paper's is named."""
+
+import inspect
+from dataclasses import fields, is_dataclass, replace
+
+import pytest
+import torch
+import yaml
+
+from vlbench.backbones import OpenCLIP, TinyCLIP
+from vlbench.cli.configs import config_names, find_config
+from vlbench.errors import ConfigError
+from vlbench.methods import MSTA, MoTE, VideoTextMethod, ZeroShot
+from vlbench.methods.parts.prompts import PROMPTS
+from vlbench.optim import Schedule
+
+METHODS = {"ZeroShot": ZeroShot, "MSTA": MSTA, "MoTE": MoTE}
+# An instance with the paper's options on the tiny CLIP, which has three blocks of width 128.
+SIZES = {MSTA: {"blocks": 3, "bottleneck": 64}}
+# Values that are not the paper's, where twice the paper's is none.
+OTHERS = {
+    "prompts": "{} happens", "blocks": 2, "bottleneck": 32, "adapter_input": "raw", "initialization": "zero",
+    "view_fusion": "logits", "original_share": 0.5,
+}  # fmt: skip
+
+
+def build(method, **options):
+    torch.manual_seed(0)
+    return method(TinyCLIP(pretrained=False), **{**SIZES.get(method, {}), **options})
+
+
+def options_of(method):
+    """Name of every option, with that of the argument it is a field of, and its default."""
+    for name, parameter in inspect.signature(method).parameters.items():
+        if is_dataclass(parameter.default):
+            for field in fields(parameter.default):
+                yield field.name, name, getattr(parameter.default, field.name)
+        else:
+            yield name, None, parameter.default
+
+
+def other(name, default):
+    if name in OTHERS:
+        return OTHERS[name]
+    return not default if isinstance(default, bool) else 2 * default + 1 * (default == 0)
+
+
+CHANGES = [
+    pytest.param(method, name, group, default, id=f"{label}-{name}")
+    for label, method in METHODS.items()
+    for name, group, default in options_of(method)
+    if name not in method.NO_DEVIATION
+]
+
+
+@pytest.mark.parametrize(("method", "name", "group", "default"), CHANGES)
+def test_a_changed_option_is_named(method, name, group, default):
+    before = build(method).deviations()
+    value = other(name, default)
+    if group is None:
+        changed = build(method, **{name: value})
+    else:
+        schedule = inspect.signature(method).parameters[group].default
+        # A part of the peak stays within its range.
+        value = 0.5 if name == "final_ratio" else value
+        changed = build(method, **{group: replace(schedule, **{name: value})})
+    assert name not in before or before[name] != value
+    assert changed.deviations() == {**before, name: value}
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_the_paper_has_a_value_for_every_option_or_a_reason_to_have_none(method):
+    names = {name for name, _, _ in options_of(method)}
+    assert method.PAPER.keys() | (method.NO_DEVIATION.keys() & names) == names
+    assert not method.PAPER.keys() & method.NO_DEVIATION.keys()
+    assert all(reason for reason in method.NO_DEVIATION.values())
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_what_cannot_be_a_deviation_is_none(method):
+    values = {"seed": 7, "grad_checkpointing": True, "descriptions": "somewhere"}
+    names = inspect.signature(method).parameters
+    changed = build(method, **{name: value for name, value in values.items() if name in names})
+    assert changed.deviations() == build(method).deviations()
+
+
+NAMED = {"refresh_every": 10}  # docs/mote.md: the released code's, which the paper does not state
+
+
+RECIPES = [
+    *[(name,) for name in config_names() if name.startswith(("mote_", "msta_", "zero_shot"))],
+    *[(name, "backbone/mote_vit_l14.yaml") for name in config_names() if name.startswith("mote_")],
+    ("msta_base2novel.yaml", "overlay/msta_base2novel_logs.yaml"),
+]
+
+
+@pytest.mark.parametrize("names", RECIPES, ids="-".join)
+def test_the_papers_configurations_deviate_only_where_the_documentation_says_so(names):
+    configs = [yaml.safe_load(find_config(name).read_text())["model"] for name in names]
+    method = METHODS[configs[0]["class_path"]]
+    options = {key: value for config in configs for key, value in config["init_args"].items() if key != "backbone"}
+    if "schedule" in options:
+        options["schedule"] = Schedule(**options["schedule"])
+    sizes = configs[-1]["init_args"].get("backbone", configs[0]["init_args"]["backbone"])["init_args"]
+    with torch.device("meta"):
+        deviations = method(OpenCLIP(sizes["model"]), **options).deviations()
+    assert deviations == ({} if "refresh_every" not in str(configs) else NAMED)
+
+
+def test_a_value_of_another_setting_is_named():
+    with torch.device("meta"):
+        base, large = OpenCLIP("ViT-B-16-quickgelu"), OpenCLIP("ViT-L-14-quickgelu")
+        assert MoTE(base, layers=6).deviations() == {"layers": 6}
+        assert MoTE(large, layers=4, backbone_lr_ratio=0.06).deviations() == {"layers": 4}
+        assert MSTA(base, blocks=12, bottleneck=128).deviations() == {"bottleneck": 128}
+        assert MSTA(base, blocks=5, bottleneck=256).deviations() == {"bottleneck": 256}
+        assert MSTA(base, blocks=12, bottleneck=256, lr=8e-3).deviations() == {}
+
+
+def test_prompts_are_the_same_by_name_and_as_templates():
+    assert build(ZeroShot, prompts=list(PROMPTS["video"])).deviations() == {}
+    assert build(ZeroShot, prompts="mote").deviations() == {"prompts": "mote"}
+
+
+class Adapter(VideoTextMethod):
+    """A method that states no PAPER: its own defaults are."""
+
+    name = "adapter"
+
+    def __init__(self, backbone, width=4, prompts="video", keep=True):
+        super().__init__(backbone, prompts)
+        self.keep = keep
+        if keep:
+            self.width = width
+
+    def training_loss(self, batch):
+        raise NotImplementedError
+
+    def parameter_groups(self):
+        raise NotImplementedError
+
+
+def test_a_method_without_a_paper_is_compared_with_its_defaults():
+    assert build(Adapter).deviations() == {}
+    assert build(Adapter, width=8).deviations() == {"width": 8}
+
+
+def test_an_argument_that_is_not_kept_is_an_error_before_anything_runs():
+    method = build(Adapter, keep=False)
+    method.use(type("Dataset", (), {"train_classes": None})())
+    with pytest.raises(ConfigError, match=r"Adapter does not keep its argument width.*set self\.width = width"):
+        method.setup("fit")

@@ -1,0 +1,159 @@
+"""Scores videos against lists of classes, whatever the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import EvaluationSet
+from vlbench.evaluation.metrics import Predictions, classification_metrics
+
+Features: TypeAlias = Any
+"""What a method makes of videos: a tensor whose first dimension counts the videos, or a named tuple of such tensors."""
+
+ClassState: TypeAlias = Any
+"""What a method makes of a list of classes, once for every set; only the method that made it looks inside."""
+
+
+class EvaluatedMethod(Protocol):
+    """What an evaluation asks of a method; see `vlbench.methods.base.VideoTextMethod`, which answers it."""
+
+    backbone: DualEncoder
+
+    def encode_classes(self, class_names: Sequence[str], /) -> ClassState: ...  # noqa: D102 - explained by the class
+
+    def encode_frames(self, clips: Tensor, /) -> Features: ...  # noqa: D102
+
+    def pool_frames(self, frames: Features, classes: ClassState, /) -> Features: ...  # noqa: D102
+
+    def score(self, video: Features, classes: ClassState, /) -> Tensor: ...  # noqa: D102
+
+    def fuse_views(self, scores: Tensor, /) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results on one set of videos and classes.
+
+    Attributes:
+        set: The videos and the classes.
+        predictions: Predictions of all processes.
+        metrics: Accuracies in per cent, see `classification_metrics`.
+    """
+
+    set: EvaluationSet
+    predictions: Predictions
+    metrics: dict[str, float]
+
+
+class Evaluator:
+    """Evaluates a method on sets of videos and classes, batch by batch.
+
+    A batch may hold videos of several sets, in any order: every view of a video goes through the image tower once.
+    The classes of every set are encoded once, when the evaluator is made. To evaluate with the weights that the method
+    evaluates with, make and use the evaluator inside `method.evaluation_weights()`:
+
+        with method.evaluation_weights():
+            evaluator = Evaluator(method, dataset.sets("test"))
+            for batch in batches:
+                evaluator.update(batch)
+            (evaluation,) = evaluator.compute()
+
+    Args:
+        method: Method to evaluate, in evaluation mode.
+        sets: Videos and the classes that they are scored against.
+    """
+
+    def __init__(self, method: EvaluatedMethod, sets: Sequence[EvaluationSet]) -> None:
+        self.method = method
+        self.sets = list(sets)
+        with torch.no_grad():
+            self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
+        self._parts = [[self._none(evaluated)] for evaluated in self.sets]
+
+    def update(self, batch: ClipBatch) -> None:
+        """Scores the videos of a batch and keeps their predictions.
+
+        Args:
+            batch: Views `(B, V, T, 3, H, W)` of readable videos, and the causes of the others.
+        """
+        for parts, part in zip(self._parts, self.predict(batch), strict=True):
+            parts.append(part)
+
+    @torch.no_grad()
+    def predict(self, batch: ClipBatch) -> list[Predictions]:
+        """Predictions of a batch for every set, which are not kept.
+
+        Args:
+            batch: Views `(B, V, T, 3, H, W)` of readable videos, and the causes of the others.
+        """
+        members = [[row for row, name in enumerate(batch.ids) if name in evaluated.labels] for evaluated in self.sets]
+        videos = self._encode(batch.video, members) if batch.video is not None else [None for _ in self.sets]
+        return [
+            self._predictions(batch, evaluated, classes, rows, video)
+            for evaluated, classes, rows, video in zip(self.sets, self.classes, members, videos, strict=True)
+        ]
+
+    def compute(self) -> list[Evaluation]:
+        """Results on every set, over the batches of all processes; every process gets all of them."""
+        evaluations = []
+        for evaluated, parts in zip(self.sets, self._parts, strict=True):
+            predictions = Predictions.concatenate(parts).gathered()
+            evaluations.append(Evaluation(evaluated, predictions, classification_metrics(predictions)))
+        return evaluations
+
+    def _none(self, evaluated: EvaluationSet) -> Predictions:
+        return Predictions.none(len(evaluated.classes.names), self.method.backbone.embed_dim)
+
+    def _encode(self, video: Tensor, members: Sequence[Sequence[int]]) -> list[Features]:
+        """Features of the videos of each set, with the first two dimensions `(B_i, V)`; `None` where B_i is 0.
+
+        One view at a time: memory does not grow with their number.
+        """
+        dtype = self.method.backbone.logit_scale.dtype
+        views: list[list[Features]] = [[] for _ in members]
+        for view in video.unbind(1):
+            frames = self.method.encode_frames(self.method.backbone.normalize(view))
+            # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
+            with torch.autocast(video.device.type, enabled=False):
+                for of_set, rows, classes in zip(views, members, self.classes, strict=True):
+                    if rows:
+                        part = _each(lambda x, rows=rows: (x if len(rows) == len(x) else x[rows]).to(dtype), frames)
+                        of_set.append(self.method.pool_frames(part, classes))
+        return [_each(lambda *x: torch.stack(x, dim=1), *of_set) if of_set else None for of_set in views]
+
+    def _predictions(
+        self, batch: ClipBatch, evaluated: EvaluationSet, classes: ClassState, rows: Sequence[int], video: Features
+    ) -> Predictions:
+        part = self._none(evaluated)
+        if video is not None:
+            with torch.autocast(self.method.backbone.logit_scale.device.type, enabled=False):
+                flat = self.method.score(_each(lambda x: x.flatten(0, 1), video), classes)
+                scores = flat.unflatten(0, (len(rows), -1)).float()
+                part.scores = self.method.fuse_views(scores).cpu()
+            part.ids = [batch.ids[row] for row in rows]
+            part.labels = torch.tensor([evaluated.labels[name] for name in part.ids], dtype=torch.int64)
+            part.cosines = scores.mean(dim=1).cpu()
+            # Only one vector a video can be compared with other classes later on.
+            vectors = video if isinstance(video, Tensor) and video.ndim == 3 else scores[:, :, :0]
+            part.features = vectors.float().mean(dim=1).cpu()
+        part.failures = {
+            name: (evaluated.labels[name], cause)
+            for name, (_, cause) in batch.failures.items()
+            if name in evaluated.labels
+        }
+        return part
+
+
+def _each(function: Callable[..., Tensor], *features: Features) -> Features:
+    """A function of tensors, applied to features: to the tensors themselves or to each field of named tuples."""
+    first = features[0]
+    if isinstance(first, Tensor):
+        return function(*features)
+    return type(first)(*(function(*fields) for fields in zip(*features, strict=True)))

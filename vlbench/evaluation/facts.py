@@ -1,0 +1,68 @@
+"""What a training says of itself; a checkpoint carries it to the records of the tests that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from vlbench.datasets.specs import Subset
+from vlbench.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """Where trained weights come from.
+
+    A fact is `None` where it is not known: weights that were trained elsewhere tell little about themselves.
+
+    Attributes:
+        dataset: Dataset and variant of the training videos, as records name them, such as `ucf101/words`.
+        subset: Part of that dataset that was trained on.
+        list: Name of the list of training videos, such as `own/16-shot seed 0`.
+        videos: Number of training videos in the list.
+        skipped: Ids of the training videos that could not be read, sorted.
+        steps: Number of optimizer steps.
+        epochs: Number of epochs.
+        heldout: Part of the training videos that was held out for validation, in [0, 1).
+        batch: Training clips of an optimizer step, over all processes.
+        seconds: Duration of the training, in seconds.
+        processes: Number of processes that trained.
+        seed: Seed of the training.
+        deviations: Options whose value is not the paper's, by their names.
+    """
+
+    dataset: str
+    subset: Subset
+    list: str | None = None
+    videos: int | None = None
+    skipped: tuple[str, ...] | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    heldout: float | None = None
+    batch: int | None = None
+    seconds: float | None = None
+    processes: int | None = None
+    seed: int = 0
+    deviations: Mapping[str, object] | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The known facts as plain values, for a checkpoint or a record."""
+        values = {**asdict(self), "skipped": None if self.skipped is None else [*self.skipped]}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> TrainingFacts:
+        """The facts that `as_dict` made plain values of.
+
+        Raises:
+            CheckpointError: If the values are not those of a training.
+        """
+        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            raise CheckpointError(f"the checkpoint states {', '.join(unknown)}, which this vlbench does not know")
+        try:
+            subset, skipped = Subset(**values["subset"]), values.get("skipped")  # type: ignore[arg-type]
+            typed = {**values, "subset": subset, "skipped": skipped if skipped is None else tuple(skipped)}  # type: ignore[arg-type]
+            return cls(**typed)  # type: ignore[arg-type]
+        except (TypeError, KeyError, ConfigError) as error:
+            raise CheckpointError(f"the checkpoint does not state its training: {error!r}") from error

@@ -1,0 +1,63 @@
+"""Which options of a method differ from its paper's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
+
+from vlbench.errors import ConfigError
+from vlbench.methods.parts.prompts import templates
+
+
+def constructor_options(method: object) -> dict[str, tuple[object, object]]:
+    """Current and default value of every argument of a method's constructor, as scikit-learn's `get_params` finds them.
+
+    A method keeps each argument in an attribute of its name. An argument that is a dataclass, such as the schedule, is
+    given field by field.
+
+    Raises:
+        ConfigError: If the method does not keep an argument.
+    """
+    options: dict[str, tuple[object, object]] = {}
+    for name, parameter in inspect.signature(type(method)).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if not hasattr(method, name):
+            raise ConfigError(
+                f"{type(method).__name__} does not keep its argument {name}, so that records could not say whether it "
+                f"is the paper's: set self.{name} = {name} in the constructor"
+            )
+        value, default = getattr(method, name), parameter.default
+        if is_dataclass(value):
+            for field in fields(value):
+                options[field.name] = getattr(value, field.name), getattr(default, field.name, parameter.empty)
+        else:
+            options[name] = value, default
+    return options
+
+
+def deviations(method: object, paper: Mapping[str, object], left_out: Collection[str]) -> dict[str, object]:
+    """Options whose value is not the paper's, by their names.
+
+    Args:
+        method: The method.
+        paper: The paper's value of each option; several where the paper has several, as a frozenset; a function of the
+            method where the value depends on another option. An option that is not named is the paper's by default.
+        left_out: Options that cannot be a deviation.
+    """
+    different: dict[str, object] = {}
+    for name, (value, default) in constructor_options(method).items():
+        expected = paper.get(name, default)
+        if name in left_out or expected is inspect.Parameter.empty:
+            continue
+        if callable(expected):
+            expected = expected(method)
+        allowed = expected if isinstance(expected, frozenset) else (expected,)
+        if name == "prompts":  # a name and its templates are the same prompts
+            same = templates(value) in [templates(prompts) for prompts in allowed]  # type: ignore[arg-type]
+        else:
+            same = value in allowed
+        if not same:
+            different[name] = value
+    return different
