@@ -1,0 +1,39 @@
+"""What the record writer is given, and what it says without."""
+
+from types import SimpleNamespace
+
+import lightning
+import pytest
+
+from vlbench.backbones import TinyCLIP
+from vlbench.errors import ConfigError
+from vlbench.methods import MoTE, ZeroShot
+from vlbench.results.callback import RecordWriter
+
+TRAINER = SimpleNamespace(callbacks=[])
+
+
+def test_a_writer_without_data_says_how_to_hand_it_over():
+    writer = RecordWriter()
+    with pytest.raises(ConfigError, match=r"call RecordWriter\.use\(datamodule, seed\)"):
+        writer.on_test_start(TRAINER, ZeroShot(TinyCLIP()))
+
+
+def test_a_module_that_is_no_method_is_refused():
+    with pytest.raises(ConfigError, match="records a VideoTextMethod, LightningModule is none"):
+        RecordWriter().setup(TRAINER, lightning.LightningModule(), "fit")
+
+
+@pytest.mark.parametrize("modulate", [True, False])
+def test_modulated_features_depend_on_the_classes(modulate):
+    assert MoTE(TinyCLIP(), modulate=modulate).features_depend_on_classes == modulate
+    assert not ZeroShot(TinyCLIP()).features_depend_on_classes
+
+
+def test_a_checkpoint_without_a_writer_knows_no_training():
+    method = ZeroShot(TinyCLIP())
+    checkpoint = {"state_dict": method.state_dict()}
+    method.on_save_checkpoint(checkpoint)
+    assert checkpoint["vlbench"]["training"] is None
+    method.on_load_checkpoint(checkpoint)
+    assert method.provenance is None
