@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import BackboneIdentity, DualEncoder, Layout, Tower, weights_digest
 from vlbench.backbones.blocks import economise
-from vlbench.backbones.checkpoints import check_keys, read_released
+from vlbench.backbones.weight_files import check_keys, read_released
 from vlbench.backbones.text import TextTower
 from vlbench.errors import CheckpointError, ConfigError
 

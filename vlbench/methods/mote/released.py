@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.backbones.checkpoints import check_keys, read_released
+from vlbench.backbones.weight_files import check_keys, read_released
 from vlbench.errors import CheckpointError
 from vlbench.methods.mote.head import ExpertMLP
 from vlbench.methods.mote.module import MoTE
