@@ -10,11 +10,12 @@ medians over the turns, and the memory of the activations that are saved for the
 import argparse
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from plain import make_plain
+from plain import plain_clip
 
 from vlbench.backbones import OpenCLIP
 from vlbench.clips.batch import ClipBatch
@@ -22,6 +23,8 @@ from vlbench.datasets.descriptions import SHIPPED, read_descriptions
 from vlbench.datasets.specs import ClassList
 from vlbench.datasets.ucf101_names import WORDS
 from vlbench.methods import MSTA
+
+FRAMES = 8
 
 
 def build(classes, threads):
@@ -37,11 +40,25 @@ def build(classes, threads):
 
 
 def naive(method):
-    """The same method on open_clip's own blocks and the whole context."""
-    make_plain(method.backbone.clip, keep_hooks=True)
+    """Puts the method on open_clip's own model; gives a function for its class features, on the whole context."""
+    clip = plain_clip(method.backbone).train().requires_grad_(False)
+    first, frames = -len(method.adapters), {"video": FRAMES, "text": 1}
+    for side, tower in (("video", clip.visual.transformer), ("text", clip.transformer)):
+        for block, adapter in zip(tower.resblocks[first:], method.adapters, strict=True):
+            add_branch(block, partial(method._branch, getattr(adapter, side), block.ln_1), frames[side])
     tokens = method.backbone.tokenize([f"a video of {name}" for name in method.train_classes.names])
-    padded = F.pad(tokens, (0, method.backbone.clip.context_length - tokens.shape[1]))
-    return lambda: F.normalize(method.backbone.clip.encode_text(padded), dim=-1)
+    padded = F.pad(tokens, (0, clip.context_length - tokens.shape[1]))
+    method.backbone.encode_frames = lambda clips: clip.encode_image(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+    return lambda: F.normalize(clip.encode_text(padded), dim=-1)
+
+
+def add_branch(block, branch, frames):
+    """Adds `branch(x)` to the output of a block of open_clip, x being its input `(B·T, N, D)` as `(B, T, N, D)`."""
+
+    def hook(_, inputs, output):
+        return output + branch(inputs[0].unflatten(0, (-1, frames))).flatten(0, 1)
+
+    block.register_forward_hook(hook)
 
 
 def text_side(method, features, video):
@@ -124,7 +141,7 @@ def main():
         repeats = options.repeats if classes <= 101 else 1
         report(f"text side, {classes} classes", ours, reference, text_side, repeats, video)
         if classes == 101:
-            clips = torch.randint(0, 256, (2, 8, 3, 224, 224), dtype=torch.uint8)
+            clips = torch.randint(0, 256, (2, FRAMES, 3, 224, 224), dtype=torch.uint8)
             batch = ClipBatch(clips, torch.tensor([0, 1]), ["a", "b"], {})
             report("whole step, batch 2, 101 classes", ours, reference, whole_step, options.repeats, batch)
 
@@ -133,7 +150,7 @@ def main():
         print("bfloat16 left out: this processor has no arithmetic for it")
         return
     method = build(51, options.threads)
-    clips = method.backbone.normalize(torch.randint(0, 256, (1, 8, 3, 224, 224), dtype=torch.uint8))
+    clips = method.backbone.normalize(torch.randint(0, 256, (1, FRAMES, 3, 224, 224), dtype=torch.uint8))
 
     def forward(dtype):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

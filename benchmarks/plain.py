@@ -1,25 +1,26 @@
 """Models as open_clip computes them, to compare ours with."""
 
-import copy
-
+import open_clip
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
-from vlbench.backbones.blocks import Attention, ReadOnce, SmoothGate
-
-PLAIN = {Attention: nn.MultiheadAttention, SmoothGate: QuickGELU, ReadOnce: ResidualAttentionBlock}
+from vlbench.backbones import blocks
 
 
 def plain_clip(backbone):
-    """A copy of the backbone's CLIP, without branches and in the classes of open_clip and torch."""
-    return make_plain(copy.deepcopy(backbone.clip)).eval()
+    """open_clip's own model with the weights of a backbone, without what a method added to it."""
+    clip = open_clip.CLIP(**open_clip.get_model_config(backbone.identity.name))
+    own = clip.state_dict()
+    clip.load_state_dict({key: value for key, value in backbone.clip.state_dict().items() if key in own})
+    return clip.to(backbone.logit_scale).eval()
 
 
-def make_plain(module, *, keep_hooks=False):
-    """The module itself, its blocks those of open_clip again, and without branches unless its hooks are kept."""
-    for part in module.modules():
-        part.__class__ = PLAIN.get(type(part), type(part))
-        if not keep_hooks:
-            part._forward_hooks.clear()
-            part._forward_hooks_with_kwargs.clear()
-    return module
+def plain_block(block):
+    """open_clip's own block with the weights of one of ours; called with tokens and, for texts, `attn_mask`."""
+    width = block.norm1.normalized_shape[0]
+    activation = QuickGELU if isinstance(block.mlp.gelu, blocks.QuickGELU) else nn.GELU
+    plain = ResidualAttentionBlock(
+        width, block.attention.heads, act_layer=activation, norm_layer=type(block.norm1)
+    )  # fmt: skip
+    plain.load_state_dict(block.state_dict())
+    return plain.to(block.norm1.weight)

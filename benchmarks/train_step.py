@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from plain import make_plain
+from plain import plain_clip
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,14 +51,16 @@ def written_out_attention(block):
 
 def as_released(method):
     """The image tower by the released recipe; the arithmetic is the same."""
-    make_plain(method.backbone.clip.visual)
-    for block in method.backbone.clip.visual.transformer.resblocks:
+    visual = plain_clip(method.backbone).visual.train()
+    for block in visual.transformer.resblocks:
         for name in ("ln_1", "ln_2"):
             norm = CastingLayerNorm(getattr(block, name).normalized_shape)
             norm.load_state_dict(getattr(block, name).state_dict())
             setattr(block, name, norm)
         block.attention = written_out_attention(block)
-    method.backbone.set_grad_checkpointing(True)
+    visual.set_grad_checkpointing(True)
+    method.backbone.clip.visual = visual
+    method.backbone.encode_frames = lambda clips: visual(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
     return method
 
 

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.plain import make_plain
+from benchmarks.plain import plain_block
 from tests.tolerance import assert_same_bits, assert_same_but_rounding
 from vlbench.backbones import ViCLIP
-from vlbench.backbones.viclip import Joint, ViCLIPSizes, temporal_positions
+from vlbench.backbones.layouts import Joint
+from vlbench.backbones.viclip_parts import ViCLIPSizes, temporal_positions
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods import MoTE
 
@@ -37,7 +38,7 @@ def literal(vision, clip):
                 tokens.append(kernel @ pixels.flatten() + position + vision.temporal_positional_embedding[0, t])
     x = vision.ln_pre(torch.stack(tokens)).unsqueeze(0)
     for block in vision.transformer.resblocks:
-        x = block(x)
+        x = plain_block(block)(x)
     return vision.ln_post(x[0, 0]) @ vision.proj
 
 
@@ -46,14 +47,12 @@ def test_the_video_tower_is_the_literal_one():
     with torch.no_grad():
         features = backbone.encode_frames(clips)
         assert features.shape == (2, 1, 24)
-        vision = make_plain(backbone.vision_encoder)
         for clip, found in zip(clips, features[:, 0], strict=True):
-            assert torch.allclose(found, literal(vision, clip), atol=1e-10)
+            assert torch.allclose(found, literal(backbone.vision_encoder, clip), atol=1e-10)
 
 
 def test_layout_joins_what_it_splits_and_keeps_frames_inside():
-    layout = Joint()
-    layout.frames = 3
+    layout = Joint(frames=3)
     tokens = torch.arange(2 * 7).view(2, 7, 1)
     token, patches = layout.split(tokens)
     assert token.shape == (2, 1, 1, 1)
@@ -81,16 +80,16 @@ def test_the_last_block_computes_what_is_read_and_no_less():
     """Features and gradients with a branch in every block equal those of full blocks."""
     clips = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
     results = []
-    for plain in (False, True):
+    for read in (0, None):
         backbone = small()
-        if plain:
-            make_plain(backbone)
-        branches = [lambda x, i=i: torch.tanh(x) * (i + 1) for i in range(3)]
-        for index, branch in enumerate(branches):
-            backbone.image.add_parallel(index, branch)
-        features = backbone.encode_frames(clips)
+        for index in range(3):
+            backbone.image.add_parallel(index, lambda x, i=index: torch.tanh(x) * (i + 1))
+        vision = backbone.vision_encoder
+        x = backbone.image.run(vision.embed(clips), Joint(frames=4), read=read)
+        assert x.shape == (2, 17 if read is None else 1, 32)
+        features = vision.project(x[:, :1])
         features.sum().backward()
-        gradients = {name: p.grad for name, p in backbone.vision_encoder.named_parameters()}
+        gradients = {name: p.grad for name, p in vision.named_parameters()}
         results.append((features, gradients))
     (features, gradients), (expected, by_name) = results
     assert torch.allclose(features, expected, atol=1e-10)

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from benchmarks.plain import make_plain
 from tests.reference.golden import Case, case, close, names, unit
 from vlbench.backbones import ViCLIP
-from vlbench.backbones.viclip import ViCLIPSizes, temporal_positions
+from vlbench.backbones.layouts import Joint
+from vlbench.backbones.viclip_parts import ViCLIPSizes, temporal_positions
 from vlbench.cli.main import main
 
 CASES = names("viclip*")
@@ -73,19 +73,15 @@ def test_token_ids_are_those_of_the_released_tokenizer(golden, backbone):
 
 def test_order_of_the_tokens(golden, backbone):
     """The class token, then patch by patch, time inside."""
-    vision = make_plain(backbone.vision_encoder)
-    seen = []
-    vision.transformer.resblocks[-1].register_forward_hook(lambda *args: seen.append(args[-1]))
+    vision, frames = backbone.vision_encoder, golden.facts["T"]
+    layout = Joint(frames)
     with torch.no_grad():
-        vision(golden["in.video"][:1])
-        close(vision.ln_post(seen[0]), golden["out.tokens_after_ln_post"], 1e-5)
-    token, patches = backbone.image.layout.split(seen[0])
-    frames = golden.facts["T"]
-    backbone.image.layout.frames = frames
-    token, patches = backbone.image.layout.split(seen[0])
-    assert torch.equal(token[0, 0, 0], seen[0][0, 0])
-    assert torch.equal(patches[0, 3, 1], seen[0][0, 1 + 1 * frames + 3])
-    assert torch.equal(backbone.image.layout.join([token, patches]), seen[0])
+        tokens = backbone.image.run(vision.embed(golden["in.video"][:1]), layout)
+        close(vision.ln_post(tokens), golden["out.tokens_after_ln_post"], 1e-5)
+    token, patches = layout.split(tokens)
+    assert torch.equal(token[0, 0, 0], tokens[0, 0])
+    assert torch.equal(patches[0, 3, 1], tokens[0, 1 + 1 * frames + 3])
+    assert torch.equal(layout.join([token, patches]), tokens)
 
 
 def test_temporal_positions_of_other_lengths(golden):

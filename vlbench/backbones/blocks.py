@@ -1,103 +1,235 @@
-"""Transformer blocks of open_clip with less work: the same parameters, names and results."""
+"""Transformer blocks whose parts have roles; they adopt the parts of a loaded model under the names they have there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import open_clip.transformer
+import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import pick
+from vlbench.backbones.layouts import Layout
+
+Position = int | Tensor
+"""Which one token of every sequence is meant: the same in all of them, or int64 `(N,)`."""
 
 
-class Attention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention`, batch first, as linear maps around `scaled_dot_product_attention`.
+def pick(x: Tensor, at: Position | None) -> Tensor:
+    """The tokens that are read of sequences.
 
-    It takes the arguments that open_clip's blocks pass.
+    Args:
+        x: Sequences `(N, L, D)`.
+        at: Position of the one token that is read, or `None` for all.
 
-    torch's own forward leaves the fused kernel when weights are frozen under autocast, which on a CPU makes bfloat16
-    several times slower than float32, and copies between its (L, N, D) and our (N, L, D).
+    Returns:
+        `(N, 1, D)`, or x itself.
+    """
+    if at is None:
+        return x
+    return x[:, at : at + 1] if isinstance(at, int) else x.gather(1, at.view(-1, 1, 1).expand(-1, -1, x.shape[-1]))
+
+
+class Parts(nn.Module):
+    """The parameters and parts of a loaded module under their own names, without its forward pass.
+
+    A state dict of it has the keys of the loaded one, and both share their parameters.
     """
 
-    @override
-    def forward(  # type: ignore[override]
-        self, query: Tensor, key: Tensor, value: Tensor, *, need_weights: bool = False, attn_mask: Tensor | None = None
-    ) -> tuple[Tensor, None]:
-        """Attention of `(N, Q, D)` to `(N, L, D)`; key and value have to be the same.
+    def __init__(self, loaded: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in loaded.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, part in loaded.named_children():
+            self.add_module(name, part)
+        self.training = loaded.training
+
+
+class Attention(Parts):
+    """Multi-head attention `softmax(q kᵀ / √d) v`, with the parameters of an `nn.MultiheadAttention`.
+
+    Torch's own forward pass leaves the fused kernel when weights are frozen under autocast, which on a CPU makes
+    bfloat16 several times slower than float32, and copies between its (L, N, D) and our (N, L, D).
+
+    Args:
+        loaded: The module whose parameters are adopted; the rest is taken from it too where it is an `Attention`.
+        causal: Whether a token attends only to itself and to those before it.
+        layer_scale: Factor on the output, which stays registered in the block.
+    """
+
+    in_proj_weight: Tensor
+    in_proj_bias: Tensor
+    out_proj: nn.Module
+    heads: int
+    causal: bool
+    _layer_scale: tuple[nn.Module]
+
+    def __init__(
+        self, loaded: nn.MultiheadAttention | Attention, *, causal: bool = False, layer_scale: nn.Module | None = None
+    ) -> None:
+        super().__init__(loaded)
+        if isinstance(loaded, Attention):
+            self.heads, self.causal, self._layer_scale = loaded.heads, loaded.causal, loaded._layer_scale
+        else:
+            self.heads, self.causal = loaded.num_heads, causal
+            # In a tuple: registered twice, its parameter would be twice in the state dict.
+            self._layer_scale = (layer_scale or nn.Identity(),)
+
+    def qkv(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries `(N, Q, D)` of x, keys and values `(N, L, D)` of the context; `None` takes x."""
+        width = self.in_proj_weight.shape[1]
+        if context is None:
+            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        else:
+            q = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            k, v = F.linear(context, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, at: Position | None = None) -> Tensor:
+        """The output `(N, Q, D)` for queries, keys and values of `qkv`; see `forward` for `at`."""
+        mask = None
+        if self.causal and at is not None:
+            keys = torch.arange(k.shape[1], device=k.device)
+            mask = (keys <= torch.as_tensor(at, device=k.device).view(-1, 1))[:, None, None]
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        causal = self.causal and mask is None
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        out: Tensor = self._layer_scale[0](self.out_proj(mixed.transpose(1, 2).flatten(-2)))
+        return out
+
+    def forward(self, x: Tensor, context: Tensor | None = None, at: Position | None = None) -> Tensor:
+        """Attention of x to a context.
 
         Args:
-            query, key, value: as above.
-            need_weights: has to be false.
-            attn_mask: added to the logits, `(Q, L)` or `(N, Q, L)`.
+            x: Tokens `(N, Q, D)` that the queries are made of.
+            context: Tokens `(N, L, D)` that keys and values are made of; `None` takes x.
+            at: Position in the context of the only query, which causal attention needs to know where Q is not L.
+
+        Returns:
+            `(N, Q, D)`.
         """
-        assert key is value
-        assert not need_weights
-        heads, width = self.num_heads, self.embed_dim
-        if query is key:
-            parts = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        else:
-            q = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
-            parts = (q, *F.linear(key, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1))
-        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
-        if attn_mask is not None:
-            attn_mask = attn_mask.to(q.dtype)  # autocast leaves the mask as it is
-            attn_mask = attn_mask if attn_mask.ndim == 2 else attn_mask.unsqueeze(1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        return self.out_proj(mixed.transpose(1, 2).flatten(-2)), None
+        return self.attend(*self.qkv(x, context), at)
 
 
-class SmoothGate(QuickGELU):
-    """Quick GELU, `x * sigmoid(1.702 x)`, through the fused SiLU: fewer passes, one saved tensor instead of two."""
+class QuickGELU(nn.Module):
+    """Quick GELU `x * sigmoid(1.702 x)` through the fused SiLU: fewer passes, one saved tensor instead of two."""
 
-    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as x."""
+        """The activations, of the shape of x."""
         return F.silu(1.702 * x) / 1.702
 
 
-class ReadOnce(ResidualAttentionBlock):
-    """A last block of which one token of each sequence is read: the others' queries and MLP are left out."""
+class MLP(Parts):
+    """The two linear maps of a CLIP block, `c_fc` and `c_proj`, around their activation `gelu`.
 
-    @override
-    def forward(
-        self,
-        q_x: Tensor,
-        k_x: Tensor | None = None,
-        v_x: Tensor | None = None,
-        attn_mask: Tensor | None = None,
-        at: Tensor | None = None,
-    ) -> Tensor:
-        """The output `(N, 1, D)` for one token of each sequence `(N, L, D)`.
+    Args:
+        loaded: The module whose parts are adopted; the factor is taken from it too where it is an `MLP`.
+        layer_scale: Factor on the output, which stays registered in the block.
+    """
 
-        Args:
-            q_x: the sequences.
-            k_x, v_x: as in open_clip's block; unused.
-            attn_mask: added to the logits, `(L, L)`.
-            at: position of that token, int64 `(N,)`; the first, the class token, where it is `None`.
-        """
-        normed = self.ln_1(q_x)
-        if attn_mask is not None:
-            attn_mask = attn_mask[:1] if at is None else attn_mask[at].unsqueeze(1)
-        attended = self.attention(pick(normed, at), normed, normed, attn_mask=attn_mask)
-        x = pick(q_x, at) + self.ls_1(attended)
-        out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+    c_fc: nn.Module
+    gelu: nn.Module
+    c_proj: nn.Module
+    _layer_scale: tuple[nn.Module]
+
+    def __init__(self, loaded: nn.Module, *, layer_scale: nn.Module | None = None) -> None:
+        super().__init__(loaded)
+        self._layer_scale = loaded._layer_scale if isinstance(loaded, MLP) else (layer_scale or nn.Identity(),)
+        if type(self.gelu) is open_clip.transformer.QuickGELU:
+            self.gelu = QuickGELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output `(..., D)` for tokens `(..., D)`."""
+        out: Tensor = self._layer_scale[0](self.c_proj(self.gelu(self.c_fc(x))))
         return out
 
 
-def economise(blocks: nn.ModuleList, *, read_once: bool) -> None:
-    """Gives the blocks of a tower the classes above, in place; blocks of another kind stay as they are.
+class Block(Parts):
+    """A pre-norm transformer block, `x + attention(norm1(x))` and then `x + mlp(norm2(x))`.
+
+    Its parts are registered under the names of the model they were loaded from and reached by their roles, so that a
+    method can write its own block as an equation and `Tower.replace` one by it; keys of the state dict stay. A part is
+    exchanged by its role as well: `self.attention = LoRA(self.attention)`.
+
+    Example:
+        >>> class ResidualAdapterBlock(Block):
+        ...     def __init__(self, loaded: Block, adapter: nn.Module) -> None:
+        ...         super().__init__(loaded)
+        ...         self.adapter = adapter
+        ...
+        ...     def forward(self, x, clip):
+        ...         x = x + self.attention(self.norm1(x))
+        ...         x = x + self.adapter(x)
+        ...         return x + self.mlp(self.norm2(x))
 
     Args:
-        blocks: in order.
-        read_once: whether one token of the last block's output is read.
+        loaded: The block whose parts are adopted.
+        roles: Name in `loaded` of each role that has another name there; those of `loaded` where it is a `Block`.
     """
-    # As torch's parametrizations do: another class, so that copies, hooks and the state dict go on working.
-    for block in blocks:
-        if type(block) is ResidualAttentionBlock:
-            for part in block.modules():
-                if type(part) is nn.MultiheadAttention:
-                    part.__class__ = Attention
-                elif type(part) is QuickGELU:
-                    part.__class__ = SmoothGate
-    if read_once and type(blocks[-1]) is ResidualAttentionBlock:
-        blocks[-1].__class__ = ReadOnce
+
+    roles: Mapping[str, str] = MappingProxyType({})
+    norm1: nn.Module
+    attention: nn.Module
+    norm2: nn.Module
+    mlp: nn.Module
+
+    def __init__(self, loaded: nn.Module, roles: Mapping[str, str] | None = None) -> None:
+        super().__init__(loaded)
+        self.roles = dict(roles or (loaded.roles if isinstance(loaded, Block) else {}))
+
+    @override
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(self.roles.get(name, name))
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(self.roles.get(name, name), value)
+
+    def forward(self, x: Tensor, clip: Layout) -> Tensor:  # noqa: ARG002 - for the blocks of methods
+        """The block's output.
+
+        Args:
+            x: Tokens `(N, L, D)` in the order that the tower gives them.
+            clip: Number of frames of the clips and the order of their tokens.
+
+        Returns:
+            `(N, L, D)`.
+        """
+        x = x + self.attention(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class ReadOnceBlock(Block):
+    """A last block of which one token of each sequence is read: queries and MLP of the others are left out."""
+
+    @override
+    def forward(self, x: Tensor, clip: Layout, at: Position | None = None) -> Tensor:
+        """The block's output for the token at a position, `(N, 1, D)`, or for all tokens where it is `None`."""
+        if at is None:
+            return super().forward(x, clip)
+        y = self.norm1(x)
+        x = pick(x, at) + self.attention(pick(y, at), y, at)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+def adopt_blocks(loaded: nn.ModuleList, *, causal: bool) -> nn.ModuleList:
+    """Blocks with the parts of open_clip's `ResidualAttentionBlock`s; one token is read of the last one.
+
+    Args:
+        loaded: open_clip's blocks in order.
+        causal: Whether a token attends only to itself and to those before it.
+    """
+    blocks = nn.ModuleList()
+    part: Any
+    for index, part in enumerate(loaded, start=1):
+        kind = ReadOnceBlock if index == len(loaded) else Block
+        block = kind(part, {"norm1": "ln_1", "attention": "attn", "norm2": "ln_2"})
+        block.attention = Attention(part.attn, causal=causal, layer_scale=part.ls_1)
+        block.mlp = MLP(part.mlp, layer_scale=part.ls_2)
+        blocks.append(block)
+    return blocks

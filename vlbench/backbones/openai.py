@@ -5,8 +5,8 @@ from __future__ import annotations
 import open_clip
 from open_clip.model import build_model_from_openai_state_dict
 
-from vlbench.backbones.weight_files import read_released
 from vlbench.backbones.openclip import CLIPEncoder
+from vlbench.backbones.weight_files import read_released
 from vlbench.errors import CheckpointError
 
 

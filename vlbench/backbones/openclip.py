@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import BackboneIdentity, DualEncoder, FrameMajor, Tower, weights_digest
-from vlbench.backbones.blocks import economise
-from vlbench.backbones.text import TextTower
+from vlbench.backbones.base import Capabilities, DualEncoder
+from vlbench.backbones.blocks import Parts, adopt_blocks
+from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.layouts import FrameMajor
+from vlbench.backbones.text import TextTower, first_id, highest_id
+from vlbench.backbones.towers import Tower
 from vlbench.errors import CheckpointError, ConfigError
 
 
@@ -47,40 +51,89 @@ def create_clip(model: str, pretrained: str | None) -> nn.Module:
     return created
 
 
+class Transformer(Parts):
+    """The blocks of a tower, `resblocks`; `Tower.run` computes them.
+
+    Args:
+        loaded: open_clip's module of the same name, whose parts are adopted.
+        causal: Whether a token attends only to itself and to those before it.
+    """
+
+    def __init__(self, loaded: open_clip.transformer.Transformer, *, causal: bool) -> None:
+        super().__init__(loaded)
+        self.resblocks = adopt_blocks(loaded.resblocks, causal=causal)
+
+
+class ImageParts(Parts):
+    """A ViT before and after its blocks: patches and positions, and the projection of the class token.
+
+    Args:
+        loaded: open_clip's module, whose parts are adopted.
+    """
+
+    class_embedding: Tensor
+    positional_embedding: Tensor
+    proj: Tensor
+    conv1: nn.Module
+    ln_pre: nn.Module
+    transformer: Transformer
+    ln_post: nn.Module
+
+    def __init__(self, loaded: VisionTransformer) -> None:
+        super().__init__(loaded)
+        self.transformer = Transformer(loaded.transformer, causal=False)
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Tokens `(B, 1 + N, D)` of frames `(B, 3, H, W)`, the class token first."""
+        x = self.conv1(frames).flatten(2).transpose(1, 2)  # (B, N, D)
+        token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        x = torch.cat([token, x], dim=1) + self.positional_embedding.to(x.dtype)
+        tokens: Tensor = self.ln_pre(x)
+        return tokens
+
+    def project(self, x: Tensor) -> Tensor:
+        """Features `(B, D)` of the class tokens `(B, 1, D)` after the last block."""
+        features: Tensor = self.ln_post(x.squeeze(1)) @ self.proj
+        return features
+
+
 class CLIPEncoder(DualEncoder):
     """A CLIP of open_clip: frames are encoded one by one, texts with a causal mask.
 
-    The model's blocks are changed to compute no more than is read here, so its own `encode_text` no longer works.
-
     Args:
-        clip: the model.
-        tokenizer: called with texts and `context_length`, gives int64 ids padded with 0.
-        name: architecture, for the identity.
-        pretrained: where the weights came from, for the identity.
+        clip: The model, whose parts are adopted.
+        tokenizer: Called with texts and `context_length`, gives int64 ids padded with 0.
+        name: Architecture, for the identity.
+        pretrained: Where the weights came from, for the identity.
+
+    Attributes:
+        clip: The adopted parts; their state dict is the model's.
 
     Raises:
         ConfigError: if the model is no CLIP with two transformers.
     """
+
+    capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=True)
 
     def __init__(self, clip: nn.Module, tokenizer: Any, *, name: str, pretrained: str | None) -> None:
         super().__init__()
         visual = clip.visual
         if not isinstance(clip, open_clip.CLIP) or not isinstance(visual, VisionTransformer):
             raise ConfigError(f"{name} is a {type(clip).__name__} with a {type(visual).__name__}; only CLIP ViTs work")
-        if clip.text_pool_type not in ("argmax", "eos"):
-            raise ConfigError(f"{name} pools its text by {clip.text_pool_type!r}; allowed: argmax, eos")
-        self.clip = clip
+        _check_parts(clip, visual, name)
         self.embed_dim = int(visual.output_dim)
         self.text_width = int(clip.transformer.width)
         self.image_size = int(visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size)
-        economise(visual.transformer.resblocks, read_once=visual.attn_pool is None and visual.pool_type == "tok")
-        economise(clip.transformer.resblocks, read_once=True)
-        self._image = Tower(visual.transformer.resblocks, int(visual.transformer.width), FrameMajor())
-        self._text = TextTower(clip, tokenizer, self._ends)
+        self.clip = Parts(clip)
+        self.clip.visual = ImageParts(visual)
+        self.clip.transformer = Transformer(clip.transformer, causal=True)
+        self._image = Tower(self.clip.visual.transformer.resblocks, int(visual.transformer.width))
+        ends = highest_id if clip.text_pool_type == "argmax" else partial(first_id, end=int(clip.text_eos_id))
+        self._text = TextTower(self.clip, tokenizer, ends)
         for key, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
             values = torch.tensor(getattr(visual, f"image_{key}", None) or default)
             self.register_buffer(key, values.view(3, 1, 1), persistent=False)
-        self.identity = BackboneIdentity(name, pretrained, weights_digest(clip))
+        self.identity = BackboneIdentity(name, pretrained, weights_digest(self.clip.named_parameters()))
 
     @property
     @override
@@ -107,24 +160,35 @@ class CLIPEncoder(DualEncoder):
         return scale
 
     @override
-    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None) -> Tensor:
+    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None, adapted: bool = True) -> Tensor:
         batch, frames = pixels.shape[:2]
-        layout = self._image.layout
-        assert isinstance(layout, FrameMajor)
-        layout.frames = frames
-        features: Tensor = (visual or self.visual)(pixels.flatten(0, 1))
-        frame_features: Tensor = features.unflatten(0, (batch, frames))
-        return frame_features
+        parts: Any = visual or self.visual
+        x = parts.embed(pixels.flatten(0, 1))  # (B·T, 1 + N, D)
+        blocks = None if visual is None else parts.transformer.resblocks
+        x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted, blocks=blocks)
+        features: Tensor = parts.project(x).unflatten(0, (batch, frames))
+        return features
 
-    def _ends(self, tokens: Tensor) -> Tensor:
-        if self.clip.text_pool_type == "argmax":  # the end token has the highest id
-            return tokens.argmax(dim=-1)
-        is_end: Tensor = tokens == self.clip.text_eos_id
-        return is_end.int().argmax(dim=-1)
 
-    @override
-    def set_grad_checkpointing(self, enabled: bool) -> None:
-        self.clip.visual.set_grad_checkpointing(enabled)
+def _check_parts(clip: Any, visual: Any, name: str) -> None:
+    """Refuses what the towers here would compute differently from open_clip.
+
+    Raises:
+        ConfigError: naming the part.
+    """
+    if clip.text_pool_type not in ("argmax", "eos"):
+        raise ConfigError(f"{name} pools its text by {clip.text_pool_type!r}; allowed: argmax, eos")
+    if visual.attn_pool is not None or visual.pool_type != "tok":
+        pooling = "attention" if visual.attn_pool is not None else repr(visual.pool_type)
+        raise ConfigError(f"{name} pools its image tokens by {pooling}; allowed: 'tok', the class token")
+    if not isinstance(visual.patch_dropout, nn.Identity):
+        raise ConfigError(f"{name} drops patches in training; only CLIP ViTs with patch_dropout 0 work")
+    if clip.attn_mask is None:
+        raise ConfigError(f"{name} has a text tower without a causal mask; only causal ones work")
+    kinds = {type(block) for tower in (visual, clip) for block in tower.transformer.resblocks}
+    if kinds != {ResidualAttentionBlock}:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds - {ResidualAttentionBlock}))
+        raise ConfigError(f"{name} has blocks of {names}; only those of ResidualAttentionBlock work")
 
 
 class OpenCLIP(CLIPEncoder):

@@ -6,25 +6,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vlbench.backbones.base import FrameMajor, Tower, pick
-from vlbench.backbones.blocks import ReadOnce
+from vlbench.backbones.layouts import FrameMajor
+from vlbench.backbones.towers import Tower
 from vlbench.errors import ConfigError
+
+_TEXT = FrameMajor(frames=1)
+
+
+def highest_id(tokens: Tensor) -> Tensor:
+    """Positions `(N,)` of the highest of ids `(N, L)`: the end token's in CLIP's vocabulary."""
+    return tokens.argmax(dim=-1)
+
+
+def first_id(tokens: Tensor, end: int) -> Tensor:
+    """Positions `(N,)` of the first `end` in ids `(N, L)`."""
+    return (tokens == end).int().argmax(dim=-1)
 
 
 @dataclass(frozen=True)
 class PreparedTexts:
-    """Texts, and what the blocks below the first branch make of them.
+    """Texts, and what the first blocks make of them.
 
     Attributes:
-        ends: position of each text's end token, int64 `(N,)`.
-        hidden: input of the first block with a branch, `(N, L, D)`.
+        ends: Position of each text's end token, int64 `(N,)`.
+        hidden: Input of block `start`, `(N, L, D)`; after the last block that of the end token, `(N, 1, D)`.
+        start: Number of the first block that is not computed yet.
     """
 
     ends: Tensor
     hidden: Tensor
+    start: int
 
 
 class TextTower(Tower):
@@ -34,18 +47,21 @@ class TextTower(Tower):
     last block is computed for the end token alone.
 
     Args:
-        module: holds `token_embedding`, `positional_embedding`, `transformer.resblocks`, `ln_final` and
+        module: Module with `token_embedding`, `positional_embedding`, `transformer.resblocks`, `ln_final` and
             `text_projection`.
-        tokenizer: called with texts and `context_length`, gives int64 ids padded with 0.
-        ends: positions `(N,)` of the end tokens of ids `(N, L)`.
-        truncate: whether a text that is too long is cut, its last token made the end token, or is an error.
+        tokenizer: Called with texts and `context_length`, gives int64 ids padded with 0.
+        ends: Gives the positions `(N,)` of the end tokens of ids `(N, L)`.
+        truncate: Whether a text that is too long is cut, its last token made the end token, or is an error.
+
+    Attributes:
+        context: Length of the longest text, in tokens.
     """
 
     def __init__(
         self, module: Any, tokenizer: Any, ends: Callable[[Tensor], Tensor], *, truncate: bool = False
     ) -> None:
         context, width = module.positional_embedding.shape
-        super().__init__(module.transformer.resblocks, int(width), FrameMajor())
+        super().__init__(module.transformer.resblocks, int(width))
         self.context = int(context)
         self._module = module
         self._tokenizer = tokenizer
@@ -54,7 +70,7 @@ class TextTower(Tower):
 
     @property
     def positional_embedding(self) -> Tensor:
-        """Of the tokens, `(context, D)`."""
+        """Positions of the tokens, `(context, D)`."""
         table: Tensor = self._module.positional_embedding
         return table
 
@@ -73,30 +89,31 @@ class TextTower(Tower):
             raise ConfigError(f"the text {text!r} has more than the {self.context} tokens of the context; shorten it")
         return ids[:, :longest].to(self.positional_embedding.device)
 
-    def prepare(self, tokens: Tensor) -> PreparedTexts:
-        """The part of `encode` below the first branch."""
+    def embed(self, tokens: Tensor) -> PreparedTexts:
+        """Token ids `(N, L)` before the first block."""
         hidden = self._module.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
-        ends = self._ends(tokens)
-        return PreparedTexts(ends, self._run(hidden, ends, range(self.first_branch)))
+        return PreparedTexts(self._ends(tokens), hidden, start=0)
 
-    def finish(self, prepared: PreparedTexts) -> Tensor:
-        """The rest of it: features `(N, D)`, not normalised."""
-        rest = range(self.first_branch, len(self.blocks))
-        last = self._run(prepared.hidden, prepared.ends, rest)
-        if last.shape[1] > 1:
-            last = pick(last, prepared.ends)
-        features: Tensor = self._module.ln_final(last.squeeze(1)) @ self._module.text_projection
+    def prepare(self, tokens: Tensor) -> PreparedTexts:
+        """The part of `encode` below the first block that a method changes."""
+        texts = self.embed(tokens)
+        stop = self.first_changed
+        return PreparedTexts(texts.ends, self.run(texts.hidden, _TEXT, stop=stop, read=texts.ends), stop)
+
+    def finish(self, texts: PreparedTexts, *, adapted: bool = True) -> Tensor:
+        """The rest of `encode`: features `(N, D)`, not normalised."""
+        x = self.run(texts.hidden, _TEXT, start=texts.start, read=texts.ends, adapted=adapted)
+        features: Tensor = self._module.ln_final(x.squeeze(1)) @ self._module.text_projection
         return features
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Features `(N, D)` of token ids `(N, L)`, not normalised."""
-        return self.finish(self.prepare(tokens))
+    def encode(self, tokens: Tensor, *, adapted: bool = True) -> Tensor:
+        """Features of texts, not normalised.
 
-    def _run(self, x: Tensor, ends: Tensor, indices: range) -> Tensor:
-        length = x.shape[1]
-        mask = torch.full((length, length), float("-inf"), device=x.device, dtype=x.dtype).triu(1)
-        for index in indices:
-            block = self.blocks[index]
-            at = {"at": ends} if isinstance(block, ReadOnce) else {}
-            x = block(x, attn_mask=mask, **at)
-        return x
+        Args:
+            tokens: Token ids `(N, L)`.
+            adapted: Whether blocks are replaced and branches are added; without, the tower is as it was loaded.
+
+        Returns:
+            `(N, D)`.
+        """
+        return self.finish(self.embed(tokens), adapted=adapted)

@@ -3,145 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
-from vlbench.backbones.base import BackboneIdentity, DualEncoder, Layout, Tower, weights_digest
-from vlbench.backbones.blocks import economise
+from vlbench.backbones.base import Capabilities, DualEncoder
+from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.layouts import Joint
+from vlbench.backbones.text import TextTower, highest_id
+from vlbench.backbones.towers import Tower
+from vlbench.backbones.viclip_parts import TemporalResizing, TextParts, ViCLIPSizes, VideoParts
 from vlbench.backbones.weight_files import check_keys, read_released
-from vlbench.backbones.text import TextTower
 from vlbench.errors import CheckpointError, ConfigError
-
-TemporalResizing = Literal["cut_or_pad", "interpolate"]
-
-
-@dataclass(frozen=True)
-class ViCLIPSizes:
-    """Sizes of both towers.
-
-    Attributes:
-        embed_dim: D of the common space.
-        image_size: side of a frame, in pixels.
-        patch_size: side of a patch, in pixels.
-        width, layers, heads: of the video tower.
-        text_width, text_layers, text_heads: of the text tower.
-        frames: length of the table of temporal positions.
-        context: longest text, in tokens.
-        vocabulary: number of tokens.
-    """
-
-    embed_dim: int
-    image_size: int
-    patch_size: int
-    width: int
-    layers: int
-    heads: int
-    text_width: int
-    text_layers: int
-    text_heads: int
-    frames: int = 8
-    context: int = 32
-    vocabulary: int = 49408
-
 
 SIZES = {
     "ViCLIP-B-16": ViCLIPSizes(512, 224, 16, 768, 12, 12, 512, 12, 8),
     "ViCLIP-L-14": ViCLIPSizes(768, 224, 14, 1024, 24, 16, 768, 12, 12),
 }
 """The released models."""
-
-
-class Joint(Layout):
-    """One sequence a clip: its class token, then the patches, frames inside: `(B, 1 + N·T, D)`.
-
-    Two grids, `(B, 1, 1, D)` and `(B, T, N, D)`; only the first where the sequence is the class token alone.
-
-    Attributes:
-        frames: T of the clips now passing through; the encoder sets it.
-    """
-
-    def __init__(self) -> None:
-        self.frames = 1
-
-    @override
-    def split(self, tokens: Tensor) -> list[Tensor]:
-        token, patches = tokens[:, :1].unsqueeze(1), tokens[:, 1:]
-        return [token, patches.unflatten(1, (-1, self.frames)).transpose(1, 2)] if patches.shape[1] else [token]
-
-    @override
-    def join(self, grids: Sequence[Tensor]) -> Tensor:
-        token, *patches = grids
-        return torch.cat([token.flatten(1, 2), *(grid.transpose(1, 2).flatten(1, 2) for grid in patches)], dim=1)
-
-
-class _Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, heads: int) -> None:
-        super().__init__()
-        # Unlike CLIP's, these LayerNorms work in the type of their input.
-        self.resblocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, act_layer=QuickGELU, norm_layer=nn.LayerNorm) for _ in range(layers)
-        )
-        economise(self.resblocks, read_once=True)
-
-
-class _Vision(nn.Module):
-    """The video tower; parameters have the released names."""
-
-    def __init__(self, sizes: ViCLIPSizes, resizing: TemporalResizing) -> None:
-        super().__init__()
-        width, patch = sizes.width, sizes.patch_size
-        self.resizing = resizing
-        self.grad_checkpointing = False
-        self.conv1 = nn.Conv3d(3, width, (1, patch, patch), (1, patch, patch), bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(width) / width**0.5)
-        self.positional_embedding = nn.Parameter(torch.randn((sizes.image_size // patch) ** 2 + 1, width) / width**0.5)
-        self.temporal_positional_embedding = nn.Parameter(torch.zeros(1, sizes.frames, width))
-        self.ln_pre = nn.LayerNorm(width)
-        self.transformer = _Transformer(width, sizes.layers, sizes.heads)
-        self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(torch.randn(width, sizes.embed_dim) / width**0.5)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Features `(B, D)` of clips `(B, T, 3, H, W)`."""
-        x = self.conv1(pixels.transpose(1, 2)).flatten(3).transpose(1, 3)  # (B, N, T, D)
-        x = (
-            x
-            + self.positional_embedding[1:, None]
-            + temporal_positions(self.temporal_positional_embedding, pixels.shape[1], self.resizing)
-        )
-        token = (self.class_embedding + self.positional_embedding[0]).expand(len(x), 1, -1)
-        x = self.ln_pre(torch.cat([token, x.flatten(1, 2)], dim=1))
-        for block in self.transformer.resblocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.grad_checkpointing else block(x)
-        features: Tensor = self.ln_post(x[:, 0]) @ self.proj
-        return features
-
-
-class _Text(nn.Module):
-    """The text tower; parameters have the released names."""
-
-    def __init__(self, sizes: ViCLIPSizes) -> None:
-        super().__init__()
-        width = sizes.text_width
-        self.token_embedding = nn.Embedding(sizes.vocabulary, width)
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
-        self.positional_embedding = nn.Parameter(torch.randn(sizes.context, width) * 0.01)
-        self.transformer = _Transformer(width, sizes.text_layers, sizes.text_heads)
-        self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.randn(width, sizes.embed_dim) / width**0.5)
 
 
 class ViCLIP(DualEncoder):
@@ -164,6 +50,8 @@ class ViCLIP(DualEncoder):
         CheckpointError: if the weights cannot be read or do not fit.
     """
 
+    capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=False)
+
     def __init__(
         self,
         model: str = "ViCLIP-B-16",
@@ -178,20 +66,20 @@ class ViCLIP(DualEncoder):
         self.embed_dim = sizes.embed_dim
         self.text_width = sizes.text_width
         self.image_size = sizes.image_size
-        self.vision_encoder = _Vision(sizes, temporal_resizing)
-        self.text_encoder = _Text(sizes)
+        self.vision_encoder = VideoParts(sizes, temporal_resizing)
+        self.text_encoder = TextParts(sizes)
         # Released as the temperature `temp`, 0.01; prediction divides cosines by it as well.
         self._logit_scale = nn.Parameter(torch.tensor(math.log(100.0)))
         if pretrained is not None:
             state = read_viclip(pretrained)
             check_keys(self.state_dict(), state, f"{pretrained} as {model}")
             self.load_state_dict(state)
-        self._image = Tower(list(self.vision_encoder.transformer.resblocks), sizes.width, Joint())
+        self._image = Tower(self.vision_encoder.transformer.resblocks, sizes.width)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
-        self._text = TextTower(self.text_encoder, tokenizer, lambda tokens: tokens.argmax(dim=-1), truncate=True)
+        self._text = TextTower(self.text_encoder, tokenizer, highest_id, truncate=True)
         for key, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(key, torch.tensor(default).view(3, 1, 1), persistent=False)
-        self.identity = BackboneIdentity(model, pretrained, weights_digest(self))
+        self.identity = BackboneIdentity(model, pretrained, weights_digest(self.named_parameters()))
 
     @property
     @override
@@ -214,28 +102,13 @@ class ViCLIP(DualEncoder):
         return self._logit_scale
 
     @override
-    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None) -> Tensor:
-        layout = self._image.layout
-        assert isinstance(layout, Joint)
-        layout.frames = pixels.shape[1]
-        features: Tensor = (visual or self.visual)(pixels)
-        return features.unsqueeze(1)
-
-    @override
-    def set_grad_checkpointing(self, enabled: bool) -> None:
-        self.vision_encoder.grad_checkpointing = enabled
-
-
-def temporal_positions(table: Tensor, frames: int, resizing: TemporalResizing) -> Tensor:
-    """Positions `(1, frames, D)` from the learned `(1, T, D)`; see `ViCLIP`."""
-    length = table.shape[1]
-    if frames == length:
-        return table
-    if frames == 1:
-        return table.mean(dim=1, keepdim=True)
-    if resizing == "interpolate":
-        return F.interpolate(table.transpose(1, 2), frames, mode="linear", align_corners=False).transpose(1, 2)
-    return table[:, :frames] if frames < length else F.pad(table, (0, 0, 0, frames - length))
+    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None, adapted: bool = True) -> Tensor:
+        parts: Any = visual or self.visual
+        x = parts.embed(pixels)  # (B, 1 + N·T, D)
+        blocks = None if visual is None else parts.transformer.resblocks
+        x = self._image.run(x, Joint(pixels.shape[1]), read=0, adapted=adapted, blocks=blocks)
+        features: Tensor = parts.project(x).unsqueeze(1)
+        return features
 
 
 def read_viclip(path: str | Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import DualEncoder, FrameMajor
+from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
@@ -98,7 +98,7 @@ class MoTE(VideoTextMethod):
         super().__init__(backbone, prompts, schedule)
         if not 0 <= original_share <= 1:
             raise ConfigError(f"original_share is {original_share}; allowed: 0 to 1")
-        if not isinstance(backbone.image.layout, FrameMajor):
+        if not backbone.capabilities.frames_encoded_one_by_one:
             raise ConfigError(
                 f"MoTE's head works on the features of single frames, {backbone.identity.name} gives one feature a "
                 "clip; use a CLIP, such as --config backbone/vit_b16.yaml"

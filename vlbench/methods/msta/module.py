@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import Branch, DualEncoder
+from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
 from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.descriptions import Descriptions, read_descriptions
@@ -94,6 +95,11 @@ class MSTA(VideoTextMethod):
         view_fusion: ViewFusion = "probabilities",
     ) -> None:
         super().__init__(backbone, prompts, schedule)
+        if not backbone.capabilities.blocks:
+            raise ConfigError(
+                f"MSTA's adapters run beside blocks, {backbone.identity.name} has none that can be reached; use a CLIP "
+                "such as --config backbone/vit_b16.yaml"
+            )
         depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
         if blocks < 1:
             raise ConfigError(f"blocks is {blocks}; allowed: 1 to {depth}, the depth of the shallower tower")
@@ -120,20 +126,18 @@ class MSTA(VideoTextMethod):
         for tower, side in ((backbone.image, "video"), (backbone.text, "text")):
             first = len(tower.blocks) - blocks
             for index, adapter in enumerate(self.adapters, start=first):
-                tower.add_parallel(index, self._branch(getattr(adapter, side), tower.norm(index)))
+                tower.add_parallel(index, partial(self._branch, getattr(adapter, side), tower.blocks[index].norm1))
         self.description_features: Tensor | None = None
         self._prompts: PreparedTexts | None = None
 
-    def _branch(self, adapt: Callable[[Tensor], Tensor], norm: nn.Module) -> Branch:
-        def branch(x: Tensor) -> Tensor:
-            if self.rescale_gradient:
-                x = scale_gradient(x, self.scale)
-            if self.adapter_input == "normalized":
-                x = norm(x)
-            y = self.scale * adapt(x)
-            return scale_gradient(y, 1 / self.scale) if self.rescale_gradient else y
-
-        return branch
+    def _branch(self, adapt: Callable[[Tensor], Tensor], norm: nn.Module, x: Tensor) -> Tensor:
+        """`scale * A(x)` for a grid x, `(B, T, N, D)`."""
+        if self.rescale_gradient:
+            x = scale_gradient(x, self.scale)
+        if self.adapter_input == "normalized":
+            x = norm(x)
+        y = self.scale * adapt(x)
+        return scale_gradient(y, 1 / self.scale) if self.rescale_gradient else y
 
     def on_fit_start(self) -> None:
         """What never changes, once: the frozen text blocks of the prompts, and the features of the descriptions."""

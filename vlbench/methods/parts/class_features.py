@@ -36,9 +36,10 @@ def prompted(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) -> Tensor:
-    """`ensemble` of the text tower as it was loaded, without branches; kept on disk, for nothing in it ever changes.
+    """`ensemble` of the text tower as it was loaded; kept on disk, for nothing in it ever changes.
 
-    A file is found again by the backbone's weights, the texts and what the tokenizer makes of them.
+    A method's blocks and branches are left out. A file is found again by the backbone's weights, the texts and what the
+    tokenizer makes of them.
 
     Args:
         backbone: whose text tower is frozen.
@@ -58,8 +59,8 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
     features = _read(path)
     if features is None:
         # Always in full precision: the features must not depend on the training's.
-        with backbone.text.bypassed(), torch.autocast(parameter.device.type, enabled=False):
-            features = ensemble(backbone.encode_texts(texts), groups)
+        with torch.autocast(parameter.device.type, enabled=False):
+            features = ensemble(backbone.encode_texts(texts, adapted=False), groups)
         write_atomically(path, save({"features": features.cpu()}))
     return features.to(parameter.device)
 
