@@ -87,6 +87,27 @@ def test_the_extensions_work_as_they_are_written(heading, records, workplace, mo
     assert len([*Path("results").rglob("records/*.json")]) == records
 
 
+def test_the_block_of_a_method_works_as_it_is_written(tmp_path):
+    """It changes the features, and leaves them where its convolution is zero."""
+    import torch
+
+    from vlbench.backbones import TinyCLIP
+
+    (text,) = (block.text for block in blocks(EXTENDING.read_text()) if block.title == "adapter_block.py")
+    (tmp_path / "adapter_block.py").write_text(text)
+    names = runpy.run_path(str(tmp_path / "adapter_block.py"))
+    backbone = TinyCLIP().eval()
+    video = torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        names["adapt"](backbone)
+        frozen = backbone.encode_frames(video, adapted=False)
+        assert not torch.allclose(backbone.encode_frames(video), frozen, atol=1e-3)
+        for block in backbone.image.blocks:
+            block.adapter.weight.zero_()
+            block.adapter.bias.zero_()
+        assert torch.allclose(backbone.encode_frames(video), frozen, atol=1e-4)
+
+
 # Commands --------------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from vlbench.backbones.openclip import CLIPEncoder
 from vlbench.backbones.viclip_parts import ViCLIPSizes
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA, MoTE
-from vlbench.methods.parts.class_features import frozen_ensemble
+from vlbench.methods.parts import class_features
 
 SMALL = ViCLIPSizes(24, 32, 16, 32, 3, 2, 16, 2, 2, frames=4)
 TEXTS = ["a cat", "a video of a person jumping over a rather long fence"]
@@ -162,14 +162,14 @@ def test_what_a_method_adds_can_be_left_out(make, monkeypatch, tmp_path):
     backbone, video = make().double().eval(), clips(1, 4)
     with torch.no_grad():
         before = backbone.encode_frames(video), backbone.encode_texts(TEXTS)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "before"))
-        classes = frozen_ensemble(backbone, TEXTS, 2)
+        monkeypatch.setattr(class_features, "cache_folder", lambda: tmp_path / "before")
+        classes = class_features.frozen_ensemble(backbone, TEXTS, 2)
         for tower in (backbone.image, backbone.text):
             over_time(tower, len(tower.blocks) - 1)
             tower.add_parallel(0, lambda x: x)
         backbone.double()
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "after"))
-        assert torch.equal(frozen_ensemble(backbone, TEXTS, 2), classes)
+        monkeypatch.setattr(class_features, "cache_folder", lambda: tmp_path / "after")
+        assert torch.equal(class_features.frozen_ensemble(backbone, TEXTS, 2), classes)
         assert len(list(tmp_path.rglob("*.safetensors"))) == 2
         assert not torch.allclose(backbone.encode_frames(video), before[0])
         assert not torch.allclose(backbone.encode_texts(TEXTS), before[1])
