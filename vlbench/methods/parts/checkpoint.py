@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlbench.backbones.base import BackboneIdentity
+from vlbench.backbones.identity import BackboneIdentity
 from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
 
