@@ -1,9 +1,12 @@
 """`leaderboard`, `compare`, `report` and `rescore` on the command line."""
 
 import csv
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +101,37 @@ def test_rescore(results, capsys):
         assert reason in capsys.readouterr().err
 
 
+QUIET = """
+import sys
+from vlbench.cli.main import main
+
+for command in sys.argv[1:]:
+    try:
+        code = main(command.split())
+    except SystemExit as left:
+        code = left.code
+    heavy = {"torch", "torchmetrics", "torchvision", "lightning", "open_clip"} & sys.modules.keys()
+    print("LOADED", command, code, *heavy, sep="|")
+"""
+
+
+def test_questions_to_records_load_no_torch(results):
+    Path("list.txt").write_text("\n".join(CLASSES[:2]) + "\n")
+    names = ("leaderboard", "report", "compare", "rescore")
+    commands = [
+        *(f"{name} --help" for name in names),
+        "leaderboard results --csv board.csv --html board.html --markdown board.md --latex board.tex",
+        "report good --csv classes.csv --confusion confusion.csv",
+        "compare good bad",
+        "rescore good --half",
+        "rescore bad --classes list.txt",
+    ]
+    program = [sys.executable, "-c", QUIET, *commands]
+    done = subprocess.run(program, capture_output=True, text=True, env=os.environ, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    assert lines == [f"LOADED|{command}|0" for command in commands]
+
+
 @pytest.mark.slow
 def test_what_a_test_leaves_can_be_evaluated_again(workplace, capsys):
     """The files of a real run, not of the fakes."""
@@ -139,9 +173,9 @@ def test_other_prompts_score_as_if_they_had_been_tested(workplace, capsys, monke
     assert run("test", *options, *checkpoint, "--record.name=first") == 0
     assert run("test", *options, *checkpoint, "--record.name=second", others) == 0
     first, second = (StoredEvaluation.load(name, Path("results")) for name in ("first", "second"))
-    assert not torch.allclose(first.predictions.cosines, second.predictions.cosines, atol=1e-2)
+    assert not np.allclose(first.predictions.cosines, second.predictions.cosines, atol=1e-2)
     again = with_prompts(first, ["nobody ever {}", "no film of {} here"], names, Path(checkpoint[1]))
-    torch.testing.assert_close(again.predictions.cosines, second.predictions.cosines, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(again.predictions.cosines, second.predictions.cosines, rtol=0, atol=1e-5)
     capsys.readouterr()
     assert run("rescore", "first", "--prompts", "prompts.txt", "--config", *names, *checkpoint) == 0
     assert f"{second.record.metrics['top1']:.2f}" in capsys.readouterr().out

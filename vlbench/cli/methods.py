@@ -76,7 +76,7 @@ def with_prompts(
         )
     method.templates = chosen
     with torch.no_grad():
-        return stored.scored_against(method.encode_text(stored.classes))
+        return stored.scored_against(method.encode_text(stored.classes).float().numpy())
 
 
 def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from vlbench.errors import DataError
 from vlbench.files import write_atomically
 
@@ -52,13 +54,14 @@ def measure(evaluation: StoredEvaluation, checkpoint: Path | None = None) -> dic
         had a gradient: a part of a method that is left out trains nothing, whatever that does to accuracy.
     """
     record, predictions = evaluation.record, evaluation.predictions
-    own = predictions.labels[:, None]
-    cosines = predictions.cosines.gather(1, own).squeeze(1)
-    best_other = predictions.cosines.scatter(1, own, -math.inf).amax(dim=1)
+    rows = np.arange(len(predictions.ids))
+    cosines = predictions.cosines[rows, predictions.labels]
+    others = predictions.cosines.copy()
+    others[rows, predictions.labels] = -math.inf
     return {
         "top1": record.metrics["top1"],
-        "cosine": cosines.mean().item(),
-        "lead": (cosines - best_other).mean().item(),
+        "cosine": float(cosines.mean(dtype=np.float64)),
+        "lead": float((cosines - others.max(axis=1)).mean(dtype=np.float64)),
         "videos": record.evaluated,
         "steps": record.details["training"].get("steps", 0),
         "trainable_params": record.details["trainable_params"],

@@ -8,11 +8,10 @@ import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from vlbench.errors import DataError
-from vlbench.evaluation.metrics import classification_metrics, half_class_metrics
+from vlbench.evaluation.stored_scores import Integers, classification_metrics, half_class_metrics
 from vlbench.results.stored import StoredEvaluation
 
 
@@ -43,24 +42,24 @@ class ClassReport:
     confusions: int
 
 
-def confusion_matrix(stored: StoredEvaluation) -> Tensor:
+def confusion_matrix(stored: StoredEvaluation) -> Integers:
     """Videos by true class, row, and given class, column; int64 `(C, C + 1)`, the last column unreadable videos.
 
     Raises:
         DataError: if the classes of unreadable videos were not stored.
     """
     labels, predictions, size = stored.labels(), stored.predictions, len(stored.classes)
-    true = torch.tensor([labels[video] for video in (*predictions.ids, *predictions.failures)], dtype=torch.int64)
-    given = torch.full_like(true, size)
-    given[: len(predictions.ids)] = predictions.scores.argmax(dim=1)
-    return torch.bincount(true * (size + 1) + given, minlength=size * (size + 1)).view(size, size + 1)
+    true = np.array([labels[video] for video in (*predictions.ids, *predictions.failures)], dtype=np.int64)
+    given = np.concatenate([predictions.best, np.full(len(predictions.failures), size)])
+    return np.bincount(true * (size + 1) + given, minlength=size * (size + 1)).reshape(size, size + 1)
 
 
 def class_reports(stored: StoredEvaluation) -> list[ClassReport]:
     """Every class, in the order of the labels."""
     matrix = confusion_matrix(stored)
-    correct, predicted = matrix.diagonal(), matrix[:, :-1].sum(dim=0)
-    wrong = matrix[:, :-1].clone().fill_diagonal_(0)
+    correct, predicted = matrix.diagonal(), matrix[:, :-1].sum(axis=0)
+    wrong = matrix[:, :-1].copy()
+    np.fill_diagonal(wrong, 0)
     reports = []
     for label, name in enumerate(stored.classes):
         videos, hits, given = int(matrix[label].sum()), int(correct[label]), int(predicted[label])
@@ -115,8 +114,10 @@ def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
             near = difflib.get_close_matches(name, position, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(stored.classes[:5])}, .."
             raise DataError(f"{stored.name} was not scored against {name!r}: {hint}")
-    if not names or len(set(names)) < len(names):
-        raise DataError(f"the list has {len(names)} classes, {len(set(names))} of them different; name each once")
+    if not 2 <= len(set(names)) == len(names):
+        raise DataError(
+            f"the list has {len(names)} classes, {len(set(names))} of them different; name two or more, each once"
+        )
     return classification_metrics(stored.restricted([position[name] for name in names]))
 
 

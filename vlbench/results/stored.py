@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from vlbench.errors import DataError
-from vlbench.evaluation.metrics import Predictions
+from vlbench.evaluation.stored_scores import Floats, StoredScores
 from vlbench.results.record import Record
 
 
@@ -30,7 +30,7 @@ class StoredEvaluation:
     name: str
     record: Record
     classes: tuple[str, ...]
-    predictions: Predictions
+    predictions: StoredScores
 
     @classmethod
     def load(cls, name: str, folder: Path) -> StoredEvaluation:
@@ -48,18 +48,18 @@ class StoredEvaluation:
         classes = tuple(record.details.get("classes", ()))
         source = path.parent.parent / "predictions" / f"{path.stem}.safetensors"
         try:
-            with safe_open(source, "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in ("labels", "scores", "cosines", "features")}
+            with safe_open(source, "np") as file:
+                arrays = {key: file.get_tensor(key) for key in ("labels", "scores", "cosines", "features")}
                 metadata = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: its scores {source} cannot be read: {error}; run `vlbench test` again") from error
         labels = json.loads(metadata.get("failures", "{}"))
         failures = {video: (labels.get(video, -1), cause) for video, cause in record.failures.items()}
-        predictions = Predictions(metadata.get("ids", "").splitlines(), **tensors, failures=failures)
+        predictions = StoredScores(metadata.get("ids", "").splitlines(), **arrays, failures=failures)
         scores = predictions.scores
         if not len(predictions.ids) == record.evaluated == len(scores) or scores.shape[1] != len(classes):
             raise DataError(
-                f"{source} holds scores of shape {tuple(scores.shape)}, its record says {record.evaluated} videos"
+                f"{source} holds scores of shape {scores.shape}, its record says {record.evaluated} videos"
                 f" and {len(classes)} classes; they are not of one run: run `vlbench test` again"
             )
         return cls(path.stem, record, classes, predictions)
@@ -67,7 +67,7 @@ class StoredEvaluation:
     def correct(self) -> dict[str, bool]:
         """Video -> whether its best class is the right one; not for those that could not be read."""
         predictions = self.predictions
-        hits = (predictions.scores.argmax(dim=1) == predictions.labels).tolist() if predictions.ids else []
+        hits = (predictions.best == predictions.labels).tolist()
         return dict.fromkeys(predictions.failures, False) | dict(zip(predictions.ids, hits, strict=True))
 
     def labels(self) -> dict[str, int]:
@@ -85,11 +85,11 @@ class StoredEvaluation:
             )
         return dict(zip(predictions.ids, predictions.labels.tolist(), strict=True)) | lost
 
-    def scored_against(self, class_features: Tensor) -> StoredEvaluation:
+    def scored_against(self, class_features: Floats) -> StoredEvaluation:
         """The same videos against other features of the classes, such as those of other prompts.
 
         Args:
-            class_features: unit features `(C, D)`, in the order of `classes`.
+            class_features: float32 unit features `(C, D)`, in the order of `classes`.
 
         Raises:
             DataError: if the videos' features have another dimension.
@@ -100,26 +100,29 @@ class StoredEvaluation:
                 f"{self.name} holds video features of {features.shape[1]} dimensions, the classes' have"
                 f" {class_features.shape[1]}; give the configurations that it was tested with"
             )
-        cosines = features @ class_features.float().T
+        cosines = features @ class_features.T
         return replace(self, predictions=replace(self.predictions, scores=cosines, cosines=cosines))
 
-    def restricted(self, chosen: list[int]) -> Predictions:
+    def restricted(self, columns: Sequence[int]) -> StoredScores:
         """The videos of some classes, scored against these classes only, by their cosines.
 
         The scores themselves are of no use here: where views are averaged as probabilities, these are relative to all
         classes of the evaluation.
 
         Args:
-            chosen: positions of the classes.
+            columns: positions of the classes in `classes`.
+
+        Raises:
+            DataError: if the classes of unreadable videos were not stored.
         """
-        position = {label: index for index, label in enumerate(chosen)}
+        position = {label: index for index, label in enumerate(columns)}
         labels, predictions = self.labels(), self.predictions
         rows = [row for row, video in enumerate(predictions.ids) if labels[video] in position]
         ids = [predictions.ids[row] for row in rows]
-        cosines = predictions.cosines[rows][:, chosen]
-        return Predictions(
+        cosines = predictions.cosines[rows][:, columns]
+        return StoredScores(
             ids,
-            torch.tensor([position[labels[video]] for video in ids], dtype=torch.int64),
+            np.array([position[labels[video]] for video in ids], dtype=np.int64),
             cosines,
             cosines,
             predictions.features[rows],
