@@ -13,7 +13,7 @@ import torch
 from tests.results.fakes import CLASSES, record, store
 from vlbench.cli.main import main
 from vlbench.cli.methods import with_prompts
-from vlbench.results.leaderboard import COLUMNS
+from vlbench.results.row import COLUMNS
 from vlbench.results.stored import StoredEvaluation
 
 
@@ -24,7 +24,7 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     labels = [0, 0, 1, 1, 2, 2, 3, 3]
     good, bad = [0, 0, 1, 1, 2, 2, 3, 0], [0, 1, 1, 0, 2, 0, 0, 3]
-    store(Path("results"), "good", torch.eye(4)[good], labels, method="mote")
+    store(Path("results"), "good", torch.eye(4)[good], labels, method="mote", features_depend_on_classes=True)
     store(Path("results"), "bad", torch.eye(4)[bad], labels)
     return Path("results")
 
@@ -90,7 +90,7 @@ def test_rescore(results, capsys):
     assert main(["rescore", "good", "--half"]) == 0
     assert "half_top1" in capsys.readouterr().out
     for refused, reason in (
-        (["good", "--classes", "list.txt"], "modulation"),
+        (["good", "--classes", "list.txt"], "the video features of mote depend on the list of classes"),
         (["bad"], "give --classes FILE"),
         (["bad", "--half", "--classes", "list.txt"], "or --half"),
         (["bad", "--prompts", "nothing.txt"], "not a file"),

@@ -53,9 +53,9 @@ def test_fit_then_test_then_predict(workplace, method, capsys):
     (path,) = Path("results/records").iterdir()
     record = Record.read(path)
     assert (record.expected, record.evaluated, record.failures) == (160, 160, {})
-    assert record.identity.train["shots"] == 2
+    assert record.identity.train.shots == 2
     assert record.identity.method == method
-    assert record.details["training"]["steps"] == 3
+    assert record.details.training.steps == 3
     with safe_open(next(Path("results/predictions").iterdir()), "pt") as file:
         scores, labels = file.get_tensor("scores"), file.get_tensor("labels")
         assert scores.shape == (160, 16)

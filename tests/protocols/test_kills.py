@@ -74,7 +74,7 @@ def without_digests(lab):
     made = lab.made()
     for name in [name for name in made if name.startswith("records/")]:
         record = Record.read(lab.out / name)
-        made[name] = (record.identity, record.metrics, record.details["weights"])
+        made[name] = (record.identity, record.metrics, record.details.others["weights"])
     return made
 
 

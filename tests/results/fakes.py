@@ -7,6 +7,8 @@ import json
 import torch
 from safetensors.torch import save_file
 
+from vlbench.datasets.specs import Subset
+from vlbench.results.details import Details
 from vlbench.results.record import Identity, Record
 
 CLASSES = ("jump", "run <fast>", "a & b", "wave_hand")
@@ -25,7 +27,9 @@ def record(top1=50.0, **changes):
         "metrics": {"top1": top1, "top5": 90.0, "mean_per_class": top1},
         "expected": 10, "evaluated": 10, "failures": {},
     }  # fmt: skip
-    details = {"classes": list(CLASSES), "trainable_params": 10, "total_params": 1000}
+    details = {
+        "classes": list(CLASSES), "trainable_params": 10, "total_params": 1000, "features_depend_on_classes": False,
+    }  # fmt: skip
     if "shots" in changes:
         shots = changes.pop("shots")
         identity["train"] = {**identity["train"], "shots": shots}
@@ -33,7 +37,8 @@ def record(top1=50.0, **changes):
             identity |= {"train": None, "train_dataset": None, "train_list": None, "weights": None}
     for key, value in changes.items():
         next((part for part in (identity, values) if key in part), details)[key] = value
-    return Record(Identity(**identity), details=details, **values)
+    subsets = {key: identity[key] and Subset(**identity[key]) for key in ("train", "test")}
+    return Record(Identity(**identity | subsets), details=Details.from_dict(details), **values)
 
 
 def half(classes, top1, seed=0, **changes):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.results.fakes import half, record
 from vlbench.errors import DataError
-from vlbench.results.leaderboard import COLUMNS, check_provenance, rows
+from vlbench.results.leaderboard import check_provenance, rows
+from vlbench.results.row import COLUMNS
 
 # Anything of these makes a comparison unfair.
 INCOMPARABLE = {
@@ -39,20 +40,20 @@ COMPARABLE = {
 @pytest.mark.parametrize("changes", INCOMPARABLE.values(), ids=INCOMPARABLE)
 def test_what_does_not_compare_is_never_ranked_together(changes):
     table = rows([record(50), record(70, method="mote", **changes)])
-    assert len({row["comparison"] for row in table}) == 2
-    assert [row["rank"] for row in table] == [1, 1]
+    assert len({row.comparison for row in table}) == 2
+    assert [row.rank for row in table] == [1, 1]
 
 
 @pytest.mark.parametrize("changes", COMPARABLE.values(), ids=COMPARABLE)
 def test_settings_that_may_differ_are_ranked_together(changes):
     table = rows([record(50), record(70, method="mote", **changes)])
-    assert len({row["comparison"] for row in table}) == 1
-    assert [(row["rank"], row["top1"]) for row in table] == [(1, 70.0), (2, 50.0)]
+    assert len({row.comparison for row in table}) == 1
+    assert [(row.rank, row.top1) for row in table] == [(1, 70.0), (2, 50.0)]
 
 
 def test_equal_scores_share_a_rank():
     table = rows([record(top1, method=method) for method, top1 in (("a", 60), ("b", 60), ("c", 50))])
-    assert [row["rank"] for row in table] == [1, 1, 3]
+    assert [row.rank for row in table] == [1, 1, 3]
 
 
 @given(st.lists(st.floats(1, 100), min_size=2, max_size=6), st.randoms())
@@ -62,7 +63,7 @@ def test_a_rank_says_how_many_are_better(values, random):
     table = rows(shuffled)
     assert table == rows(records)
     for row in table:
-        assert row["rank"] == 1 + sum(other["top1"] > row["top1"] for other in table)
+        assert row.rank == 1 + sum(other.top1 > row.top1 for other in table)
 
 
 def test_three_splits_are_one_row_with_the_population_deviation():
@@ -70,20 +71,20 @@ def test_three_splits_are_one_row_with_the_population_deviation():
     test = {"classes": "all", "shots": None, "seed": 0}
     records = [record(top, shots=0, protocol="zero_shot@1", test={**test, "split": k}) for k, top in enumerate(tops, 1)]
     (row,) = rows(records)
-    assert (row["top1"], row["top1_std"], row["runs"]) == (44.0, round(statistics.pstdev(tops), 2), 3)
-    assert row["videos"] == 30
+    assert (row.top1, row.top1_std, row.runs) == (44.0, round(statistics.pstdev(tops), 2), 3)
+    assert row.videos == 30
     two, three = rows([*records, *(record(50, shots=0, protocol="zero_shot@1", method="mote", test={**test, "split": k})
                                    for k in (1, 2))])  # fmt: skip
-    assert two["comparison"] != three["comparison"]
+    assert two.comparison != three.comparison
 
 
 def test_zero_shots_are_those_of_the_tested_dataset():
     elsewhere = {"train_dataset": "kinetics400/words", "train_list": "vifi/train (verified)", "method": "mote"}
     everything = {"classes": "all", "shots": None, "split": 1, "seed": 0}
     best, frozen = rows([record(40, shots=0, method="zero_shot"), record(50, train=everything, **elsewhere)])
-    assert (best["shots"], best["trained_on"]) == (0, "kinetics400/words, vifi")
-    assert (frozen["shots"], frozen["trained_on"]) == (0, "")
-    assert (best["rank"], frozen["rank"]) == (1, 2)
+    assert (best.shots, best.trained_on) == (0, "kinetics400/words, vifi")
+    assert (frozen.shots, frozen.trained_on) == (0, "")
+    assert (best.rank, frozen.rank) == (1, 2)
 
 
 def test_base_and_novel_make_one_row_with_the_harmonic_mean_of_the_means():
@@ -91,20 +92,20 @@ def test_base_and_novel_make_one_row_with_the_harmonic_mean_of_the_means():
     records = [half("base", top, seed) for seed, top in enumerate(base)]
     records += [half("novel", top, seed) for seed, top in enumerate(novel)]
     (row,) = rows(records)
-    assert (row["base"], row["base_std"], row["novel"], row["novel_std"]) == (85.0, 5.0, 55.0, 15.0)
-    assert row["hm"] == round(2 * 85 * 55 / (85 + 55), 2)
-    assert row["hm"] != round(statistics.fmean(2 * b * n / (b + n) for b, n in zip(base, novel, strict=True)), 2)
-    assert (row["top1"], row["runs"], row["videos"]) == (None, 2, 20)
+    assert (row.base, row.base_std, row.novel, row.novel_std) == (85.0, 5.0, 55.0, 15.0)
+    assert row.hm == round(2 * 85 * 55 / (85 + 55), 2)
+    assert row.hm != round(statistics.fmean(2 * b * n / (b + n) for b, n in zip(base, novel, strict=True)), 2)
+    assert (row.top1, row.runs, row.videos) == (None, 2, 20)
 
 
 def test_no_harmonic_mean_of_different_runs():
     (row,) = rows([half("base", 80, 0), half("base", 90, 1), half("novel", 40, 0)])
-    assert (row["base"], row["novel"], row["hm"], row["rank"]) == (85.0, 40.0, None, None)
+    assert (row.base, row.novel, row.hm, row.rank) == (85.0, 40.0, None, None)
 
 
 def test_an_evaluation_counts_once():
     (row,) = rows([record(50), record(50), record(60, seed=1)])
-    assert (row["runs"], row["top1"]) == (2, 55.0)
+    assert (row.runs, row.top1) == (2, 55.0)
     with pytest.raises(DataError, match=r"msta-ucf101.*50\.000 and 60\.000"):
         rows([record(50), record(60)])
 
@@ -112,39 +113,39 @@ def test_an_evaluation_counts_once():
 def test_unreadable_videos_bound_the_accuracy():
     (whole,) = rows([record(50)])
     (part,) = rows([record(50, evaluated=8, failures={"x": "empty", "y": "empty"})])
-    assert (whole["coverage"], whole["upper_bound"]) == (1.0, None)
-    assert (part["coverage"], part["upper_bound"], part["evaluated"], part["videos"]) == (0.8, 70.0, 8, 10)
+    assert (whole.coverage, whole.upper_bound) == (1.0, None)
+    assert (part.coverage, part.upper_bound, part.evaluated, part.videos) == (0.8, 70.0, 8, 10)
     lost = {"evaluated": 9, "failures": {"x": "empty"}}
     (halves,) = rows([half("base", 80, **lost), half("novel", 40, **lost)])
-    assert halves["upper_bound"] == round(2 * 90 * 50 / (90 + 50), 2)
+    assert halves.upper_bound == round(2 * 90 * 50 / (90 + 50), 2)
 
 
 def test_one_video_of_many_keeps_the_coverage_below_one():
     failures = {"x": "empty"}
     (row,) = rows([record(50, expected=100_000, evaluated=99_999, failures=failures)])
-    assert row["coverage"] < 1
-    assert row["upper_bound"] is not None
+    assert row.coverage < 1
+    assert row.upper_bound is not None
 
 
 def test_costs():
     training = {"steps": 90, "seconds": 1800.0, "processes": 4}
     (row,) = rows([record(50, views="4x3", videos_per_second=2.5, training=training, total_params=40)])
-    assert (row["steps"], row["device_hours"], row["clips_per_second"]) == (90, 2.0, 30.0)
-    assert (row["trainable_params"], row["trainable_percent"]) == (10, 25.0)
+    assert (row.steps, row.device_hours, row.clips_per_second) == (90, 2.0, 30.0)
+    assert (row.trainable_params, row.trainable_percent) == (10, 25.0)
 
 
 def test_halves_of_the_classes_have_their_own_columns():
     metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "half_top1": 61.234, "half_top1_std": 2.345}
     (row,) = rows([record(metrics=metrics)])
-    assert (row["half_top1"], row["half_top1_std"], row["top1_std"]) == (61.23, 2.35, 0.0)
+    assert (row.half_top1, row.half_top1_std, row.top1_std) == (61.23, 2.35, 0.0)
 
 
 def test_where_it_came_from_is_short_and_each_once():
     commit = "0123456789abcdef0123456789abcdef01234567"
     records = [record(50, seed=s, git_commit=commit, config_digest=f"{s}" * 32) for s in range(2)]
     (row,) = rows([*records, record(50, seed=2, git_commit=f"{commit}-dirty")])
-    assert row["git_commits"] == "0123456789ab 0123456789ab-dirty"
-    assert row["config_digests"] == "000000000000 111111111111"
+    assert row.git_commits == "0123456789ab 0123456789ab-dirty"
+    assert row.config_digests == "000000000000 111111111111"
 
 
 def test_changed_code_is_refused_unless_asked_for():
@@ -166,13 +167,13 @@ def test_mixed_schemas_are_refused_unless_asked_for():
 def test_no_evaluated_video_is_no_score():
     nan = float("nan")
     (row,) = rows([record(metrics={"top1": nan, "top5": nan, "mean_per_class": nan}, expected=0, evaluated=0)])
-    assert (row["top1"], row["rank"]) == (None, None)
+    assert (row.top1, row.rank) == (None, None)
 
 
 def published(**changes):
     setting = {"method": "mote", "dataset": "hmdb51/words", "protocol": "zero_shot@1", "views": "3x1", "shots": 0}
     (row,) = rows([record(50.0, **setting | changes)])
-    return row["published"], row["published_source"], row["difference"]
+    return row.published, row.published_source, row.difference
 
 
 def test_the_published_value_stands_beside_ours():
@@ -198,13 +199,13 @@ def test_values_that_contradict_the_published_one_are_told():
     halves = {"shots": None, "split": 1, "seed": 0}
     train = {"classes": "base", "shots": 16, "split": 1, "seed": 0}
     (row,) = rows([record(70, train=train, test={"classes": c, **halves}, **changes) for c in ("base", "novel")])
-    assert row["published"] == 71.1
-    assert row["published_source"] == "msta-logs (reported); 72.0 in msta-notes (quoted)"
+    assert row.published == 71.1
+    assert row.published_source == "msta-logs (reported); 72.0 in msta-notes (quoted)"
 
 
 def test_columns():
     (row,) = rows([record()])
-    assert tuple(row) == COLUMNS
+    assert tuple(row.cells()) == COLUMNS
     assert len(set(COLUMNS)) == len(COLUMNS)
 
 

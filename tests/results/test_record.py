@@ -2,21 +2,25 @@ import json
 
 import pytest
 
+from vlbench.datasets.specs import Subset
 from vlbench.errors import DataError
-from vlbench.results.leaderboard import COLUMNS, rows
+from vlbench.results.details import Details
+from vlbench.results.leaderboard import rows
 from vlbench.results.record import Identity, Record, read_records
 
 
 def record(top1=50.0, *, method="msta", shots=8, seed=0, dataset="ucf101/words", **details):
-    train = {"classes": "all", "shots": shots, "split": 1, "seed": seed} if shots != 0 else None
+    train = Subset("all", shots, seed=seed) if shots != 0 else None
     identity = Identity(
         method=method, backbone="ViT-B-16-quickgelu:openai", weights=f"w{seed}" if train else None, dataset=dataset,
         train_dataset=dataset if train else None, train=train,
-        test={"classes": "all", "shots": None, "split": 1, "seed": 0}, views="1x1", frames=8,
+        test=Subset(), views="1x1", frames=8,
         protocol="few_shot@1", seed=seed, selection="last",
     )  # fmt: skip
     metrics = {"top1": top1, "top5": 90.0, "mean_per_class": top1}
-    return Record(identity, metrics, expected=10, evaluated=9, failures={"x.avi": "empty"}, details=details)
+    return Record(
+        identity, metrics, expected=10, evaluated=9, failures={"x.avi": "empty"}, details=Details.from_dict(details)
+    )
 
 
 def test_a_record_reads_back_what_was_written(tmp_path):
@@ -63,12 +67,11 @@ def test_rows_average_seeds_and_order_best_first():
         record(80, shots=None),
     ]
     table = rows(records)
-    assert [(row["shots"], row["method"]) for row in table] == [
+    assert [(row.shots, row.method) for row in table] == [
         (0, "zero_shot"), (2, "msta"), (8, "mote"), (8, "msta"), ("all", "msta"),
     ]  # fmt: skip
     msta = table[3]
-    assert (msta["top1"], msta["top1_std"], msta["runs"]) == (55.0, 5.0, 2)
-    assert all(tuple(row) == COLUMNS for row in table)
+    assert (msta.top1, msta.top1_std, msta.runs) == (55.0, 5.0, 2)
 
 
 def test_rows_do_not_depend_on_the_order_of_records():
@@ -78,5 +81,5 @@ def test_rows_do_not_depend_on_the_order_of_records():
 
 def test_settings_that_differ_are_not_averaged():
     table = rows([record(50), record(70, deviations={"scale": 1.0}), record(90, dataset="ucf101/camel")])
-    assert sorted(row["top1"] for row in table) == [50.0, 70.0, 90.0]
-    assert {row["deviations"] for row in table} == {"", "scale=1.0"}
+    assert sorted(row.top1 for row in table) == [50.0, 70.0, 90.0]
+    assert {row.deviations for row in table} == {"", "scale=1.0"}

@@ -111,13 +111,18 @@ def test_halves_are_drawn_as_in_the_protocol(tmp_path):
     assert rescore_halves(found) == pytest.approx(metrics.half_class_metrics(as_evaluated(found)), abs=1e-5)
 
 
-def test_modulated_features_hold_for_their_own_list_only(tmp_path):
+@pytest.mark.parametrize("method", ["mote", "somebody_elses"])
+def test_features_that_depend_on_the_classes_hold_for_their_own_list_only(tmp_path, method):
     scores, labels = random_scores()
-    store(tmp_path, "on", scores, labels, method="mote")
-    store(tmp_path, "off", scores, labels, method="mote", deviations={"modulate": False})
-    with pytest.raises(DataError, match="modulation"):
-        rescore(StoredEvaluation.load("on", tmp_path), CLASSES[:2])
-    assert rescore(StoredEvaluation.load("off", tmp_path), CLASSES[:2])["top1"] > 0
+    for depend in (True, False, None):
+        store(tmp_path, str(depend), scores, labels, method=method, features_depend_on_classes=depend)
+    with pytest.raises(DataError, match=f"features of {method} depend on the list of classes") as refused:
+        rescore(StoredEvaluation.load("True", tmp_path), CLASSES[:2])
+    assert method == "mote" or "mote" not in str(refused.value).lower()
+    assert rescore(StoredEvaluation.load("False", tmp_path), CLASSES[:2])["top1"] > 0
+    with pytest.raises(DataError, match="does not say whether"):
+        rescore(StoredEvaluation.load("None", tmp_path), CLASSES[:2])
+    assert rescore_halves(StoredEvaluation.load("True", tmp_path))["half_top1"] > 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import io
 import re
 
 from tests.results.fakes import half, record
-from vlbench.results.leaderboard import COLUMNS, rows
+from vlbench.results.leaderboard import rows
+from vlbench.results.row import COLUMNS
 from vlbench.results.tables import to_csv, to_latex, to_markdown
 
 RECORDS = [
@@ -19,7 +20,7 @@ def test_csv_has_every_column_and_nothing_for_what_is_not_known():
     found = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert list(found[0]) == list(COLUMNS)
     assert [{key: value or None for key, value in line.items()} for line in found] == [
-        {key: None if value in (None, "") else str(value) for key, value in row.items()} for row in table
+        {key: None if value in (None, "") else str(value) for key, value in row.cells().items()} for row in table
     ]
 
 

@@ -69,7 +69,7 @@ def with_prompts(
         raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
     method = load(configs, checkpoint)
     found = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
-    expected = (stored.record.details["backbone_digest"], stored.record.identity.weights)
+    expected = (stored.record.details.backbone_digest, stored.record.identity.weights)
     if found != expected:
         raise ConfigError(
             f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {found}"

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
@@ -123,8 +122,8 @@ def _measured(suite: str, seeds: Sequence[int], out: Path, jobs: int) -> dict[st
     return found
 
 
-def _made_with(out: Path) -> dict[str, Any]:
-    details = next(read_records([out])).details
+def _made_with(out: Path) -> dict[str, object]:
+    details = next(read_records([out])).details.as_dict()
     return {key: details[key] for key in ("vlbench", "device", "python", "packages")}
 
 

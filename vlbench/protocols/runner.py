@@ -74,7 +74,7 @@ class Runner:
         try:
             if stage.action == "test":
                 records = [Record.read(self.out / "records" / f"{name}.json") for name in stage.records]
-                return all(record.details["stage"] == digest for record in records)
+                return all(record.details.stage == digest for record in records)
             mark = json.loads(self._mark(stage).read_text())
             folder = checkpoint_folder(self.out, stage.name)
             return bool(mark["digest"] == digest) and all((folder / name).is_file() for name in stage.checkpoints)

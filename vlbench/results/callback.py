@@ -31,6 +31,7 @@ from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.files import write_atomically
+from vlbench.results.details import Details
 from vlbench.results.record import Identity, Record
 
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
@@ -195,8 +196,8 @@ class RecordWriter(Callback):
                 weights=weights,
                 dataset=data.dataset.label,
                 train_dataset=trained.dataset if trained else None,
-                train=asdict(trained.subset) if trained else None,
-                test=asdict(evaluated.subset),
+                train=trained.subset if trained else None,
+                test=evaluated.subset,
                 views=f"{data.clip.views.clips}x{data.clip.views.crops}",
                 frames=data.frames,
                 protocol=self.protocol,
@@ -209,25 +210,25 @@ class RecordWriter(Callback):
             expected=len(evaluated.labels),
             evaluated=len(predictions.ids),
             failures={name: cause for name, (_, cause) in predictions.failures.items()},
-            details={
-                "stage": self.stage,
-                "classes": list(evaluated.classes.names),
-                "test_digest": _digest_of_labels(evaluated.labels),
-                "deviations": method.deviations(),
-                "features_depend_on_classes": method.features_depend_on_classes,
-                "views": asdict(data.clip.views),
-                "sampling": data.clip.sampling,
-                "training": training.as_dict() if training else {},
-                "trainable_params": sum(p.numel() for p in method.parameters() if p.requires_grad),
-                "total_params": sum(p.numel() for p in method.parameters()),
-                "backbone_digest": method.backbone.identity.digest,
-                "config_digest": self._config_digest,
-                "seconds": seconds,
-                "videos_per_second": round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
-                "processes": trainer.world_size,
-                "precision": str(trainer.precision),
+            details=Details(
+                stage=self.stage,
+                classes=evaluated.classes.names,
+                test_digest=_digest_of_labels(evaluated.labels),
+                features_depend_on_classes=method.features_depend_on_classes,
+                deviations=method.deviations(),
+                views=asdict(data.clip.views),
+                sampling=data.clip.sampling,
+                training=training,
+                trainable_params=sum(p.numel() for p in method.parameters() if p.requires_grad),
+                total_params=sum(p.numel() for p in method.parameters()),
+                backbone_digest=method.backbone.identity.digest,
+                config_digest=self._config_digest,
+                seconds=seconds,
+                videos_per_second=round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
+                processes=trainer.world_size,
+                precision=str(trainer.precision),
                 **_environment(method.device),
-            },
+            ),
         )
 
 

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import vlbench
-from vlbench.results.leaderboard import COLUMNS, Row, score
 from vlbench.results.published_values import contradictions, published_results, sources
+from vlbench.results.row import COLUMNS, Row
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -22,7 +21,7 @@ def to_html(table: Sequence[Row]) -> str:
     """
     data = {
         "columns": COLUMNS,
-        "rows": [{**row, "score": score(row)} for row in table],
+        "rows": [{**row.cells(), "score": row.score} for row in table],
         "published": _published(),
         "version": vlbench.__version__,
     }
@@ -34,7 +33,7 @@ def to_html(table: Sequence[Row]) -> str:
     return page.replace("/* data */", text)
 
 
-def _published() -> list[dict[str, Any]]:
+def _published() -> list[dict[str, object]]:
     titles = sources()
     return [
         {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from csv import DictReader
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+
+from vlbench.results.row import Setting
 
 _ASSETS = Path(__file__).parent / "assets"
 _METHODS = {"mote": "MoTE", "msta": "MSTA"}
@@ -115,56 +118,64 @@ def _by_subject() -> dict[tuple[object, ...], list[PublishedResult]]:
     return found
 
 
-def published_for(
-    *,
-    protocol: str,
-    dataset: str,
-    shots: int | None,
-    method: str,
-    backbone: str,
-    weights: str,
-    frames: int,
-    views: str,
-    selection: str,
-    metrics: Sequence[str],
-) -> list[PublishedResult]:
+def published_for(setting: Setting, metric: str) -> list[PublishedResult]:
     """What the literature says about an evaluation of vlbench; those who ran it first, best described first.
 
     Frames, views and selection agree where a source states them. Lists and class names are not compared: sources do not
     state them.
 
     Args:
-        protocol: versioned name.
-        dataset: name and variant.
-        shots: videos a class, `None` where none or all train.
-        method: name in records.
-        backbone: name in records.
-        weights: the backbone's.
-        frames: a view.
-        views: `clips x crops`.
-        selection: which checkpoint.
-        metrics: which of them.
+        setting: Setting of the evaluation.
+        metric: Metric of the published results, `top1` or `hm`.
     """
-    wanted = {
-        "protocol": protocol.partition("@")[0],
-        "dataset": {"k600": "kinetics600"}.get(name := dataset.partition("/")[0], name),
-        "shots": shots,
-        "method": _METHODS.get(method),
-        "backbone": _literature_name(backbone, weights),
+    name = setting.dataset.partition("/")[0]
+    same = {
+        "protocol": setting.protocol.partition("@")[0],
+        "dataset": {"k600": "kinetics600"}.get(name, name),
+        "shots": setting.shots if isinstance(setting.shots, int) and setting.shots > 0 else None,
+        "method": _METHODS.get(setting.method),
+        "backbone": _literature_name(setting.backbone, setting.weights),
+        "metric": metric,
     }
-    stated = {"frames": frames, "views": views, "selection": selection}
-    found = [
+    stated = {"frames": setting.frames, "views": setting.views, "selection": setting.selection}
+    results = [
         result
         for result in published_results()
-        if result.metric in metrics
-        and not result.over.startswith("seed")
-        and all(getattr(result, key) == value for key, value in wanted.items())
+        if not result.over.startswith("seed")
+        and all(getattr(result, key) == value for key, value in same.items())
         and all(_agree(getattr(result, key), value) for key, value in stated.items())
     ]
     ranks = ("reported", "rerun", "quoted")
     return sorted(
-        found, key=lambda result: (ranks.index(result.origin), sum(not getattr(result, key) for key in stated))
+        results, key=lambda result: (ranks.index(result.origin), sum(not getattr(result, key) for key in stated))
     )
+
+
+class PublishedColumns(NamedTuple):
+    """Columns of a row: the published value of its score, whose it is, and every value that contradicts it."""
+
+    published: float | None
+    published_source: str
+    difference: float | None
+
+
+def published_beside(setting: Setting, top1: float | None, hm: float | None) -> PublishedColumns:
+    """What stands beside the score of a row.
+
+    Args:
+        setting: Setting of the row.
+        top1: Top-1 of the row, in per cent.
+        hm: Harmonic mean of the row, in per cent; it is the score where there is one.
+    """
+    score, metric = (top1, "top1") if hm is None else (hm, "hm")
+    results = published_for(setting, metric)
+    if not results or score is None:
+        return PublishedColumns(None, "", None)
+    best = results[0]
+    others = {(other.value, other.source, other.origin) for other in (*results[1:], *contradictions(best))}
+    notes = [f"{value} in {source} ({origin})" for value, source, origin in sorted(others) if value != best.value]
+    source = "; ".join([f"{best.source} ({best.origin})", *notes])
+    return PublishedColumns(best.value, source, round(score - best.value, 2))
 
 
 def _agree(left: object, right: object) -> bool:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from vlbench.errors import DataError
+from vlbench.datasets.specs import Selection, Subset
+from vlbench.errors import ConfigError, DataError
 from vlbench.files import write_atomically
+from vlbench.results.details import Details
 
 SCHEMA_VERSION = 2
 """Version 2 added the names of the lists to the identity; records of version 1 read as not knowing theirs."""
@@ -23,21 +23,22 @@ class Identity:
     """What an evaluation is of; two records with the same identity are the same evaluation.
 
     Attributes:
-        method: name of the method.
-        backbone: architecture and weights.
-        weights: digest of the trained weights, `None` if nothing was trained.
-        dataset: name and variant, `ucf101/words`.
-        train_dataset: that of the training videos, `None` if nothing was trained.
-        train: the training subset, `None` if nothing was trained.
-        test: the test subset.
-        views: `clips x crops`.
-        frames: frames a view.
-        protocol: versioned name, `few_shot@1`; `custom` outside a protocol.
-        seed: of the run.
-        selection: which checkpoint: `last` or `best_on_test`.
-        train_list: the list of the training videos, `vifi/train1_few_shot_16 (verified)` or `own/16-shot seed 0`;
-            `None` if nothing was trained or it is not known.
-        test_list: the list of the test videos, `vifi/val1 (verified)` or `official/split 1`; `None` if not known.
+        method: Name of the method.
+        backbone: Architecture and original weights of the backbone, `architecture:weights`.
+        weights: Digest of the trained weights; `None` if nothing was trained.
+        dataset: Tested dataset and variant of its class names, such as `ucf101/words`.
+        train_dataset: Dataset and variant of the training videos; `None` if nothing was trained.
+        train: Subset that was trained on; `None` if nothing was trained.
+        test: Subset that was tested.
+        views: Temporal clips and spatial crops of a test video, such as `4x3`.
+        frames: Frames of a view.
+        protocol: Versioned name of the protocol, such as `few_shot@1`; `custom` outside a protocol.
+        seed: Seed of the run.
+        selection: Which epoch of the training was tested.
+        train_list: Name of the list of training videos, such as `vifi/train1_few_shot_16 (verified)` or
+            `own/16-shot seed 0`; `None` if nothing was trained or the list is not known.
+        test_list: Name of the list of test videos, such as `vifi/val1 (verified)` or `official/split 1`; `None` if the
+            list is not known.
     """
 
     method: str
@@ -45,20 +46,24 @@ class Identity:
     weights: str | None
     dataset: str
     train_dataset: str | None
-    train: dict[str, Any] | None
-    test: dict[str, Any]
+    train: Subset | None
+    test: Subset
     views: str
     frames: int
     protocol: str
     seed: int
-    selection: str
+    selection: Selection
     train_list: str | None = None
     test_list: str | None = None
 
     def digest(self) -> str:
-        """Twelve hexadecimal characters."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """Twelve hexadecimal characters that differ between evaluations."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def as_dict(self) -> dict[str, object]:
+        """The identity as plain values, for the file."""
+        return {**vars(self), "train": None if self.train is None else vars(self.train), "test": vars(self.test)}
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,13 @@ class Record:
     """One evaluation.
 
     Attributes:
-        identity: what was evaluated.
-        metrics: in per cent.
-        expected: videos in the manifest.
-        evaluated: videos that were read and scored.
-        failures: id -> cause of the rest; they count as wrong.
-        details: everything else worth knowing: parameters, steps, time, memory, device, versions, options.
-        schema_version: of this file.
+        identity: What was evaluated.
+        metrics: Metrics by their names, in per cent.
+        expected: Number of videos in the test list.
+        evaluated: Number of videos that were read and scored.
+        failures: Id of each other video -> why it could not be read; these videos count as wrong.
+        details: Everything else worth knowing: parameters, training, time, memory, device, versions, options.
+        schema_version: Version of the layout of the file.
     """
 
     identity: Identity
@@ -80,7 +85,7 @@ class Record:
     expected: int
     evaluated: int
     failures: dict[str, str] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -94,13 +99,14 @@ class Record:
     def name(self) -> str:
         """File name without suffix: readable, and unique by the identity's digest."""
         identity = self.identity
-        shots = (identity.train or {}).get("shots") or ("full" if identity.train else "0")
+        shots = "0" if identity.train is None else identity.train.shots or "full"
         dataset = identity.dataset.replace("/", "-")
         return f"{identity.method}-{dataset}-{shots}shot-seed{identity.seed}-{identity.digest()}"
 
     def write(self, folder: Path, name: str | None = None) -> Path:
         """Writes `folder/<name>.json` in one step: a reader sees the whole file or none."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        values = {**vars(self), "identity": self.identity.as_dict(), "details": self.details.as_dict()}
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         path = folder / f"{name or self.name}.json"
         write_atomically(path, text.encode())
         return path
@@ -118,9 +124,12 @@ class Record:
             if version not in _READABLE:
                 readable = " and ".join(map(str, _READABLE))
                 raise DataError(f"{path}: schema_version is {version}; this vlbench reads {readable}")
-            identity = Identity(**values["identity"])
-            return cls(**{**values, "identity": identity, "schema_version": SCHEMA_VERSION})
-        except (ValueError, TypeError, KeyError) as error:
+            train, test = values["identity"]["train"], values["identity"]["test"]
+            subsets = {"train": None if train is None else Subset(**train), "test": Subset(**test)}
+            identity = Identity(**{**values["identity"], **subsets})
+            details = Details.from_dict(values.get("details", {}))
+            return cls(**{**values, "identity": identity, "details": details, "schema_version": SCHEMA_VERSION})
+        except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
             raise DataError(
                 f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again"
             ) from error

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
@@ -54,6 +54,7 @@ def measure(evaluation: StoredEvaluation, checkpoint: Path | None = None) -> dic
         had a gradient: a part of a method that is left out trains nothing, whatever that does to accuracy.
     """
     record, predictions = evaluation.record, evaluation.predictions
+    training = record.details.training
     rows = np.arange(len(predictions.ids))
     cosines = predictions.cosines[rows, predictions.labels]
     others = predictions.cosines.copy()
@@ -63,8 +64,8 @@ def measure(evaluation: StoredEvaluation, checkpoint: Path | None = None) -> dic
         "cosine": float(cosines.mean(dtype=np.float64)),
         "lead": float((cosines - others.max(axis=1)).mean(dtype=np.float64)),
         "videos": record.evaluated,
-        "steps": record.details["training"].get("steps", 0),
-        "trainable_params": record.details["trainable_params"],
+        "steps": 0 if training is None else training.steps or 0,
+        "trainable_params": record.details.trainable_params or 0,
         "updated_tensors": 0 if checkpoint is None else _updated_tensors(checkpoint),
     }
 
@@ -141,7 +142,7 @@ class Expectation:
     seeds: tuple[int, ...]
     margins: Values
     spread: float
-    made_with: Mapping[str, Any]
+    made_with: Mapping[str, object]
     bands: Mapping[str, Mapping[str, Band]]
 
     @classmethod
@@ -150,7 +151,7 @@ class Expectation:
         suite: str,
         seeds: Sequence[int],
         measured: Mapping[str, Sequence[Values]],
-        made_with: Mapping[str, Any],
+        made_with: Mapping[str, object],
         margins: Values = MARGINS,
         spread: float = SPREAD,
     ) -> Expectation:

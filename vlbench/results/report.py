@@ -122,17 +122,21 @@ def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
 
 
 def check_fixed_features(stored: StoredEvaluation) -> None:
-    """Whether the video features are those of any list of classes and any prompts.
+    """Refuses an evaluation whose video features may be others with another list of classes or other prompts.
 
     Raises:
-        DataError: if they are not.
+        DataError: If the features depend on the classes, or the record does not say whether they do.
     """
-    deviations = stored.record.details.get("deviations", {})
-    if stored.record.identity.method == "mote" and deviations.get("modulate", True):
+    depend, method = stored.record.details.features_depend_on_classes, stored.record.identity.method
+    if depend is None:
         raise DataError(
-            f"{stored.name}: MoTE's temporal feature modulation makes the features of a video depend on the list of"
-            " classes, so stored scores hold for their own list only; run `vlbench test` on the list, or with"
-            " --model.modulate=false once and re-score that record (--half is defined on stored scores and works)"
+            f"{stored.name} does not say whether the video features of {method} depend on the list of classes, as an"
+            " older vlbench wrote it; run `vlbench test` again (--half works on any record)"
+        )
+    if depend:
+        raise DataError(
+            f"{stored.name}: the video features of {method} depend on the list of classes, so its scores hold for that"
+            " list only; run `vlbench test` on the other list (--half is defined on the scores and works)"
         )
 
 

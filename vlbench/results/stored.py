@@ -45,7 +45,7 @@ class StoredEvaluation:
         """
         path = find_record(name, folder)
         record = Record.read(path)
-        classes = tuple(record.details.get("classes", ()))
+        classes = record.details.classes
         source = path.parent.parent / "predictions" / f"{path.stem}.safetensors"
         try:
             with safe_open(source, "np") as file:

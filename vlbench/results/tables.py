@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from csv import DictWriter
 from itertools import groupby
 
-from vlbench.results.leaderboard import COLUMNS, Row
+from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
     "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "top1", "top5", "base", "novel", "hm",
@@ -24,7 +24,7 @@ def to_csv(table: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(row.cells() for row in table)
     return text.getvalue()
 
 
@@ -58,12 +58,14 @@ def to_latex(table: Sequence[Row]) -> str:
 
 def filled(table: Sequence[Row], columns: Sequence[str]) -> list[str]:
     """Those of some columns that say something in at least one row."""
-    return [column for column in columns if any(row[column] not in (None, "") for row in table)]
+    cells = [row.cells() for row in table]
+    return [column for column in columns if any(values[column] not in (None, "") for values in cells)]
 
 
 def cell(row: Row, column: str) -> str:
     """A value as people read it: two decimals, `±` the deviation where several runs were averaged."""
-    value = row[column]
+    values = row.cells()
+    value = values[column]
     if value is None:
         return ""
     if isinstance(value, int):
@@ -72,8 +74,8 @@ def cell(row: Row, column: str) -> str:
         return str(value)
     if column == "coverage":
         return f"{value:.4f}".rstrip("0").rstrip(".")
-    spread = row.get(f"{column}_std")
-    several = row["runs"] > 1 or column == "half_top1"
+    spread = values.get(f"{column}_std")
+    several = row.runs > 1 or column == "half_top1"
     sign = "+" if column == "difference" else ""
     return f"{value:{sign}.2f}" + (f" ± {spread:.2f}" if spread is not None and several else "")
 
@@ -81,19 +83,19 @@ def cell(row: Row, column: str) -> str:
 def _comparisons(table: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, columns and cells for each run of rows with one comparison."""
     found = []
-    for _, members in groupby(table, key=lambda row: row["comparison"]):
+    for _, members in groupby(table, key=lambda row: row.comparison):
         group = list(members)
         columns = filled(group, _SHOWN)
-        if all(row["coverage"] == 1 for row in group):
+        if all(row.coverage == 1 for row in group):
             columns.remove("coverage")
         found.append((_title(group[0]), columns, [[cell(row, column) for column in columns] for row in group]))
     return found
 
 
 def _title(row: Row) -> str:
-    shots = "all videos" if row["shots"] == "all" else f"{row['shots']} shots"
-    lists = f"lists {row['lists']}" if row["lists"] else "lists not known"
-    return f"{row['protocol']}, {row['dataset']}, {shots}, {lists}, checkpoint {row['selection']}"
+    shots = "all videos" if row.shots == "all" else f"{row.shots} shots"
+    lists = f"lists {row.lists}" if row.lists else "lists not known"
+    return f"{row.protocol}, {row.dataset}, {shots}, {lists}, checkpoint {row.selection}"
 
 
 def _line(cells: Iterable[str]) -> str:

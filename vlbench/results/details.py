@@ -1,0 +1,177 @@
+"""What a record says beside identity and metrics, with types; in the file it is the object `details`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Training(Protocol):
+    """What results read of the training that evaluated weights come from.
+
+    `evaluation.facts.TrainingFacts` is one, and `StoredTraining`, which is read from a record. A fact that is not known
+    is `None`.
+    """
+
+    @property
+    def steps(self) -> int | None:
+        """Number of optimizer steps."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration of the training, in seconds."""
+
+    @property
+    def processes(self) -> int | None:
+        """Number of processes that trained."""
+
+    def as_dict(self) -> Mapping[str, object]:
+        """The facts as plain values, for the file."""
+
+
+@dataclass(frozen=True)
+class StoredTraining:
+    """What a file says of a training; an older vlbench told less.
+
+    Attributes:
+        stored: The facts as plain values.
+    """
+
+    stored: Mapping[str, object]
+
+    @property
+    def steps(self) -> int | None:
+        """Number of optimizer steps."""
+        return _value(self.stored, "steps", int)
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration of the training, in seconds."""
+        return _number(self.stored, "seconds")
+
+    @property
+    def processes(self) -> int | None:
+        """Number of processes that trained."""
+        return _value(self.stored, "processes", int)
+
+    def as_dict(self) -> Mapping[str, object]:
+        """The facts as plain values, for the file."""
+        return self.stored
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a record says beside identity and metrics; `None` and empty stand for what it does not say.
+
+    Attributes:
+        stage: Digest of the runner's stage that the record belongs to.
+        classes: Class names in the order of the columns of the scores.
+        test_digest: Digest of the test videos and their classes.
+        features_depend_on_classes: Whether the features of a video depend on the list of classes it is scored against.
+        deviations: Options whose value is not the paper's, by their names.
+        views: Options of the test views.
+        sampling: How frames are sampled from a clip.
+        training: Training that the weights come from.
+        trainable_params: Number of parameters that train.
+        total_params: Number of parameters of backbone and method.
+        backbone_digest: Digest of the backbone's original weights.
+        config_digest: Digest of the configuration of the test.
+        seconds: Duration of the test, in seconds.
+        videos_per_second: Videos tested in a second, decoding included.
+        processes: Number of processes that tested.
+        precision: Precision of the test, as Lightning calls it.
+        device: Name of the device that tested.
+        peak_memory_bytes: Peak memory of the test on its device, in bytes.
+        vlbench: Version of vlbench.
+        git_commit: Commit of vlbench, ending in `-dirty` where files differed from it.
+        python: Version of Python.
+        packages: Version of each package that results depend on.
+        others: What a newer vlbench says, kept as it is.
+    """
+
+    stage: str | None = None
+    classes: tuple[str, ...] = ()
+    test_digest: str | None = None
+    features_depend_on_classes: bool | None = None
+    deviations: Mapping[str, object] = field(default_factory=dict)
+    views: Mapping[str, object] = field(default_factory=dict)
+    sampling: str | None = None
+    training: Training | None = None
+    trainable_params: int | None = None
+    total_params: int | None = None
+    backbone_digest: str | None = None
+    config_digest: str | None = None
+    seconds: float | None = None
+    videos_per_second: float | None = None
+    processes: int | None = None
+    precision: str | None = None
+    device: str | None = None
+    peak_memory_bytes: int | None = None
+    vlbench: str | None = None
+    git_commit: str | None = None
+    python: str | None = None
+    packages: Mapping[str, object] = field(default_factory=dict)
+    others: Mapping[str, object] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """The details as plain values, for the file."""
+        values = {**self.others, **vars(self)}
+        del values["others"]
+        return {
+            **values,
+            "classes": list(self.classes),
+            "training": {} if self.training is None else dict(self.training.as_dict()),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> Details:
+        """The details that a file holds.
+
+        Raises:
+            TypeError: If a value is not of its type.
+        """
+        training = _mapping(stored, "training")
+        return cls(
+            stage=_value(stored, "stage", str),
+            classes=tuple(map(str, _value(stored, "classes", list) or ())),
+            test_digest=_value(stored, "test_digest", str),
+            features_depend_on_classes=_value(stored, "features_depend_on_classes", bool),
+            deviations=_mapping(stored, "deviations"),
+            views=_mapping(stored, "views"),
+            sampling=_value(stored, "sampling", str),
+            training=StoredTraining(training) if training else None,
+            trainable_params=_value(stored, "trainable_params", int),
+            total_params=_value(stored, "total_params", int),
+            backbone_digest=_value(stored, "backbone_digest", str),
+            config_digest=_value(stored, "config_digest", str),
+            seconds=_number(stored, "seconds"),
+            videos_per_second=_number(stored, "videos_per_second"),
+            processes=_value(stored, "processes", int),
+            precision=_value(stored, "precision", str),
+            device=_value(stored, "device", str),
+            peak_memory_bytes=_value(stored, "peak_memory_bytes", int),
+            vlbench=_value(stored, "vlbench", str),
+            git_commit=_value(stored, "git_commit", str),
+            python=_value(stored, "python", str),
+            packages=_mapping(stored, "packages"),
+            others={key: value for key, value in stored.items() if key not in cls.__dataclass_fields__},
+        )
+
+
+def _value(stored: Mapping[str, object], key: str, kind: type[T]) -> T | None:
+    value = stored.get(key)
+    if value is None or isinstance(value, kind):
+        return value
+    raise TypeError(f"{key} is {value!r}; it is of type {kind.__name__}")
+
+
+def _number(stored: Mapping[str, object], key: str) -> float | None:
+    whole = stored.get(key)
+    return whole if isinstance(whole, int) else _value(stored, key, float)
+
+
+def _mapping(stored: Mapping[str, object], key: str) -> Mapping[str, object]:
+    return _value(stored, key, dict) or {}

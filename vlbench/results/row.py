@@ -1,0 +1,128 @@
+"""A row of the leaderboard, and the setting that its records share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from vlbench.results.comparison import ComparisonKey
+from vlbench.results.record import Record, lineage
+
+Shots = int | Literal["all"]
+Cell = str | int | float | None
+"""A value of a row as files hold it; `None` is not known or does not apply."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the records of one row have in common; its fields are columns of the row."""
+
+    method: str
+    backbone: str
+    weights: str
+    protocol: str
+    dataset: str
+    lists: str
+    shots: Shots
+    trained_on: str
+    frames: int
+    views: str
+    selection: str
+    deviations: str
+    trainable_params: int | None
+
+    @classmethod
+    def of(cls, record: Record) -> Setting:
+        """The setting of a record."""
+        identity, train = record.identity, record.identity.train
+        shots: Shots = 0
+        if train is not None and _collection(identity.train_dataset) == _collection(identity.dataset):
+            shots = "all" if train.shots is None else train.shots
+        lists, parts = [lineage(identity.train_list), lineage(identity.test_list)], [identity.train_dataset or ""]
+        if train is not None and train.classes != "all":
+            parts.append(f"{train.classes} classes")
+        if train is not None and shots == 0:
+            lists, parts = lists[1:], [*parts, f"{train.shots} a class" if train.shots else "", lists[0]]
+        backbone, _, weights = identity.backbone.partition(":")
+        return cls(
+            method=identity.method,
+            backbone=backbone,
+            weights=weights,
+            protocol=identity.protocol,
+            dataset=identity.dataset,
+            lists=" / ".join(filter(None, lists)),
+            shots=shots,
+            trained_on=", ".join(filter(None, parts)),
+            frames=identity.frames,
+            views=identity.views,
+            selection=identity.selection,
+            deviations=", ".join(f"{key}={value}" for key, value in record.details.deviations.items()),
+            trainable_params=record.details.trainable_params,
+        )
+
+
+def _collection(dataset: str | None) -> str:
+    """The dataset without its variant."""
+    return (dataset or "").partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one setting, over seeds and splits; the fields are the leaderboard's columns, in their order.
+
+    `docs/leaderboard.md` says what is in them.
+    """
+
+    method: str
+    backbone: str
+    weights: str
+    protocol: str
+    dataset: str
+    lists: str
+    shots: Shots
+    trained_on: str
+    top1: float | None
+    top1_std: float | None
+    top5: float | None
+    mean_per_class: float | None
+    base: float | None
+    base_std: float | None
+    novel: float | None
+    novel_std: float | None
+    hm: float | None
+    half_top1: float | None
+    half_top1_std: float | None
+    runs: int
+    evaluated: int
+    videos: int
+    coverage: float
+    upper_bound: float | None
+    frames: int
+    views: str
+    selection: str
+    deviations: str
+    trainable_params: int | None
+    trainable_percent: float | None
+    steps: int | None
+    device_hours: float | None
+    clips_per_second: float | None
+    published: float | None
+    published_source: str
+    difference: float | None
+    config_digests: str
+    git_commits: str
+    comparison: ComparisonKey
+    rank: int | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What the row is ranked by: the harmonic mean where it has one, else top-1; `None` if it has neither."""
+        return self.top1 if self.hm is None else self.hm
+
+    def cells(self) -> dict[str, Cell]:
+        """Column -> value, with the comparison by its digest."""
+        return {**vars(self), "comparison": self.comparison.digest}
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+"""Columns of the leaderboard, in their order."""
