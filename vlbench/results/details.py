@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -136,7 +137,8 @@ class Details:
         training = _mapping(stored, "training")
         return cls(
             stage=_value(stored, "stage", str),
-            classes=tuple(map(str, _value(stored, "classes", list) or ())),
+            # Thousands of records repeat the names of few datasets.
+            classes=tuple(map(sys.intern, _value(stored, "classes", list) or ())),
             test_digest=_value(stored, "test_digest", str),
             features_depend_on_classes=_value(stored, "features_depend_on_classes", bool),
             deviations=_mapping(stored, "deviations"),
@@ -157,7 +159,7 @@ class Details:
             git_commit=_value(stored, "git_commit", str),
             python=_value(stored, "python", str),
             packages=_mapping(stored, "packages"),
-            others={key: value for key, value in stored.items() if key not in cls.__dataclass_fields__},
+            others={key: stored[key] for key in stored.keys() - cls.__dataclass_fields__.keys()},
         )
 
 

@@ -129,26 +129,35 @@ def published_for(setting: Setting, metric: str) -> list[PublishedResult]:
         metric: Metric of the published results, `top1` or `hm`.
     """
     name = setting.dataset.partition("/")[0]
-    same = {
-        "protocol": setting.protocol.partition("@")[0],
-        "dataset": {"k600": "kinetics600"}.get(name, name),
-        "shots": setting.shots if isinstance(setting.shots, int) and setting.shots > 0 else None,
-        "method": _METHODS.get(setting.method),
-        "backbone": _literature_name(setting.backbone, setting.weights),
-        "metric": metric,
-    }
+    key = (
+        setting.protocol.partition("@")[0],
+        {"k600": "kinetics600"}.get(name, name),
+        setting.shots if isinstance(setting.shots, int) and setting.shots > 0 else None,
+        _METHODS.get(setting.method),
+        _literature_name(setting.backbone, setting.weights),
+        metric,
+    )
     stated = {"frames": setting.frames, "views": setting.views, "selection": setting.selection}
     results = [
         result
-        for result in published_results()
-        if not result.over.startswith("seed")
-        and all(getattr(result, key) == value for key, value in same.items())
-        and all(_agree(getattr(result, key), value) for key, value in stated.items())
+        for result in _by_key().get(key, ())
+        if all(_agree(getattr(result, field), value) for field, value in stated.items())
     ]
     ranks = ("reported", "rerun", "quoted")
     return sorted(
-        results, key=lambda result: (ranks.index(result.origin), sum(not getattr(result, key) for key in stated))
+        results, key=lambda result: (ranks.index(result.origin), sum(not getattr(result, field) for field in stated))
     )
+
+
+@cache
+def _by_key() -> dict[tuple[object, ...], list[PublishedResult]]:
+    """Results by what `published_for` looks up; a single seed's stands for no mean."""
+    results: dict[tuple[object, ...], list[PublishedResult]] = {}
+    for each in published_results():
+        if not each.over.startswith("seed"):
+            key = (each.protocol, each.dataset, each.shots, each.method, each.backbone, each.metric)
+            results.setdefault(key, []).append(each)
+    return results
 
 
 class PublishedColumns(NamedTuple):

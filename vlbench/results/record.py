@@ -119,7 +119,7 @@ class Record:
             DataError: if it is not a record of a schema this version reads.
         """
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_bytes())
             version = values["schema_version"]
             if version not in _READABLE:
                 readable = " and ".join(map(str, _READABLE))

@@ -1,6 +1,6 @@
 """Whether a suite's numbers still are what they were: bands around expected values, and the comparison with them.
 
-torch is imported only where it is needed.
+numpy and torch are imported only where they are needed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
-
-import numpy as np
 
 from vlbench.errors import DataError
 from vlbench.files import write_atomically
@@ -53,6 +51,8 @@ def measure(evaluation: StoredEvaluation, checkpoint: Path | None = None) -> dic
         many were read; `steps` of the optimizer; `trainable_params`; `updated_tensors`, how many parameter tensors ever
         had a gradient: a part of a method that is left out trains nothing, whatever that does to accuracy.
     """
+    import numpy as np
+
     record, predictions = evaluation.record, evaluation.predictions
     training = record.details.training
     rows = np.arange(len(predictions.ids))
