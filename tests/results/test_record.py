@@ -48,6 +48,33 @@ def test_damaged_records_name_the_file(tmp_path, content):
         Record.read(path)
 
 
+def test_what_a_newer_version_says_is_kept(tmp_path):
+    made = record(trainable_params=7, moon="full", training={"steps": 9, "seconds": 1.5, "processes": 2, "epochs": 3})
+    read = Record.read(made.write(tmp_path))
+    assert read.details.others == {"moon": "full"}
+    stored = json.loads(read.write(tmp_path, "again").read_text())["details"]
+    assert (stored["moon"], stored["training"]["epochs"], stored["trainable_params"]) == ("full", 3, 7)
+
+
+def test_what_a_record_does_not_say_is_not_known(tmp_path):
+    details = Record.read(record(training={"steps": 9}).write(tmp_path)).details
+    assert (details.training.steps, details.training.seconds, details.training.processes) == (9, None, None)
+    assert (details.features_depend_on_classes, details.git_commit, details.classes) == (None, None, ())
+    assert Record.read(record(training={}).write(tmp_path)).details.training is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("classes", [1]), ("classes", "jump"), ("deviations", []), ("steps", "9"), ("seconds", "long")]
+)
+def test_details_of_another_type_name_the_file(tmp_path, key, value):
+    path = record().write(tmp_path)
+    values = json.loads(path.read_text())
+    values["details"] |= {"training": {key: value}} if key == "steps" else {key: value}
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"\.json"):
+        Record.read(path)
+
+
 def test_only_records_are_read(tmp_path):
     record().write(tmp_path / "a" / "records")
     (tmp_path / "a" / "stages").mkdir()

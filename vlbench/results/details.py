@@ -38,29 +38,29 @@ class StoredTraining:
     """What a file says of a training; an older vlbench told less.
 
     Attributes:
-        stored: The facts as plain values.
+        steps: Number of optimizer steps.
+        seconds: Duration of the training, in seconds.
+        processes: Number of processes that trained.
+        stored: All facts as plain values.
     """
 
+    steps: int | None
+    seconds: float | None
+    processes: int | None
     stored: Mapping[str, object]
-
-    @property
-    def steps(self) -> int | None:
-        """Number of optimizer steps."""
-        return _value(self.stored, "steps", int)
-
-    @property
-    def seconds(self) -> float | None:
-        """Duration of the training, in seconds."""
-        return _number(self.stored, "seconds")
-
-    @property
-    def processes(self) -> int | None:
-        """Number of processes that trained."""
-        return _value(self.stored, "processes", int)
 
     def as_dict(self) -> Mapping[str, object]:
         """The facts as plain values, for the file."""
         return self.stored
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> StoredTraining:
+        """The facts that a file holds.
+
+        Raises:
+            TypeError: If a value is not of its type.
+        """
+        return cls(_value(stored, "steps", int), _number(stored, "seconds"), _value(stored, "processes", int), stored)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Details:
             deviations=_mapping(stored, "deviations"),
             views=_mapping(stored, "views"),
             sampling=_value(stored, "sampling", str),
-            training=StoredTraining(training) if training else None,
+            training=StoredTraining.from_dict(training) if training else None,
             trainable_params=_value(stored, "trainable_params", int),
             total_params=_value(stored, "total_params", int),
             backbone_digest=_value(stored, "backbone_digest", str),

@@ -113,7 +113,6 @@ class MoTE(VideoTextMethod):
         self.mse_loss = mse_loss
         self.original_share = original_share
         self.modulate = modulate
-        self.features_depend_on_classes = modulate
         self.modulation_scale = modulation_scale
         self.modulation_top_k = modulation_top_k
         self.view_fusion = view_fusion
