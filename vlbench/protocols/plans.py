@@ -8,9 +8,9 @@ from itertools import product
 from pathlib import PurePath
 from typing import NamedTuple
 
-from vlbench.datasets.specs import Subset
+from vlbench.datasets.specs import Selection, Subset
 from vlbench.errors import ConfigError
-from vlbench.protocols.stages import Selection, Stage
+from vlbench.protocols.stages import Stage
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
 
 _BASE, _NOVEL = Subset(classes="base"), Subset(classes="novel")

@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlbench.datasets.specs import Subset
-
-Selection = Literal["last", "heldout", "best_on_test"]
+from vlbench.datasets.specs import Selection, Subset
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
-from vlbench.protocols.stages import Selection
 
 
 @dataclass(frozen=True)
