@@ -29,15 +29,6 @@ def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
-    """Folder of the golden tensors; skips the test where there is none."""
-    folder = Path(os.environ.get("VLBENCH_GOLDEN", _SHARED / "golden"))
-    if not folder.is_dir():
-        pytest.skip(f"no golden data at {folder}; set VLBENCH_GOLDEN")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def real_videos() -> Path:
     """Folder of real video clips; skips the test where there is none."""
     folder = _SHARED / "videos"

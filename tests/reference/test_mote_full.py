@@ -1,24 +1,21 @@
 """The whole of MoTE, from class names and pixels to fused scores, against the released code's outputs."""
 
+import re
+
 import pytest
 import torch
 
-from tests.reference.golden import FOLDER, case, close, names, temperatures, unit
+from tests.reference.golden import close, golden_cases, temperatures, unit
 from vlbench.backbones import OpenAICLIP
 from vlbench.evaluation.metrics import half_class_accuracies
 from vlbench.methods.mote.head import merge_weights
 from vlbench.methods.mote.released import import_released
 from vlbench.optim import Schedule
 
-EVALUATIONS = [name for name in names("mote_full_*") if "out.fused" in case(name).tensors]
-STEPS = [name for name in names("mote_full_*") if "out.losses" in case(name).tensors]
-
-pytestmark = pytest.mark.skipif(not EVALUATIONS, reason="no mote_full_*.json in the golden folder (VLBENCH_GOLDEN)")
-
 
 def method_of(golden, **options):
-    backbone = OpenAICLIP(str(FOLDER / golden.facts["files"]["clip_pretrained"]))
-    method, _ = import_released(FOLDER / golden.facts["files"]["mote_checkpoint"], backbone)
+    backbone = OpenAICLIP(str(golden.file("clip_pretrained")))
+    method, _ = import_released(golden.file("mote_checkpoint"), backbone)
     for key, value in options.items():
         setattr(method, key, value)
     return method.eval()
@@ -37,9 +34,9 @@ def view_cosines(method, golden, count=None):
     return method.score(view_features(method, golden, classes, count), classes)
 
 
-@pytest.fixture(scope="module", params=EVALUATIONS)
+@pytest.fixture(scope="module", params=golden_cases("mote_full", "out.view_similarity"))
 def evaluation(request):
-    golden = case(request.param)
+    golden = request.param
     return golden, method_of(golden)
 
 
@@ -62,23 +59,23 @@ def test_view_similarities_and_fused_scores(evaluation):
     close(method.fuse_views(cosines), golden["out.fused"], 1e-5)
 
 
-@pytest.mark.parametrize("alpha", ["1.0", "0.5"])
-def test_another_share_of_the_original_weights(evaluation, alpha):
+def test_other_shares_of_the_original_weights(evaluation):
     golden, method = evaluation
-    key = f"extra.view_similarity_first2_alpha{alpha}"
-    if key not in golden.tensors:
-        pytest.skip(f"{golden.name} has no {key}")
+    others = golden.starting("extra.view_similarity_first")
+    if not others:
+        pytest.skip(f"{golden.name} has no extra.view_similarity_first*")
     before = method.original_share
     try:
-        method.original_share = 1 - float(alpha)
-        close(view_cosines(method, golden, 2), golden[key], 1e-5)
+        for key, expected in others.items():
+            count, alpha = re.fullmatch(r"(\d+)_alpha([\d.]+)", key).groups()
+            method.original_share = 1 - float(alpha)
+            close(view_cosines(method, golden, int(count)), expected, 1e-5)
     finally:
         method.original_share = before
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_one_training_step(name):
-    golden = case(name)
+@pytest.mark.parametrize("golden", golden_cases("mote_full", "out.losses"))
+def test_one_training_step(golden):
     facts = golden.facts
     method = method_of(golden, lr=facts["lr"], backbone_lr_ratio=facts["clip_ratio"]).train()
     close(method.train_class_features, golden["in.cls_features"], 1e-5)
@@ -108,20 +105,18 @@ def test_one_training_step(name):
         elif norm > 1e-4:
             assert gradient.norm().item() == pytest.approx(norm, rel=1e-4), key
     optimizer.step()
-    for key, expected in golden.tensors.items():
-        if key.startswith("after_step."):
-            _, side, rest = key.split(".", 2)
-            actual = parameters[f"{own[side]}{rest}"].detach()
-            # One Adam step moves a weight by the rate; where a gradient is rounding noise, its sign is too.
-            rate = facts["lr"] * (facts["clip_ratio"] if side == "clip" else 1)
-            wrong = ((actual - expected).abs() > 1e-5 * expected.abs().max() + 0.01 * rate).float().mean()
-            assert wrong < 2e-3, (key, wrong.item())
+    for key, expected in golden.starting("after_step.").items():
+        side, rest = key.split(".", 1)
+        actual = parameters[f"{own[side]}{rest}"].detach()
+        # One Adam step moves a weight by the rate; where a gradient is rounding noise, its sign is too.
+        rate = facts["lr"] * (facts["clip_ratio"] if side == "clip" else 1)
+        wrong = ((actual - expected).abs() > 1e-5 * expected.abs().max() + 0.01 * rate).float().mean()
+        assert wrong < 2e-3, (key, wrong.item())
 
 
-@pytest.mark.parametrize("name", [name for name in EVALUATIONS if "out.half.top1" in case(name).tensors])
-def test_half_class_features(name):
+@pytest.mark.parametrize("golden", golden_cases("mote_full", "out.half"))
+def test_half_class_features(golden):
     """What the half-class protocol starts from: the features of every view, modulated on the full class list."""
-    golden = case(name)
     method = method_of(golden)
     classes = method.encode_classes(golden.facts["class_names"])
     close(view_features(method, golden, classes), unit(golden["out.temporal_features"]), 1e-5)
@@ -131,10 +126,9 @@ def test_half_class_features(name):
     close(halves[:, 1], golden["out.half.top5"], 1e-5)
 
 
-def test_half_classes():
-    if not (FOLDER / "half_classes.safetensors").is_file():
-        pytest.skip("no half_classes.safetensors in the golden folder")
-    tensors = case("half_classes").tensors
+@pytest.mark.parametrize("golden", golden_cases("half_classes"))
+def test_half_classes(golden):
+    tensors = golden.tensors
     for prefix in {key.split(".")[0] for key in tensors}:
         cosines = (unit(tensors[f"{prefix}.vis"]) @ unit(tensors[f"{prefix}.text"]).T).mean(dim=1)
         halves = half_class_accuracies(cosines, tensors[f"{prefix}.labels"])
@@ -142,12 +136,9 @@ def test_half_classes():
         close(halves[:, 1], tensors[f"{prefix}.top5"], 1e-5)
 
 
-def test_learning_rates():
-    if not (FOLDER / "schedule.json").is_file():
-        pytest.skip("no schedule.json in the golden folder")
-    import json
-
-    for facts in json.loads((FOLDER / "schedule.json").read_text())["cases"]:
+@pytest.mark.parametrize("golden", golden_cases("schedule", "cases"))
+def test_learning_rates(golden):
+    for facts in golden.facts["cases"]:
         schedule = Schedule(warmup_epochs=facts["warmup_epochs"], refresh_every=10)
         steps, per_epoch = len(facts["lr_group1_head"]), facts["len_loader"]
         factors = [schedule.factor(s, steps_per_epoch=per_epoch, total_steps=steps) for s in range(steps)]

@@ -8,13 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.reference.golden import FOLDER, case, close, names
+from tests.reference.golden import close, golden_cases
 from vlbench.backbones import OpenAICLIP
 from vlbench.cli.main import main
 from vlbench.methods import MoTE
 
-CASES = [name for name in names("mote_full_*") if "out.view_similarity" in case(name).tensors]
-pytestmark = pytest.mark.skipif(not CASES, reason="no mote_full_*.json in the golden folder (VLBENCH_GOLDEN)")
+CASES = golden_cases("mote_full", "out.view_similarity")
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +21,13 @@ def arguments(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["vlbench"])
 
 
-def files(name):
-    facts = case(name).facts["files"]
-    return str(FOLDER / facts["mote_checkpoint"]), str(FOLDER / facts["clip_pretrained"])
+def files(golden):
+    return str(golden.file("mote_checkpoint")), str(golden.file("clip_pretrained"))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_imported_checkpoint_gives_the_released_similarities(name, tmp_path):
-    golden = case(name)
-    released, clip = files(name)
+@pytest.mark.parametrize("golden", CASES)
+def test_an_imported_checkpoint_gives_the_released_similarities(golden, tmp_path):
+    released, clip = files(golden)
     out = tmp_path / "mote.ckpt"
     assert main(["weights", "import", "mote", released, "--backbone", clip, "--out", str(out)]) == 0
     checkpoint = torch.load(out, weights_only=True)
@@ -45,9 +42,10 @@ def test_an_imported_checkpoint_gives_the_released_similarities(name, tmp_path):
     close(cosines, golden["out.view_similarity"], 1e-5)
 
 
-def test_imported_and_exported_weights_run_and_agree(workplace):
-    released, clip = files(CASES[0])
-    model = case(CASES[0]).facts["model"]
+@pytest.mark.parametrize("golden", CASES[:1])
+def test_imported_and_exported_weights_run_and_agree(golden, workplace):
+    released, clip = files(golden)
+    model = golden.facts["model"]
     assert main(["weights", "import", "mote", released, "--backbone", clip, "--out", "mote.ckpt"]) == 0
     assert main(["weights", "export", "mote.ckpt", "--out", "merged.safetensors"]) == 0
     backbone = {"class_path": "OpenAICLIP", "init_args": {"weights": clip}}
@@ -62,9 +60,10 @@ def test_imported_and_exported_weights_run_and_agree(workplace):
     assert {path.stem for path in Path("results/records").iterdir()} == {"full", "merged"}
 
 
-def test_an_imported_checkpoint_runs_in_a_suite(workplace):
-    released, clip = files(CASES[0])
-    model = case(CASES[0]).facts["model"]
+@pytest.mark.parametrize("golden", CASES[:1])
+def test_an_imported_checkpoint_runs_in_a_suite(golden, workplace):
+    released, clip = files(golden)
+    model = golden.facts["model"]
     assert main(["weights", "import", "mote", released, "--backbone", clip, "--out", "mote.ckpt"]) == 0
     backbone = {"class_path": "OpenAICLIP", "init_args": {"weights": clip}}
     sizes = {"layers": model["temporal_layer"], "experts": model["num_experts"], "backbone": backbone}
@@ -100,10 +99,11 @@ def test_an_imported_checkpoint_runs_in_a_suite(workplace):
     ],
     ids=["missing", "extra", "misshapen", "part"],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, damage, message):
+@pytest.mark.parametrize("golden", CASES[:1])
+def test_what_does_not_fit_is_named_and_nothing_is_written(golden, tmp_path, capsys, damage, message):
     import re
 
-    released, clip = files(CASES[0])
+    released, clip = files(golden)
     content = torch.load(released, weights_only=True)
     damage(content)
     torch.save(content, tmp_path / "damaged.pt")
