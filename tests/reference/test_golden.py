@@ -27,69 +27,44 @@ def smallest(kind: str) -> str:
     return min(COMMITTED.glob(f"{kind}*.safetensors"), key=lambda path: path.stat().st_size).stem
 
 
-def run(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """The tests of one file on the cases of one folder alone."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"tests/reference/{test}",
-        "-k",
-        "other-",
-    ]
+def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Tests of this folder, run on the cases of one golden folder alone."""
+    targets = [f"tests/reference/{test}" for test in tests]
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "other-", *targets]
     environment = {**os.environ, "VLBENCH_GOLDEN": str(folder), "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_renamed_cases_of_another_size_run(tmp_path):
     """Another folder: other names, one clip instead of the whole batch, another subset of the tensors."""
-    source = smallest("mote_head")
-    copy(source, tmp_path / "mote_head_renamed")
-    tensors, path = load_file(COMMITTED / f"{source}.safetensors"), tmp_path / "mote_head_renamed.safetensors"
-    batch = len(tensors["in.frames"])
-    assert batch > 1
-    # Losses are means over the batch, so that they go; everything else is a clip's own.
-    kept = {key: value for key, value in tensors.items() if "loss" not in key and "mse" not in key}
-    per_clip = {key for key in kept if key.startswith(("in.frames", "in.labels", "eval.", "train."))}
-    cut = {
-        key: value[:1].contiguous() if key in per_clip and "merged" not in key else value for key, value in kept.items()
-    }
-    save_file(cut, path)
+    copy(smallest("mote_head"), tmp_path / "mote_head_renamed")
+    path = tmp_path / "mote_head_renamed.safetensors"
+    tensors = load_file(path)
+    assert len(tensors["in.frames"]) > 1
+    # Losses are means over the batch, so that they go; merged weights have no batch; everything else is a clip's own.
+    tensors = {key: value for key, value in tensors.items() if "loss" not in key and "mse" not in key}
+    batched = {key for key in tensors if key.startswith(("in.frames", "in.labels", "eval.", "train.", "none_head."))}
+    for key in batched - {key for key in batched if "merged" in key}:
+        tensors[key] = tensors[key][:1].clone()
+    save_file(tensors, path)
     result = run(tmp_path, "test_mote_head.py")
     assert result.returncode == 0, result.stdout
-    assert "other-mote_head_renamed" in run_ids(tmp_path)
-
-
-def run_ids(folder: Path) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "tests/reference/test_mote_head.py"]
-    environment = {**os.environ, "VLBENCH_GOLDEN": str(folder), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "test_evaluation[other-mote_head_renamed] PASSED" in result.stdout
 
 
 def test_one_wrong_value_fails(tmp_path):
-    source = smallest("mote_head")
-    copy(source, tmp_path / "mote_head_wrong")
+    copy(smallest("mote_head"), tmp_path / "mote_head_wrong")
     path = tmp_path / "mote_head_wrong.safetensors"
     tensors = load_file(path)
     tensors["eval.tfm.feat"][0, 0, 0] += 1e-3 * tensors["eval.tfm.feat"].abs().max()
     save_file(tensors, path)
-    result = run(tmp_path, "test_mote_head.py")
+    indices = json.loads((COMMITTED / "sampling.json").read_text())["test_uniform"]
+    next(iter(indices.values()))[0][0] += 1
+    (tmp_path / "sampling_wrong.json").write_text(json.dumps({"test_uniform": indices}))
+    result = run(tmp_path, "test_mote_head.py::test_evaluation", "test_sampling_golden.py")
     assert result.returncode == 1, result.stdout
-    assert "FAILED tests/reference/test_mote_head.py::test_evaluation[other-mote_head_wrong]" in result.stdout
-
-
-def test_a_wrong_index_fails(tmp_path):
-    facts = json.loads((COMMITTED / "sampling.json").read_text())
-    key = next(iter(facts["test_uniform"]))
-    facts["test_uniform"] = {key: facts["test_uniform"][key]}
-    facts["test_uniform"][key][0][0] += 1
-    (tmp_path / "sampling_wrong.json").write_text(json.dumps({"test_uniform": facts["test_uniform"]}))
-    result = run(tmp_path, "test_sampling_golden.py")
-    assert result.returncode == 1, result.stdout
-    assert "1 failed" in result.stdout
+    assert "test_evaluation[other-mote_head_wrong] FAILED" in result.stdout
+    assert "test_uniform_test_indices[other-sampling_wrong] FAILED" in result.stdout
 
 
 def test_a_kind_without_cases_is_skipped_with_a_reason():

@@ -37,8 +37,9 @@ def text_backbone(golden, folder):
             for name in ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"):
                 blank[f"{tower}transformer.resblocks.0.{name}"] = (size,)
     zeros = {key: torch.zeros(shape, dtype=torch.half) for key, shape in blank.items()}
-    weights = {"logit_scale": torch.tensor(0.0), "token_embedding.weight": table, **zeros, **state}
-    torch.save(weights, folder / "clip.pt")
+    torch.save(
+        {"logit_scale": torch.tensor(0.0), "token_embedding.weight": table, **zeros, **state}, folder / "clip.pt"
+    )
     return OpenAICLIP(str(folder / "clip.pt")).eval()
 
 
