@@ -233,7 +233,7 @@ def test_an_overlay_says_what_the_stage_is(tmp_path):
     fit, last, best = stages[1:]
     made = fit.overlay(tmp_path, "d1")
     half = {"classes": "base", "shots": None, "split": 1, "seed": 0}
-    assert made["data"]["init_args"] == {"test": [half], "seed": 2, "train": {**half, "shots": 4, "seed": 2}}
+    assert made["data"]["init_args"] == {"test": [half], "train": {**half, "shots": 4, "seed": 2}}
     assert (made["seed_everything"], made["selection"]) == (2, "heldout")
     assert [stage.overlay(tmp_path, "d2")["record"]["selection"] for stage in (last, best)] == ["last", "heldout"]
     folder = made["checkpoint"]["dirpath"]

@@ -104,7 +104,7 @@ class DualEncoder(nn.Module, ABC):
         """Token ids `(N, L)`, int64, L being the longest text's length.
 
         Raises:
-            ConfigError: if a text does not fit the context.
+            ConfigError: If a text does not fit the context.
         """
         return self.text.tokenize(texts)
 
@@ -112,7 +112,7 @@ class DualEncoder(nn.Module, ABC):
         """Features of texts, not normalised.
 
         Args:
-            texts: The texts.
+            texts: Texts to encode, in order.
             chunk: Number of texts that are computed at a time.
             adapted: Whether blocks are replaced and branches are added; without, the tower is as it was loaded.
 

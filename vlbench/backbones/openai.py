@@ -14,10 +14,10 @@ class OpenAICLIP(CLIPEncoder):
     """A CLIP ViT whose sizes are read from its weights, in the key names and with the quick GELU of OpenAI's release.
 
     Args:
-        weights: state dict saved by torch, such as `ViT-B-16.pt` unpacked from its archive.
+        weights: State dict saved by torch, such as `ViT-B-16.pt` unpacked from its archive.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or no CLIP ViT.
+        CheckpointError: If the file is missing, damaged or no CLIP ViT.
     """
 
     def __init__(self, weights: str) -> None:

@@ -25,8 +25,8 @@ def create_clip(model: str, pretrained: str | None) -> nn.Module:
     """A model of open_clip by name.
 
     Raises:
-        ConfigError: if open_clip does not know the name.
-        CheckpointError: if the weights cannot be loaded.
+        ConfigError: If open_clip does not know the name.
+        CheckpointError: If the weights cannot be loaded.
     """
     if model not in open_clip.list_models():
         raise ConfigError(
@@ -104,13 +104,13 @@ class CLIPEncoder(DualEncoder):
         clip: The model, whose parts are adopted.
         tokenizer: Called with texts and `context_length`, gives int64 ids padded with 0.
         name: Architecture, for the identity.
-        pretrained: Where the weights came from, for the identity.
+        pretrained: Tag or file of the weights, for the identity.
 
     Attributes:
         clip: The adopted parts; their state dict is the model's.
 
     Raises:
-        ConfigError: if the model is no CLIP with two transformers.
+        ConfigError: If the model is no CLIP with two transformers.
     """
 
     capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=True)
@@ -174,7 +174,7 @@ def _check_parts(clip: Any, visual: Any, name: str) -> None:
     """Refuses what the towers here would compute differently from open_clip.
 
     Raises:
-        ConfigError: naming the part.
+        ConfigError: Naming the part.
     """
     if clip.text_pool_type not in ("argmax", "eos"):
         raise ConfigError(f"{name} pools its text by {clip.text_pool_type!r}; allowed: argmax, eos")
@@ -195,14 +195,14 @@ class OpenCLIP(CLIPEncoder):
     """Any CLIP ViT of open_clip.
 
     Args:
-        model: architecture name, such as `ViT-B-16-quickgelu`. Weights trained by OpenAI need a `-quickgelu` name:
+        model: Architecture name, such as `ViT-B-16-quickgelu`. Weights trained by OpenAI need a `-quickgelu` name:
             under the plain name every activation would be another function.
-        pretrained: tag of released weights (`openai`, `laion2b_s34b_b88k`, ...), a local file, or `None` for
+        pretrained: Tag of released weights (`openai`, `laion2b_s34b_b88k`, ...), a local file, or `None` for
             random weights.
 
     Raises:
-        ConfigError: if the model is unknown or is no CLIP with two transformers.
-        CheckpointError: if the weights cannot be loaded.
+        ConfigError: If the model is unknown or is no CLIP with two transformers.
+        CheckpointError: If the weights cannot be loaded.
     """
 
     def __init__(self, model: str, pretrained: str | None = None) -> None:

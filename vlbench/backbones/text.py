@@ -78,7 +78,7 @@ class TextTower(Tower):
         """Token ids `(N, L)`, int64, L being the longest text's length.
 
         Raises:
-            ConfigError: if a text does not fit the context, unless it may be cut.
+            ConfigError: If a text does not fit the context, unless it may be cut.
         """
         # One token more than the context tells a text that fits from one that would be cut.
         ids: Tensor = self._tokenizer(list(texts), context_length=self.context + (not self._truncate))

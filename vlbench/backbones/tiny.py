@@ -14,7 +14,7 @@ class TinyCLIP(CLIPEncoder):
     """1.4 million parameters, frames of 32 x 32 pixels; see `vlbench/synthetic/pretrain.py` for its recipe.
 
     Args:
-        pretrained: whether to load the shipped weights; random ones otherwise.
+        pretrained: Whether to load the shipped weights; random ones otherwise.
     """
 
     def __init__(self, pretrained: bool = True) -> None:

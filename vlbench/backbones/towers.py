@@ -54,7 +54,7 @@ class Tower:
                 It may add parameters and exchange parts, but adopts every parameter of the old block under its name.
 
         Raises:
-            ValueError: if the new block lacks a parameter of the old one.
+            ValueError: If the new block lacks a parameter of the old one.
         """
         old = self.blocks[index]
         block = make(old)

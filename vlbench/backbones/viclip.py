@@ -38,16 +38,16 @@ class ViCLIP(DualEncoder):
     as released. The random dropping of patches, which belongs to its pre-training, is left out.
 
     Args:
-        model: `ViCLIP-B-16` or `ViCLIP-L-14`.
-        pretrained: the released file, or what `vlbench weights import viclip` made of it; `None` for random weights.
-        temporal_resizing: what becomes of the 8 temporal positions when clips have another number of frames:
+        model: Name of the model, `ViCLIP-B-16` or `ViCLIP-L-14`.
+        pretrained: The released file, or what `vlbench weights import viclip` made of it; `None` for random weights.
+        temporal_resizing: What becomes of the 8 temporal positions when clips have another number of frames:
             `cut_or_pad`, the first ones or zeros behind them, as released, or `interpolate`, linearly. One frame gets
             their mean.
-        sizes: of a model that was not released.
+        sizes: Sizes of a model that was not released.
 
     Raises:
-        ConfigError: if the model is unknown.
-        CheckpointError: if the weights cannot be read or do not fit.
+        ConfigError: If the model is unknown.
+        CheckpointError: If the weights cannot be read or do not fit.
     """
 
     capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=False)
@@ -115,7 +115,7 @@ def read_viclip(path: str | Path) -> dict[str, Tensor]:
     """A state dict for `ViCLIP`, float32, from the released file or an imported one.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or holds something else.
+        CheckpointError: If the file is missing, damaged or holds something else.
     """
     if str(path).endswith(".safetensors"):
         try:
@@ -139,7 +139,7 @@ def infer_sizes(state: dict[str, Tensor]) -> ViCLIPSizes:
     """The sizes these weights have; heads are 64 wide, as in the released models, for no weight tells their number.
 
     Raises:
-        CheckpointError: naming every missing, unexpected and misshapen key.
+        CheckpointError: Naming every missing, unexpected and misshapen key.
     """
 
     def shape(key: str) -> torch.Size:

@@ -53,7 +53,7 @@ class Transformer(nn.Module):
 
     Args:
         width: Width D of the tokens.
-        layers: Number of blocks.
+        layers: Number of blocks of the tower.
         heads: Number of attention heads.
         causal: Whether a token attends only to itself and to those before it.
     """

@@ -17,7 +17,7 @@ def read_released(path: str | Path) -> dict[str, Any]:
     """The dictionary in a file of `torch.save`, on the CPU; nothing in it is executed.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or holds anything but tensors and plain values.
+        CheckpointError: If the file is missing, damaged or holds anything but tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -31,18 +31,18 @@ def read_released(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
+def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
     """Compares two state dicts.
 
     Raises:
-        CheckpointError: naming every missing, unexpected and misshapen key.
+        CheckpointError: Naming every missing, unexpected and misshapen key.
     """
-    problems = [f"missing: {key}" for key in sorted(set(expected) - set(found))]
-    problems += [f"unexpected: {key}" for key in sorted(set(found) - set(expected))]
+    problems = [f"missing: {key}" for key in sorted(set(expected) - set(state))]
+    problems += [f"unexpected: {key}" for key in sorted(set(state) - set(expected))]
     problems += [
-        f"misshapen: {key} is {tuple(found[key].shape)}, needed is {tuple(expected[key].shape)}"
-        for key in sorted(set(expected) & set(found))
-        if found[key].shape != expected[key].shape
+        f"misshapen: {key} is {tuple(state[key].shape)}, needed is {tuple(expected[key].shape)}"
+        for key in sorted(set(expected) & set(state))
+        if state[key].shape != expected[key].shape
     ]
     if problems:
         raise CheckpointError(f"{what} does not fit the model:\n  " + "\n  ".join(problems))

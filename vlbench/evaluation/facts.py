@@ -22,7 +22,7 @@ class TrainingFacts:
         videos: Number of training videos in the list.
         skipped: Ids of the training videos that could not be read, sorted.
         steps: Number of optimizer steps.
-        epochs: Number of epochs.
+        epochs: Number of epochs trained.
         heldout: Part of the training videos that was held out for validation, in [0, 1).
         batch: Training clips of an optimizer step, over all processes.
         seconds: Duration of the training, in seconds.

@@ -19,13 +19,13 @@ class Predictions:
     """Scores of the evaluated videos of one test set.
 
     Attributes:
-        ids: one a row.
-        labels: `(N,)` int64.
+        ids: Ids of the videos, one a row.
+        labels: Labels of the videos, int64 `(N,)`.
         scores: `(N, C)` float32, the method's scores fused over the views; only their order within a row matters.
         cosines: `(N, C)` float32, the mean over the views of the method's scores, which are cosines for most methods.
         features: `(N, D)` float32, the mean over the views of the videos' unit features; their products with the
             classes' are the cosines. D is 0 for a method that compares more than one vector a video with the classes.
-        failures: id -> `(label, cause)` of the videos that could not be read. They count as wrong.
+        failures: Id -> `(label, cause)` of the videos that could not be read. They count as wrong.
     """
 
     ids: list[str]
@@ -51,7 +51,7 @@ class Predictions:
         """Joins parts, at least one, into one, ordered by id, whatever the order or the number of the parts.
 
         Raises:
-            ValueError: if a video is there twice.
+            ValueError: If a video is there twice.
         """
         ids = [name for part in parts for name in part.ids]
         failures = {name: failure for part in parts for name, failure in part.failures.items()}
@@ -91,8 +91,8 @@ def half_class_accuracies(cosines: Tensor, labels: Tensor, draws: int = 10) -> T
 
     Args:
         cosines: `(N, C)`, the mean over the views of the cosines with all classes.
-        labels: int64 `(N,)`.
-        draws: number of halves.
+        labels: Labels of the videos, int64 `(N,)`.
+        draws: Number of random halves.
 
     Returns:
         `(draws, 2)`: top-1 and top-5 in per cent, top-5 clipped to the number of candidates.
@@ -101,9 +101,9 @@ def half_class_accuracies(cosines: Tensor, labels: Tensor, draws: int = 10) -> T
     for seed in range(draws):
         num_classes = cosines.shape[1]
         kept = torch.from_numpy(np.random.RandomState(seed).permutation(num_classes)[: num_classes // 2])
-        chosen = torch.isin(labels, kept)
-        candidates, targets = labels[chosen].unique(return_inverse=True)
-        of_half = cosines[chosen][:, candidates]
+        in_half = torch.isin(labels, kept)
+        candidates, targets = labels[in_half].unique(return_inverse=True)
+        of_half = cosines[in_half][:, candidates]
         hits = [
             multiclass_accuracy(of_half, targets, len(candidates), top_k=min(k, len(candidates)), average="micro")
             for k in (1, 5)
@@ -119,10 +119,10 @@ def half_class_metrics(predictions: Predictions) -> dict[str, float]:
     # A video that was not read has no cosines; those of its own class are made the smallest.
     wrong = torch.zeros(len(failed), predictions.cosines.shape[1])
     wrong[range(len(failed)), labels[len(predictions.labels) :]] = -2.0
-    found = half_class_accuracies(torch.cat([predictions.cosines, wrong]), labels)
+    accuracies = half_class_accuracies(torch.cat([predictions.cosines, wrong]), labels)
     names = ("half_top1", "half_top5")
-    means = dict(zip(names, found.mean(dim=0).tolist(), strict=True))
-    spreads = zip((f"{name}_std" for name in names), found.std(dim=0, correction=0).tolist(), strict=True)
+    means = dict(zip(names, accuracies.mean(dim=0).tolist(), strict=True))
+    spreads = zip((f"{name}_std" for name in names), accuracies.std(dim=0, correction=0).tolist(), strict=True)
     return {**means, **dict(spreads)}
 
 
@@ -130,9 +130,9 @@ def bootstrap_interval(predictions: Predictions, draws: int = 1000, seed: int = 
     """The central 95 % of the top-1 accuracies of resampled test sets, in per cent; unreadable videos count as wrong.
 
     Args:
-        predictions: of one test set.
-        draws: number of resampled sets.
-        seed: of the resampling.
+        predictions: Predictions of one test set.
+        draws: Number of resampled sets.
+        seed: Seed of the resampling.
 
     Returns:
         `top1_low` and `top1_high`; empty without videos or draws.
@@ -161,8 +161,8 @@ def classification_metrics(predictions: Predictions, top_k: Sequence[int] = (1, 
     """Accuracies in per cent, 0..100; unreadable videos count as wrong.
 
     Args:
-        predictions: of one test set.
-        top_k: values of k; one larger than the number of classes is clipped to it.
+        predictions: Predictions of one test set.
+        top_k: Values of k; one larger than the number of classes is clipped to it.
 
     Returns:
         `top1`, `top5` over videos, and `mean_per_class`, the mean of the top-1 accuracies of the classes that occur.

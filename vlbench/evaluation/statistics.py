@@ -15,13 +15,13 @@ class Comparison:
     """Two evaluations of the same videos.
 
     Attributes:
-        both: videos that both got right.
-        only_a: that only the first got right.
-        only_b: that only the second got right.
-        neither: that neither got right.
-        low: end of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
-        high: the other end.
-        p_value: of McNemar's exact test, two-sided.
+        both: Videos that both got right.
+        only_a: Videos that only the first evaluation got right.
+        only_b: Videos that only the second evaluation got right.
+        neither: Videos that neither evaluation got right.
+        low: End of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
+        high: Upper end of the same interval.
+        p_value: Two-sided p-value of McNemar's exact test.
     """
 
     both: int
@@ -52,13 +52,13 @@ def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, draws: int = 10_000
     """Pairs two evaluations video by video.
 
     Args:
-        a: video -> whether the first got it right; unreadable videos are wrong.
-        b: that of the second, of the same videos.
-        draws: number of resampled sets of videos.
-        seed: of the resampling.
+        a: Video -> whether the first got it right; unreadable videos are wrong.
+        b: Outcomes of the second evaluation, of the same videos.
+        draws: Number of resampled sets of videos.
+        seed: Seed of the resampling.
 
     Raises:
-        DataError: if they are not of the same videos, or of none.
+        DataError: If they are not of the same videos, or of none.
     """
     if a.keys() != b.keys() or not a:
         alone = [sorted(left.keys() - right.keys()) for left, right in ((a, b), (b, a))]
@@ -81,8 +81,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Two-sided p-value of McNemar's exact test: a binomial one, exact for any number of videos.
 
     Args:
-        only_a: videos that only the first got right.
-        only_b: videos that only the second got right.
+        only_a: Videos that only the first got right.
+        only_b: Videos that only the second got right.
     """
     total, fewer = only_a + only_b, min(only_a, only_b)
     term = tail = 1

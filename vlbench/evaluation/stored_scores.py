@@ -23,12 +23,12 @@ class StoredScores:
     """Scores of the videos of one test set.
 
     Attributes:
-        ids: names of the readable videos, one a row.
-        labels: their classes, int64 `(N,)`.
-        scores: float32 `(N, C)`; only the order of the classes within a row means something.
-        cosines: float32 `(N, C)`, the mean over the views of a video's cosines with the classes.
-        features: float32 `(N, D)`, the mean over the views of a video's unit features.
-        failures: id -> `(label, cause)` of the videos that could not be read, which count as wrong; the label is -1
+        ids: Names of the readable videos, one a row.
+        labels: Labels of the videos, int64 `(N,)`.
+        scores: Float32 `(N, C)`; only the order of the classes within a row means something.
+        cosines: Float32 `(N, C)`, the mean over the views of a video's cosines with the classes.
+        features: Float32 `(N, D)`, the mean over the views of a video's unit features.
+        failures: Id -> `(label, cause)` of the videos that could not be read, which count as wrong; the label is -1
             where it was not stored.
     """
 
@@ -58,9 +58,9 @@ def hits_at(scores: Floats, labels: Integers, k: int) -> NDArray[np.bool_]:
     leaves a tie at the k-th place to `torch.topk`, which promises no order. A score that is not a number is better than
     any other, and never right.
     """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    equal_and_later = (scores == own) & (np.arange(scores.shape[1]) >= labels[:, None])
-    rank: Integers = (~(scores < own) & ~equal_and_later).sum(axis=1)
+    true_score = np.take_along_axis(scores, labels[:, None], axis=1)
+    equal_and_later = (scores == true_score) & (np.arange(scores.shape[1]) >= labels[:, None])
+    rank: Integers = (~(scores < true_score) & ~equal_and_later).sum(axis=1)
     return rank < k
 
 
@@ -68,8 +68,8 @@ def classification_metrics(stored: StoredScores, top_k: Sequence[int] = (1, 5)) 
     """Accuracies in per cent, 0..100; unreadable videos count as wrong.
 
     Args:
-        stored: scores of one test set; the labels of unreadable videos are known.
-        top_k: values of k; one larger than the number of classes is clipped to it.
+        stored: Scores of one test set; the labels of unreadable videos are known.
+        top_k: Values of k; one larger than the number of classes is clipped to it.
 
     Returns:
         `top1`, `top5` over videos, and `mean_per_class`, the mean of the top-1 accuracies of the classes that occur.
@@ -95,12 +95,12 @@ def half_class_accuracies(cosines: Floats, labels: Integers, draws: int = 10) ->
     The halves are those of `evaluation.metrics.half_class_accuracies`.
 
     Args:
-        cosines: float32 `(N, C)`, the mean over the views of the cosines with all classes.
-        labels: int64 `(N,)`.
-        draws: number of halves.
+        cosines: Float32 `(N, C)`, the mean over the views of the cosines with all classes.
+        labels: Labels of the videos, int64 `(N,)`.
+        draws: Number of random halves.
 
     Raises:
-        DataError: if a half has videos of fewer than two classes.
+        DataError: If a half has videos of fewer than two classes.
     """
     num_classes = cosines.shape[1]
     accuracies = []
@@ -122,10 +122,10 @@ def half_class_metrics(stored: StoredScores) -> dict[str, float]:
     """Mean and population standard deviation over `half_class_accuracies`; unreadable videos count as wrong.
 
     Args:
-        stored: scores of one test set; the labels of unreadable videos are known.
+        stored: Scores of one test set; the labels of unreadable videos are known.
 
     Raises:
-        DataError: if a half has videos of fewer than two classes.
+        DataError: If a half has videos of fewer than two classes.
     """
     lost = np.array([label for label, _ in stored.failures.values()], dtype=np.int64)
     # A video that was not read has no cosines; those of its own class are made the smallest.

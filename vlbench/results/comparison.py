@@ -63,7 +63,7 @@ class ComparisonKey:
         selection: Which epoch of the training was tested.
         train_classes: Class sets that were trained on, sorted; empty at 0 shots.
         train_lists: Origins of the lists of training videos, sorted; empty at 0 shots.
-        tests: Test sets, sorted.
+        tests: Test sets of the row, sorted.
     """
 
     protocol: str

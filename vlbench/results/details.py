@@ -74,7 +74,7 @@ class Details:
         features_depend_on_classes: Whether the features of a video depend on the list of classes it is scored against.
         deviations: Options whose value is not the paper's, by their names.
         views: Options of the test views.
-        sampling: How frames are sampled from a clip.
+        sampling: Rule that picked the frames of a clip.
         training: Training that the weights come from.
         trainable_params: Number of parameters that train.
         total_params: Number of parameters of backbone and method.
@@ -86,9 +86,9 @@ class Details:
         precision: Precision of the test, as Lightning calls it.
         device: Name of the device that tested.
         peak_memory_bytes: Peak memory of the test on its device, in bytes.
-        vlbench: Version of vlbench.
+        vlbench: Version of vlbench that tested.
         git_commit: Commit of vlbench, ending in `-dirty` where files differed from it.
-        python: Version of Python.
+        python: Version of Python that tested.
         packages: Version of each package that results depend on.
         others: What a newer vlbench says, kept as it is.
     """

@@ -24,7 +24,7 @@ def rows(records: Iterable[Record]) -> list[Row]:
     protocol, dataset, lists, shots, then the best first.
 
     Raises:
-        DataError: if two records of one evaluation have different results.
+        DataError: If two records of one evaluation have different results.
     """
     groups: dict[Setting, list[Record]] = {}
     for record in records:
@@ -43,12 +43,12 @@ def check_provenance(records: Sequence[Record], *, allow_dirty: bool = False, al
     """Refuses records that a table should not rest on.
 
     Args:
-        records: all of the table.
-        allow_dirty: take records of code that differed from its commit.
-        allow_mixed: take records of different schemas in one table.
+        records: All of the table.
+        allow_dirty: Take records of code that differed from its commit.
+        allow_mixed: Take records of different schemas in one table.
 
     Raises:
-        DataError: naming the records and the option that takes them.
+        DataError: Naming the records and the option that takes them.
     """
     dirty = [record.name for record in records if (record.details.git_commit or "").endswith("-dirty")]
     if dirty and not allow_dirty:

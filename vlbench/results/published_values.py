@@ -24,21 +24,21 @@ class PublishedResult:
 
     Attributes:
         protocol: `zero_shot`, `few_shot`, `base_to_novel` or `fully_supervised`.
-        dataset: vlbench's name; test sets that go by one name and are not one have names of their own.
-        shots: training videos a class.
-        method: as the literature calls it.
-        backbone: likewise, such as `CLIP ViT-B/16`.
-        frames: a view.
-        views: `clips x crops`.
-        selection: which checkpoint: `last` or `best_on_test`.
-        over: what it is the mean of, `3 splits` or `3 seeds`, or the single split or seed.
+        dataset: Name of the dataset in vlbench; test sets that go by one name and are not one have names of their own.
+        shots: Training videos a class.
+        method: Method as the literature calls it.
+        backbone: Backbone as the literature calls it, such as `CLIP ViT-B/16`.
+        frames: Frames of a view.
+        views: Views of a video, `clips x crops`.
+        selection: Which checkpoint: `last` or `best_on_test`.
+        over: What it is the mean of, `3 splits` or `3 seeds`, or the single split or seed.
         metric: `top1`, `top5`, `base`, `novel`, `hm` or `map`.
-        value: in per cent.
-        std: of the mean, in points.
-        params_m: parameters in millions.
+        value: Published value in per cent.
+        std: Standard deviation of the mean, in points.
+        params_m: Trainable parameters in millions.
         origin: `reported` by those who ran it, `rerun` by others than the method's authors, or `quoted` from elsewhere.
-        source: key of `sources()`.
-        note: what else is particular about it.
+        source: Key of the source in `sources()`.
+        note: What else is particular about it.
     """
 
     protocol: str
@@ -112,10 +112,10 @@ def contradictions(result: PublishedResult) -> list[PublishedResult]:
 
 @cache
 def _by_subject() -> dict[tuple[object, ...], list[PublishedResult]]:
-    found: dict[tuple[object, ...], list[PublishedResult]] = {}
+    by_subject: dict[tuple[object, ...], list[PublishedResult]] = {}
     for result in published_results():
-        found.setdefault(result.subject, []).append(result)
-    return found
+        by_subject.setdefault(result.subject, []).append(result)
+    return by_subject
 
 
 def published_for(setting: Setting, metric: str) -> list[PublishedResult]:

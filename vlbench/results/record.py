@@ -71,7 +71,7 @@ class Record:
     """One evaluation.
 
     Attributes:
-        identity: What was evaluated.
+        identity: Identity of what was evaluated.
         metrics: Metrics by their names, in per cent.
         expected: Number of videos in the test list.
         evaluated: Number of videos that were read and scored.
@@ -116,7 +116,7 @@ class Record:
         """A record from its file; an older schema is brought up to this version's.
 
         Raises:
-            DataError: if it is not a record of a schema this version reads.
+            DataError: If it is not a record of a schema this version reads.
         """
         try:
             values = json.loads(path.read_bytes())
@@ -148,7 +148,7 @@ def read_records(folders: Sequence[Path]) -> Iterator[Record]:
     """Every record below the folders, in the order of their paths.
 
     Raises:
-        DataError: if a folder does not exist or a file in a `records` folder is no record.
+        DataError: If a folder does not exist or a file in a `records` folder is no record.
     """
     for folder in folders:
         if not folder.is_dir():

@@ -42,8 +42,8 @@ def measure(evaluation: StoredEvaluation, checkpoint: Path | None = None) -> dic
     """What is compared of an evaluation.
 
     Args:
-        evaluation: on any videos.
-        checkpoint: of the training that its weights come from.
+        evaluation: Evaluation on any videos.
+        checkpoint: Checkpoint that the evaluated weights come from.
 
     Returns:
         `top1`, in per cent; `cosine`, the mean over the videos of the cosine with their own class, and `lead`, the mean
@@ -83,9 +83,9 @@ class Band:
     """Where a value may lie.
 
     Attributes:
-        expected: mean over the seeds.
-        low: smallest value allowed.
-        high: largest value allowed.
+        expected: Mean over the seeds.
+        low: Smallest value that is allowed.
+        high: Largest value that is allowed.
     """
 
     expected: float
@@ -108,10 +108,10 @@ class Check:
     """One value and its band.
 
     Attributes:
-        evaluation: name of the record, without the seed.
-        metric: key of `measure`.
-        band: where the value may lie.
-        measured: the value.
+        evaluation: Name of the record, without the seed.
+        metric: Name of the metric, a key of `measure`.
+        band: Band that the value may lie in.
+        measured: Value that was measured.
     """
 
     evaluation: str
@@ -130,12 +130,12 @@ class Expectation:
     """A file of bands.
 
     Attributes:
-        suite: name of the suite they are of.
-        seeds: of the runs they were made of; a check runs the first one.
-        margins: metric -> how far bands reach beyond the values of these seeds.
-        spread: how many times their range bands reach farther.
-        made_with: versions and device.
-        bands: evaluation -> metric -> band.
+        suite: Name of the suite they are of.
+        seeds: Seeds of the runs that the bands were made of; a check runs the first one.
+        margins: Metric -> how far bands reach beyond the values of these seeds.
+        spread: Number of times their range that bands reach farther.
+        made_with: Versions and device of the runs.
+        bands: Evaluation -> metric -> band.
     """
 
     suite: str
@@ -158,15 +158,15 @@ class Expectation:
         """Bands around what several seeds measured.
 
         Args:
-            suite: name of the suite.
-            seeds: of its runs.
-            measured: evaluation -> what `measure` found, for each run.
-            made_with: versions and device.
-            margins: metric -> how far bands reach beyond these values.
-            spread: how many times their range bands reach farther.
+            suite: Name of the suite.
+            seeds: Seeds of the suite's runs.
+            measured: Evaluation -> what `measure` found, for each run.
+            made_with: Versions and device of the runs.
+            margins: Metric -> how far bands reach beyond these values.
+            spread: Number of times their range that bands reach farther.
 
         Raises:
-            DataError: if a value is not a number, as after a training that diverged.
+            DataError: If a value is not a number, as after a training that diverged.
         """
         bands = {}
         for name, runs in measured.items():
@@ -183,15 +183,15 @@ class Expectation:
         """Every value with its band.
 
         Args:
-            measured: evaluation -> what `measure` found.
+            measured: Evaluation -> what `measure` found.
 
         Raises:
-            DataError: if there are evaluations or metrics without a band, or bands without one.
+            DataError: If there are evaluations or metrics without a band, or bands without one.
         """
         expected = {(name, metric) for name, bands in self.bands.items() for metric in bands}
-        found = {(name, metric) for name, values in measured.items() for metric in values}
-        if expected != found:
-            differ = sorted(expected ^ found)
+        measured_names = {(name, metric) for name, values in measured.items() for metric in values}
+        if expected != measured_names:
+            differ = sorted(expected ^ measured_names)
             raise DataError(
                 f"the bands of {self.suite} do not fit what was run, {' '.join(differ[0])} among {len(differ)} values "
                 "of only one of them; make them anew with --update"
@@ -212,7 +212,7 @@ class Expectation:
         """From a file of `write`.
 
         Raises:
-            DataError: if it is missing, of something else or of another schema.
+            DataError: If it is missing, of something else or of another schema.
         """
         try:
             values = json.loads(path.read_text())

@@ -20,15 +20,15 @@ class ClassReport:
     """One class.
 
     Attributes:
-        name: of the class.
-        videos: of the class in the test list.
-        unreadable: of them; they count as wrong.
-        correct: of them.
+        name: Name of the class.
+        videos: Number of videos of the class in the test list.
+        unreadable: Number of videos of the class that could not be read; they count as wrong.
+        correct: Number of videos of the class that were given to it.
         accuracy: `correct / videos`, in per cent; `None` without videos.
-        predicted: videos that the class was given to.
+        predicted: Videos that the class was given to.
         precision: `correct / predicted`, in per cent; `None` if it was never given.
-        confused_with: the wrong class most often given to its videos, empty if none was.
-        confusions: how often.
+        confused_with: The wrong class most often given to its videos, empty if none was.
+        confusions: Number of videos given to that wrong class.
     """
 
     name: str
@@ -46,7 +46,7 @@ def confusion_matrix(stored: StoredEvaluation) -> Integers:
     """Videos by true class, row, and given class, column; int64 `(C, C + 1)`, the last column unreadable videos.
 
     Raises:
-        DataError: if the classes of unreadable videos were not stored.
+        DataError: If the classes of unreadable videos were not stored.
     """
     labels, predictions, size = stored.labels(), stored.predictions, len(stored.classes)
     true = np.array([labels[video] for video in (*predictions.ids, *predictions.failures)], dtype=np.int64)
@@ -100,11 +100,11 @@ def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
     otherwise.
 
     Args:
-        stored: the evaluation.
-        names: of the classes.
+        stored: Stored evaluation that is scored again.
+        names: Names of the classes that are kept.
 
     Raises:
-        DataError: if a class was not in the evaluation or is named twice, or if the method's video features depend on
+        DataError: If a class was not in the evaluation or is named twice, or if the method's video features depend on
             which classes there are.
     """
     check_fixed_features(stored)

@@ -21,10 +21,10 @@ class StoredEvaluation:
     """An evaluation as `vlbench test` left it.
 
     Attributes:
-        name: of the record.
-        record: what was evaluated.
-        classes: names in the order of the columns of the scores.
-        predictions: scores of every readable video.
+        name: Name of the record.
+        record: Record of what was evaluated.
+        classes: Names in the order of the columns of the scores.
+        predictions: Scores of every readable video.
     """
 
     name: str
@@ -37,11 +37,11 @@ class StoredEvaluation:
         """An evaluation by its record.
 
         Args:
-            name: path of a record, or the name of one below `folder`.
-            folder: results folder.
+            name: Path of a record, or the name of one below `folder`.
+            folder: Results folder that records are looked up in.
 
         Raises:
-            DataError: if there is no such record, or its scores are missing, damaged or another run's.
+            DataError: If there is no such record, or its scores are missing, damaged or another run's.
         """
         path = find_record(name, folder)
         record = Record.read(path)
@@ -74,7 +74,7 @@ class StoredEvaluation:
         """Video -> class, also of those that could not be read.
 
         Raises:
-            DataError: if the classes of unreadable videos were not stored.
+            DataError: If the classes of unreadable videos were not stored.
         """
         predictions = self.predictions
         lost = {video: label for video, (label, _) in predictions.failures.items()}
@@ -89,10 +89,10 @@ class StoredEvaluation:
         """The same videos against other features of the classes, such as those of other prompts.
 
         Args:
-            class_features: float32 unit features `(C, D)`, in the order of `classes`.
+            class_features: Float32 unit features `(C, D)`, in the order of `classes`.
 
         Raises:
-            DataError: if the videos' features have another dimension.
+            DataError: If the videos' features have another dimension.
         """
         features = self.predictions.features
         if features.shape[1] != class_features.shape[1]:
@@ -110,10 +110,10 @@ class StoredEvaluation:
         classes of the evaluation.
 
         Args:
-            columns: positions of the classes in `classes`.
+            columns: Positions of the classes in `classes`.
 
         Raises:
-            DataError: if the classes of unreadable videos were not stored.
+            DataError: If the classes of unreadable videos were not stored.
         """
         position = {label: index for index, label in enumerate(columns)}
         labels, predictions = self.labels(), self.predictions
@@ -134,20 +134,20 @@ def find_record(name: str, folder: Path) -> Path:
     """The file of a record.
 
     Args:
-        name: path of a record, or the name of one below `folder`.
-        folder: results folder.
+        name: Path of a record, or the name of one below `folder`.
+        folder: Results folder that records are looked up in.
 
     Raises:
-        DataError: if there is none or more than one.
+        DataError: If there is none or more than one.
     """
     if Path(name).is_file():
         return Path(name)
     known = {path: path.stem for path in sorted(folder.rglob("*.json")) if path.parent.name == "records"}
-    found = [path for path, stem in known.items() if stem == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise DataError(f"{name} is {found[0]} and {found[1]}; give the path of one")
+    matches = [path for path, stem in known.items() if stem == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise DataError(f"{name} is {matches[0]} and {matches[1]}; give the path of one")
     near = difflib.get_close_matches(name, known.values(), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"{folder} has {len(known)} records"
     raise DataError(f"no record {name!r}: {hint}; give the path of a record, or its name and --folder")

@@ -82,14 +82,14 @@ def cell(row: Row, column: str) -> str:
 
 def _comparisons(table: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, columns and cells for each run of rows with one comparison."""
-    found = []
+    tables = []
     for _, members in groupby(table, key=lambda row: row.comparison):
         group = list(members)
         columns = filled(group, _SHOWN)
         if all(row.coverage == 1 for row in group):
             columns.remove("coverage")
-        found.append((_title(group[0]), columns, [[cell(row, column) for column in columns] for row in group]))
-    return found
+        tables.append((_title(group[0]), columns, [[cell(row, column) for column in columns] for row in group]))
+    return tables
 
 
 def _title(row: Row) -> str:

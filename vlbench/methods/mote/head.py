@@ -38,8 +38,8 @@ class ExpertMLP(nn.Module):
     """E parallel MLPs of which one, or a merge of all in weight space, is computed.
 
     Args:
-        width: C.
-        experts: E.
+        width: Width C of the frame features.
+        experts: Number E of experts.
     """
 
     def __init__(self, width: int, experts: int) -> None:
@@ -116,13 +116,13 @@ class TemporalHead(nn.Module):
 
     Args:
         width: C, of the frame features.
-        heads: attention heads; MoTE has (text width) / 64.
+        heads: Attention heads; MoTE has (text width) / 64.
         layers: L; 4 for ViT-B/16, 6 for ViT-L/14.
         experts: E; 0 gives plain MLPs.
-        positions: number of learned frame positions; the released code has the text context's length.
+        positions: Number of learned frame positions; the released code has the text context's length.
 
     Raises:
-        ConfigError: if the heads do not divide the width.
+        ConfigError: If the heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int, layers: int, experts: int, positions: int = 77) -> None:
@@ -173,15 +173,15 @@ class TemporalHead(nn.Module):
         """Adds the temporal output to the frame features.
 
         Args:
-            frames: x, `(B, T, C)`.
-            routes: one a layer.
-            factor: modulation `(B,)` of the temporal output, 1 if absent.
+            frames: X, `(B, T, C)`.
+            routes: Route of each layer, in order.
+            factor: Modulation `(B,)` of the temporal output, 1 if absent.
 
         Returns:
             `x + factor * y`, `(B, T, C)`, where y, the blocks' output, itself contains x.
 
         Raises:
-            ConfigError: if there are more frames than positions.
+            ConfigError: If there are more frames than positions.
         """
         length, positions = frames.shape[1], self.frame_position_embeddings.num_embeddings
         if length > positions:
@@ -203,9 +203,9 @@ def modulation(
     the k training classes nearest to it.
 
     Args:
-        video: unit mean frame features `(B, C)`.
-        test_classes: unit class features `(n, C)`.
-        train_classes: unit class features `(m, C)`.
+        video: Unit mean frame features `(B, C)`.
+        test_classes: Unit class features `(n, C)`.
+        train_classes: Unit class features `(m, C)`.
         scale: 0.05 in the paper.
         k: 5 in the paper; clipped to the number of classes on either side, where the released code fails below five.
 

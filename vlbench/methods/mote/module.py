@@ -32,25 +32,25 @@ class MoTE(VideoTextMethod):
     defaults are the paper's for ViT-B/16, and the released code's where the paper says nothing.
 
     Args:
-        backbone: a dual encoder that gives one feature a frame.
-        schedule: of the learning rate.
-        layers: temporal layers; 4 for ViT-B/16, 6 for ViT-L/14.
-        experts: experts a layer; 0 is the plain temporal transformer.
-        lr: peak learning rate of the head.
-        backbone_lr_ratio: that of the image tower and the logit scale, as a part of `lr`; 0.07, for L/14 0.06.
-        weight_decay: AdamW's.
-        decay_norms_and_biases: whether it also applies to vectors and the logit scale, as in the released code.
-        merge_loss: weight of the merged branch's cross-entropy; 0 leaves the branch out.
-        mse_loss: weight of the distance between the merged branch's output and the frame features.
-        original_share: part of the original image tower blended into the fine-tuned one at evaluation.
-        modulate: whether evaluation modulates the temporal output by the classes' nearness to the training classes.
+        backbone: Dual encoder that gives one feature a frame.
+        schedule: Schedule of the learning rate.
+        layers: Temporal layers; 4 for ViT-B/16, 6 for ViT-L/14.
+        experts: Experts a layer; 0 is the plain temporal transformer.
+        lr: Peak learning rate of the head.
+        backbone_lr_ratio: Learning rate of the image tower and the logit scale as a part of `lr`; 0.07, for L/14 0.06.
+        weight_decay: Weight decay of AdamW.
+        decay_norms_and_biases: Whether it also applies to vectors and the logit scale, as in the released code.
+        merge_loss: Weight of the merged branch's cross-entropy; 0 leaves the branch out.
+        mse_loss: Weight of the distance between the merged branch's output and the frame features.
+        original_share: Part of the original image tower blended into the fine-tuned one at evaluation.
+        modulate: Whether evaluation modulates the temporal output by the classes' nearness to the training classes.
         modulation_scale: 0.05 in the paper; larger values keep more of the temporal output on unseen classes.
-        modulation_top_k: classes compared on either side.
+        modulation_top_k: Classes compared on either side.
         view_fusion: What is averaged over the views of a video: `softmax_of_mean`, the released softmax of the mean of
             softmaxed *unscaled* cosines, `probabilities`, `logits` or `cosines`.
-        prompts: templates of the class names.
-        grad_checkpointing: recompute the image tower in the backward pass; saves memory, costs time.
-        seed: of the draws of experts and temperatures, which are the same in every process.
+        prompts: Templates of the class names.
+        grad_checkpointing: Recompute the image tower in the backward pass; saves memory, costs time.
+        seed: Seed of the draws of experts and temperatures, which are the same in every process.
     """
 
     name = "mote"
@@ -177,10 +177,10 @@ class MoTE(VideoTextMethod):
         """The paper's loss `CE(expert) + 0.5 CE(merged) + 0.1 MSE(merged output, frame features)` and its terms.
 
         Args:
-            frames: frame features `(B, T, C)`; not detached in the distance, so both sides get gradient.
-            labels: int64 `(B,)`.
-            experts: the expert branch's routes, one a layer.
-            merges: the merged branch's.
+            frames: Frame features `(B, T, C)`; not detached in the distance, so both sides get gradient.
+            labels: Labels of the clips, int64 `(B,)`.
+            experts: Routes of the expert branch, one a layer.
+            merges: Routes of the merged branch, one a layer.
         """
         scale = self.backbone.logit_scale.exp()
         text = self.train_class_features

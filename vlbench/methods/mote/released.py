@@ -23,15 +23,15 @@ def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, 
     """The method in a released file such as `MoTE_B16.pt`.
 
     Args:
-        path: dictionary with `epoch`, `model_state_dict` (the image tower under OpenAI's names and the logit scale) and
+        path: Dictionary with `epoch`, `model_state_dict` (the image tower under OpenAI's names and the logit scale) and
             `fusion_model_state_dict` (the head and the training classes' features).
-        backbone: with the original weights, which evaluation blends in and whose text tower is used.
+        backbone: Dual encoder with the original weights, which evaluation blends in and whose text tower is used.
 
     Returns:
         The method with the file's weights, and what a checkpoint says of its training.
 
     Raises:
-        CheckpointError: if the file cannot be read or does not fit; missing, unexpected and misshapen keys are named.
+        CheckpointError: If the file cannot be read or does not fit; missing, unexpected and misshapen keys are named.
     """
     content = read_released(path)
     absent = [part for part in _PARTS if part not in content]
@@ -39,18 +39,18 @@ def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, 
         raise CheckpointError(f"{path} is no released MoTE checkpoint: {', '.join(absent)} is missing")
     tower, head = (dict(content[part]) for part in _PARTS)
     state = {f"backbone.clip.{key}": value.float() for key, value in tower.items()}
-    released, own = _TRAIN_CLASSES
+    released, ours = _TRAIN_CLASSES
     for key, value in head.items():
-        state[own if key == released else f"head.{key}"] = value.float()
+        state[ours if key == released else f"head.{key}"] = value.float()
     blocks = "transformer.resblocks."
     method = MoTE(
         backbone,
         layers=_count(head, blocks, 2),
         experts=_count(head, f"{blocks}0.mlp.fc_up.", 5),
     )
-    if own in state:
+    if ours in state:
         # How many classes it was trained on is the file's to say; their dimension is the backbone's.
-        method.train_class_features = torch.empty(len(state[own]), backbone.embed_dim)
+        method.train_class_features = torch.empty(len(state[ours]), backbone.embed_dim)
     expected = {key: value for key, value in method.state_dict().items() if key in method.trained_keys()}
     check_keys(expected, state, str(path))
     method.load_state_dict({**method.state_dict(), **state}, strict=True)
@@ -67,7 +67,7 @@ def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A checkpoint's weights with every layer's experts merged, as evaluation merges them, into one plain MLP.
 
     Args:
-        state: of `MoTE`.
+        state: State dict of `MoTE`.
 
     Returns:
         Weights of `MoTE(experts=0)`; those given if there are no experts.
@@ -75,8 +75,8 @@ def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefix = "head.transformer.resblocks."
     merged = {key: value for key, value in state.items() if not (key.startswith(prefix) and ".mlp." in key)}
     for index in range(_count(state, prefix, 3)):
-        own = f"{prefix}{index}.mlp."
-        mlp = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
+        layer = f"{prefix}{index}.mlp."
+        mlp = {key.removeprefix(layer): value for key, value in state.items() if key.startswith(layer)}
         if "mote_fusion_weight" in mlp:
             experts, width = len(mlp["mote_fusion_weight"]), mlp["fc_dn.0.bias"].shape[0]
             module = ExpertMLP(width, experts).to(mlp["fc_dn.0.bias"].dtype)
@@ -85,7 +85,7 @@ def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 values = module.merged(module.evaluation_route())
             names = ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")
             mlp = dict(zip(names, values, strict=True))
-        merged |= {own + name: value for name, value in mlp.items()}
+        merged |= {layer + name: value for name, value in mlp.items()}
     return merged
 
 

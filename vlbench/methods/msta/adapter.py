@@ -35,14 +35,14 @@ class BlockAdapter(nn.Module):
     `(3, 1, 1)`, one group a bottleneck channel. `text: h = s(W_s s(W_dt x)), A_t(x) = W_ut' h`. s is ReLU.
 
     Args:
-        video_width: width of the image tower.
-        text_width: width of the text tower.
-        bottleneck: d.
+        video_width: Width of the image tower.
+        text_width: Width of the text tower.
+        bottleneck: Bottleneck width d of the adapters.
         initialization: `kaiming`, normal with fan-out as in the multi-modal adapter (CVPR 2024) that MSTA extends, or
             `zero` for the up projections, which makes the adapted tower start as the frozen one.
 
     Raises:
-        ConfigError: if d does not divide the image tower's width, as the grouped convolution needs.
+        ConfigError: If d does not divide the image tower's width, as the grouped convolution needs.
     """
 
     def __init__(

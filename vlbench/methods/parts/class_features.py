@@ -20,8 +20,8 @@ def ensemble(features: Tensor, groups: int) -> Tensor:
     """One unit feature for each group of texts: the mean of their unit features, made unit again.
 
     Args:
-        features: of the texts, group after group, `(groups * n, D)`.
-        groups: C.
+        features: Features of the texts, group after group, `(groups * n, D)`.
+        groups: Number C of groups.
 
     Returns:
         `(C, D)`.
@@ -42,9 +42,9 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
     tokenizer makes of them.
 
     Args:
-        backbone: whose text tower is frozen.
-        texts: group after group, equally many in each.
-        groups: C.
+        backbone: Whose text tower is frozen.
+        texts: Group after group, equally many in each.
+        groups: Number C of groups.
 
     Returns:
         `(C, D)`, without a graph.

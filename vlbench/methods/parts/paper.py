@@ -41,7 +41,7 @@ def deviations(method: object, paper: Mapping[str, object], left_out: Collection
     """Options whose value is not the paper's, by their names.
 
     Args:
-        method: The method.
+        method: Method whose arguments are compared.
         paper: The paper's value of each option; several where the paper has several, as a frozenset; a function of the
             method where the value depends on another option. An option that is not named is the paper's by default.
         left_out: Options that cannot be a deviation.

@@ -29,10 +29,10 @@ def templates(prompts: str | Sequence[str]) -> tuple[str, ...]:
     """Templates by name, or those given.
 
     Args:
-        prompts: a key of `PROMPTS`, or templates with one `{}` each.
+        prompts: A key of `PROMPTS`, or templates with one `{}` each.
 
     Raises:
-        ConfigError: if the name is unknown or a template has no place for the class name.
+        ConfigError: If the name is unknown or a template has no place for the class name.
     """
     if isinstance(prompts, str):
         if prompts in PROMPTS:
