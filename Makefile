@@ -15,8 +15,13 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Two stages at once, a core each: on one small model two threads are less than twice as fast.
 demo: install
-	$(BIN)/vlbench run --suite demo.yaml --out results/demo
+	$(BIN)/vlbench run --suite demo.yaml --out results/demo --jobs 2
+	@echo "Next, with your own videos, a folder for each class (docs/data.md):"
+	@echo "  $(BIN)/vlbench test --config zero_shot.yaml --config data/folder.yaml --data.root DIR"
+	@echo "Next, a paper's tables (docs/protocols.md): $(BIN)/vlbench run --suite msta_paper.yaml --out results/msta --dry_run"
+	@echo "The documentation is in docs/, and 'make docs' builds its site in dist/docs/."
 
 # A test process that dies is not replaced: the run ends and says what it lost (tests/conftest.py). One that hangs ends
 # it after an hour.

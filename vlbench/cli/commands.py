@@ -63,9 +63,11 @@ def run(
     failed = runner.run()
     if (out / "records").is_dir():
         # Hours of work are not held back for how they came about; the table says it.
-        tables = {"csv": "csv", "html": "html", "markdown": "md"}
-        files = {form: out / f"leaderboard.{suffix}" for form, suffix in tables.items()}
+        suffixes = {"csv": "csv", "html": "html", "markdown": "md"}
+        files = {form: out / f"leaderboard.{suffix}" for form, suffix in suffixes.items()}
         results.leaderboard([out], **files, allow_dirty=True, allow_mixed=True)
+        tables = " and ".join(str(path) for form, path in files.items() if form != "html")
+        console.print(f"The page is {files['html']}, its tables are {tables}.", highlight=False, soft_wrap=True)
     if failed:
         console.print(f"[red]{len(failed)} of {len(runner.stages)} stages failed;[/] the same command tries them again")
     return 1 if failed else 0
