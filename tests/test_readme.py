@@ -44,6 +44,19 @@ def test_the_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
+def table(page):
+    """Cells of the table of the demo, its first three columns of figures: what the README shows of it."""
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    first = next(index for index, row in enumerate(rows) if row[:2] == ["method", "shots a class"])
+    return [row[:4] for row in rows[first : first + 5]]
+
+
+def test_the_table_of_the_demo_is_that_of_its_page():
+    rows = table(README)
+    assert [row[0] for row in rows[2:]] == ["zero-shot CLIP", "MSTA", "MoTE"]
+    assert rows == table((Path(__file__).parents[1] / "docs" / "demo.md").read_text())
+
+
 def test_the_named_configs_exist():
     from vlbench.cli.configs import find_config
 

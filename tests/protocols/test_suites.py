@@ -1,12 +1,18 @@
 """Suites from their files, through the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
+from tests.results.fakes import store
 from vlbench.cli.commands import read_suite
+from vlbench.cli.configs import find_config
 from vlbench.cli.main import main
 from vlbench.errors import ConfigError
+from vlbench.protocols.plans import plan
+from vlbench.protocols.runner import Runner
 from vlbench.protocols.suites import MethodConfig
 
 
@@ -50,3 +56,22 @@ def test_no_jobs_are_too_few(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["run", "--suite", "demo.yaml", "--out", str(tmp_path), "--jobs", "0"])
     assert "jobs" in capsys.readouterr().err
+
+
+def test_a_run_ends_with_where_its_page_is(tmp_path, monkeypatch, capsys):
+    """Also a second run, of which everything is recorded."""
+    monkeypatch.chdir(tmp_path)
+    suite = {
+        "protocols": [{"protocol": "few_shot@1", "datasets": ["data/synthetic.yaml"]}],
+        "methods": {"zero_shot": {"configs": ["zero_shot.yaml"], "trains": False}},
+    }
+    Path("suite.yaml").write_text(json.dumps(suite))
+    (stage,) = plan(read_suite("suite.yaml"))
+    runner = Runner([stage], Path("out"), find_config)
+    store(Path("out"), stage.name, torch.eye(4), [0, 1, 2, 3], stage=runner.digests[stage.name])
+    assert main(["run", "--suite", "suite.yaml", "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "recorded" in said
+    *_, last = said.splitlines()
+    assert last == "The page is out/leaderboard.html, its tables are out/leaderboard.csv and out/leaderboard.md."
+    assert all(Path(f"out/leaderboard.{suffix}").is_file() for suffix in ("html", "csv", "md"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -67,6 +68,22 @@ def test_existing_clips_are_kept_and_missing_ones_mended(tmp_path: Path) -> None
     render(tmp_path)
     assert kept.read_bytes() == b"kept"
     assert lost.read_bytes() == content
+
+
+def test_two_calls_at_once_render_every_clip_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[Path] = []
+    render_one = generate._render
+
+    def counted(clip: generate._Clip) -> None:
+        rendered.append(clip.path)
+        render_one(clip)
+
+    monkeypatch.setattr(generate, "_render", counted)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(render, [tmp_path, tmp_path]))
+    assert sorted(rendered) == clips(tmp_path)
+    assert len(rendered) == COUNT
+    assert is_complete(tmp_path, "shapes-s")
 
 
 def test_another_generator_version_renders_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -57,7 +58,7 @@ def render_dataset(
     A clip is `<root>/<set>/<part>/<label>_<number>.mp4`, its line in `<root>/<set>/<part>.txt` is
     `<part>/<label>_<number>.mp4 <label>`. Clips depend on set, part, label and number alone, not on `workers`.
     Clips that are there are kept, so an interrupted call can be repeated; those of another generator version
-    are replaced.
+    are replaced. Of several calls at once, one renders and the others wait for it.
 
     Args:
         root: Folder of the synthetic dataset; made if missing.
@@ -71,22 +72,23 @@ def render_dataset(
     for name in sets:
         classes_of(name)
     clips = [clip for name in sets for clip in _clips(root, name)]
-    for name in sets:
-        _discard_other_versions(root / name, (clip.path for clip in clips if clip.set == name))
-    missing = [clip for clip in clips if not clip.path.is_file()]
-    for folder in {clip.path.parent for clip in missing}:
-        folder.mkdir(exist_ok=True)
+    with _alone(root):
+        for name in sets:
+            _discard_other_versions(root / name, (clip.path for clip in clips if clip.set == name))
+        missing = [clip for clip in clips if not clip.path.is_file()]
+        for folder in {clip.path.parent for clip in missing}:
+            folder.mkdir(exist_ok=True)
 
-    with _mapped(missing, workers or len(os.sched_getaffinity(0))) as done:
-        for _ in track(done, "rendering clips", total=len(missing), disable=not progress or not missing):
-            pass
+        with _mapped(missing, workers or len(os.sched_getaffinity(0))) as done:
+            for _ in track(done, "rendering clips", total=len(missing), disable=not progress or not missing):
+                pass
 
-    for name in sets:
-        for part in PARTS:
-            of_part = [clip for clip in clips if (clip.set, clip.part) == (name, part)]
-            lines = "".join(f"{part}/{clip.path.name} {clip.label}\n" for clip in of_part)
-            _write_text(root / name / f"{part}.txt", lines)
-        _write_text(root / name / _MARKER, json.dumps(_description(name), indent=2) + "\n")
+        for name in sets:
+            for part in PARTS:
+                of_part = [clip for clip in clips if (clip.set, clip.part) == (name, part)]
+                lines = "".join(f"{part}/{clip.path.name} {clip.label}\n" for clip in of_part)
+                _write_text(root / name / f"{part}.txt", lines)
+            _write_text(root / name / _MARKER, json.dumps(_description(name), indent=2) + "\n")
 
 
 def is_complete(root: Path, name: str) -> bool:
@@ -100,6 +102,15 @@ def is_complete(root: Path, name: str) -> bool:
         return bool(json.loads((root / name / _MARKER).read_text()) == expected)
     except (OSError, ValueError):
         return False
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Waits until no other process renders below the folder; the lock goes with the process, however it ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _description(name: str) -> dict[str, object]:
