@@ -15,7 +15,7 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Two stages at once, a core each: on one small model two threads are less than twice as fast.
+# Two stages at once, a core each: a second thread costs a small model a third more CPU time.
 demo: install
 	$(BIN)/vlbench run --suite demo.yaml --out results/demo --jobs 2
 	@echo "Next, with your own videos, a folder for each class (docs/data.md):"

@@ -278,5 +278,5 @@ def test_the_smoke_suite_has_every_protocol_and_method():
 def test_the_demo_keeps_its_stages():
     assert [stage.name.removeprefix("few_shot-synthetic-") for stage in plan(read_suite("demo.yaml"))] == [
         "zero_shot-test",
-        *(f"{m}-16shot-seed{k}-{a}" for m in ("msta", "mote") for k in range(3) for a in ("fit", "test")),
+        *(f"{m}-16shot-seed{k}-{a}" for m in ("msta", "mote") for k in range(2) for a in ("fit", "test")),
     ]
