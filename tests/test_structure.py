@@ -28,7 +28,7 @@ ALLOWED = {
     "results": {"", "backbones", "clips.options", "datasets", "evaluation"},
     "methods": {"backbones", "clips.batch", "datasets", "evaluation", "optim"},
     "evaluation": {"backbones", "clips.batch", "datasets"},
-    "tools": {"clips.decoding", "datasets"},
+    "tools": {"clips.container", "clips.decoding", "datasets"},
     "backbones": {"synthetic.tiny_clip"},
     "clips": {"datasets"},
     "datasets": {"synthetic"},

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ from tests.fakes import (
     write_video,
 )
 from vlbench.clips import readers
+from vlbench.clips.container import open_container
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.decoding import Backend, available_backends, open_video
 from vlbench.clips.options import LoadingOptions
@@ -35,6 +37,7 @@ from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.specs import DatasetSpec
 from vlbench.errors import DecodeError
+from vlbench.tools.doctor.probe import probe
 
 QUIET = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
 PRESET = {"preset": "12", "svtav1-params": "lp=1"}
@@ -119,6 +122,23 @@ def test_a_grey_file_has_three_equal_channels(backend: Backend, tmp_path: Path) 
     assert torch.equal(frames, decode_sequentially(path))
     assert torch.equal(frames, frames[:, :1].expand_as(frames))
     assert (frames.float().mean((1, 2, 3)).diff() > 5).all(), "brighter from frame to frame"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_names_and_metadata_need_not_be_utf8(suffix: str, backend: Backend, tmp_path: Path) -> None:
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    whole = write_video(tmp_path / f"whole{suffix}", 24, codec=codec)
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    data = whole.read_bytes()
+    path.write_bytes(data.replace(b"Lavf", b"Lav\xe9"))  # the name of the program that wrote the file
+    assert path.read_bytes() != data, "or the metadata is as it was"
+    with av.open(str(whole)) as one, open_container(path) as other:
+        for key, text in one.metadata.items():
+            assert other.metadata[key] == text.replace("Lavf", "Lav\udce9")
+    with open_video(path, backend=backend) as reader:
+        frames = reader.frames_at(range(24))
+    assert torch.equal(frames, decode_sequentially(whole))
+    assert probe(path) == probe(whole)
 
 
 # -- broken files in a dataset ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from rich.progress import track
 
+from vlbench.clips.container import open_container
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS
 from vlbench.datasets.lists.index import FileIndex, Stamp
@@ -202,7 +203,7 @@ def _encode(source: Path, target: Path, short_side: int) -> int:
     with PyAVReader(source) as reader:
         index, timed = reader.stream_index, reader.planned
     with (
-        av.open(str(source), metadata_errors="ignore") as original,
+        open_container(source) as original,
         av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as copy,
     ):
         stored: Any = original.streams[index]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -75,7 +76,10 @@ class EncodedVideoReader:
         except (RuntimeError, OSError, TypeError):  # TypeError: neither a duration nor a decodable frame
             return None
         try:
-            clip: Tensor | None = video.get_clip(0, math.inf)["video"]
+            # PyAV 19 keeps one converter per thread, with helper threads. A forked data worker inherits the converter
+            # without these and would wait for them for ever, so the conversion gets a thread that is new.
+            with ThreadPoolExecutor(1) as executor:
+                clip: Tensor | None = executor.submit(video.get_clip, 0, math.inf).result()["video"]
         finally:
             video.close()
         return None if clip is None else clip.permute(1, 0, 2, 3).to(torch.uint8)

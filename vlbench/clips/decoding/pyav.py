@@ -32,6 +32,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlbench.clips.container import open_container
 from vlbench.errors import DecodeError
 
 # Containers that store a presentation time for every frame, with the codecs whose packets hold one shown frame each.
@@ -85,8 +86,7 @@ class PyAVReader:
         self._begun: _Begun | None = None
         self._count: int | None = None
         try:
-            # Badly encoded titles are no reason to refuse a video.
-            self._container = av.open(str(self.path), metadata_errors="ignore")
+            self._container = open_container(self.path)
         except (OSError, ValueError, av.FFmpegError) as error:
             raise DecodeError(self.path, _describe(error)) from error
         try:
@@ -170,7 +170,7 @@ class PyAVReader:
 
     def time_of(self, index: int) -> float:
         """Presentation time of a frame in seconds, as the container has it; `planned` files only."""
-        if self._order is None or self._stream.time_base is None:
+        if self._order is None or not self._stream.time_base:
             raise ValueError(f"{self.path} tells no dependable times")
         return float(self._times[self._order[index]] * self._stream.time_base)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from vlbench.clips.container import open_container
 from vlbench.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def probe(path: Path) -> Probe:
         with PyAVReader(path) as reader:
             stream, promised = reader.stream_index, reader.num_frames if reader.planned else 0
             timed = reader.planned
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with open_container(path) as container:
             return _decode(container, stream, promised, timed)
     except DecodeError as error:
         return Probe(problem="no_video" if "no video" in error.cause else "undecodable", cause=error.cause)
