@@ -1,11 +1,11 @@
-# Two commands matter: `make demo` and `make test`. Everything is installed into .venv.
+# Two commands matter: `make demo` and `make test`. Everything is installed into .venv, apart from what says otherwise.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # Idle threads that spin slow data workers down several times on few cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test soak portability check bench docs clean
+.PHONY: install demo test test-newest test-minimum soak portability check bench docs clean
 
 install: $(VENV)/.installed
 
@@ -28,6 +28,32 @@ demo: install
 test: install
 	timeout --foreground --signal=INT --kill-after=60 1h \
 		$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+
+# The fast tests and the smoke suite on other releases than the lock's, each in an environment of its own. Remove
+# .venv-newest to have it made anew with what is newest by then. A different interpreter: make test-newest PYTHON=...
+test-newest: .venv-newest/.installed
+	$(call test-releases,.venv-newest)
+
+test-minimum: .venv-minimum/.installed
+	$(call test-releases,.venv-minimum)
+
+define test-releases
+$(1)/bin/python -m pip list --disable-pip-version-check
+$(1)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
+$(1)/bin/vlbench regress --suite smoke.yaml --expected benchmarks/expected/smoke.json --out results/smoke$(1)
+endef
+
+.venv-newest/.installed: PYTHON = python3.12
+.venv-newest/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,describe,slurm,torchcodec]'
+	touch $@
+
+.venv-minimum/.installed: requirements/minimum.txt
+	$(PYTHON) -m venv --clear .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/minimum.txt
+	.venv-minimum/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
 
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 3600
@@ -53,4 +79,4 @@ docs: .venv-docs/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-docs results data dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* results data dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
