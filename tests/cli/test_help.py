@@ -11,7 +11,11 @@ SNAPSHOTS = Path(__file__).parent / "help"
 
 
 def normalized(text: str) -> str:
-    """Lines without the white space that depends on the terminal's width."""
+    """Lines without the white space that depends on the terminal's width, and without jsonargparse's name for nothing.
+
+    Older releases say `None` where later ones say `null`.
+    """
+    text = text.replace("None, default", "null, default")
     return "\n".join(" ".join(line.split()) for line in text.strip().splitlines() if line.strip()) + "\n"
 
 

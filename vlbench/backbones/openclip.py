@@ -38,8 +38,9 @@ def create_clip(model: str, pretrained: str | None) -> nn.Module:
         raise CheckpointError(
             f"pretrained is {pretrained!r}: neither a file nor a tag of {model}; tags: {', '.join(tags) or 'none'}"
         )
+    device = torch.empty(0).device  # torch.get_default_device() of torch 2.6 does not see `with torch.device(..)`
     try:
-        created: nn.Module = open_clip.create_model(model, pretrained=pretrained, device=torch.get_default_device())
+        created: nn.Module = open_clip.create_model(model, pretrained=pretrained, device=device)
     except Exception as error:
         if pretrained is None:
             raise
