@@ -71,6 +71,8 @@ class TorchCodecReader:
         try:
             batch = self._decoder.get_frames_at(list(indices))
         except RuntimeError:
+            # A decoder goes on behind the packet that it failed at, and predicts later frames from what is missing.
+            self._decoder = None
             return self._pyav.frames_at(indices)
         times = torch.tensor([self._pyav.time_of(index) for index in indices], dtype=torch.float64)
         if not torch.allclose(batch.pts_seconds, times, rtol=0, atol=_SAME_TIME):
