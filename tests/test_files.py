@@ -2,6 +2,8 @@ import pytest
 
 from vlbench.files import replacing, write_atomically
 
+pytestmark = pytest.mark.quick
+
 
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "file"

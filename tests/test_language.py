@@ -8,6 +8,8 @@ import pytest
 
 import vlbench
 
+pytestmark = pytest.mark.quick
+
 PACKAGE = Path(vlbench.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "configs" not in path.parts)
 

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from vlbench.errors import ConfigError
 from vlbench.optim import Schedule
 
+pytestmark = pytest.mark.quick
+
 
 @given(
     warmup=st.integers(0, 5),

@@ -9,6 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+pytestmark = pytest.mark.quick
+
 CHECKOUT = Path(__file__).parents[1]
 PYPROJECT = CHECKOUT / "pyproject.toml"
 

@@ -8,6 +8,8 @@ import pytest
 
 import vlbench
 
+pytestmark = pytest.mark.quick
+
 PACKAGE = Path(vlbench.__file__).parent
 
 # What a room may import from vlbench, beside itself, `errors` and `files`.

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from vlbench.clips.sampling import dense_test, dense_train, segment_bounds, uniform_test, uniform_train
 from vlbench.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 lengths = st.integers(1, 2000)
 segments_ = st.integers(1, 64)
 clips_ = st.integers(1, 12)

@@ -15,6 +15,8 @@ from vlbench.datasets.ucf101 import read_ucf_list
 from vlbench.datasets.ucf101_names import OFFICIAL_NAMES
 from vlbench.errors import DataError
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path("/videos")
 NAMES = ("kick", "brush hair", "sword")
 

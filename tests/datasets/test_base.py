@@ -10,6 +10,8 @@ from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.specs import DatasetSpec, Subset, VideoItem
 from vlbench.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.quick
+
 CLASSES = FakeDataset.CLASSES
 
 

@@ -18,6 +18,8 @@ from vlbench.datasets.specs import ClassSet, DatasetSpec, Part, Subset, VideoIte
 from vlbench.datasets.ucf101 import UCF101
 from vlbench.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.quick
+
 NAMES = ("walk", "run", "jump", "sit")
 
 

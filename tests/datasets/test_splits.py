@@ -12,6 +12,8 @@ from vlbench.datasets.lists.splits import base_labels, draw_shots, select
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.quick
+
 
 def videos(sizes: list[int]) -> list[VideoItem]:
     """`sizes[label]` videos of each class."""

@@ -10,6 +10,8 @@ from vlbench.datasets.specs import Subset
 from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
 
+pytestmark = pytest.mark.quick
+
 WHOLE = {
     "dataset": "ucf101/words", "subset": {"classes": "base", "shots": 16, "split": 1, "seed": 3},
     "list": "own/16-shot seed 3", "videos": 816, "skipped": ["a.avi"], "steps": 90, "epochs": 6, "heldout": 0.25,

@@ -14,6 +14,8 @@ from vlbench.evaluation.metrics import (
     half_class_metrics,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def predictions(scores, labels, failures=None):
     ids = [f"v{i:03d}" for i in range(len(labels))]

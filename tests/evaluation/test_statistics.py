@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from vlbench.errors import DataError
 from vlbench.evaluation.statistics import compare, mcnemar
 
+pytestmark = pytest.mark.quick
+
 
 def outcomes(both, only_a, only_b, neither):
     """Two evaluations with so many videos of each kind."""

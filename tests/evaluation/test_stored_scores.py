@@ -11,6 +11,8 @@ from vlbench.evaluation import metrics, stored_scores
 from vlbench.evaluation.metrics import Predictions
 from vlbench.evaluation.stored_scores import StoredScores, hits_at
 
+pytestmark = pytest.mark.quick
+
 POINTS = 1e-5
 """How far a metric in single precision may be from ours, in per cent."""
 

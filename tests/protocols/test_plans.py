@@ -11,6 +11,8 @@ from vlbench.errors import ConfigError
 from vlbench.protocols.plans import PROTOCOLS, plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
 
+pytestmark = pytest.mark.quick
+
 METHODS = {"zero": MethodConfig(["zero.yaml"], trains=False), "msta": MethodConfig(["msta.yaml", "small.yaml"])}
 
 

@@ -15,6 +15,8 @@ from vlbench.protocols.plans import plan
 from vlbench.protocols.runner import Runner
 from vlbench.protocols.suites import MethodConfig
 
+pytestmark = pytest.mark.quick
+
 
 def test_a_suite_is_read_with_its_defaults(tmp_path):
     method = {"configs": ["zero_shot.yaml"], "trains": False}

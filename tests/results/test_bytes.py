@@ -13,6 +13,8 @@ from vlbench.results.html import to_html
 from vlbench.results.leaderboard import rows
 from vlbench.results.tables import to_csv, to_latex, to_markdown
 
+pytestmark = pytest.mark.quick
+
 GOLDEN = Path(__file__).parent / "golden"
 EVERYTHING = {"classes": "all", "shots": None, "split": 1, "seed": 0}
 

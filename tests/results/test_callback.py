@@ -10,6 +10,8 @@ from vlbench.errors import ConfigError
 from vlbench.methods import MoTE, ZeroShot
 from vlbench.results.callback import RecordWriter
 
+pytestmark = pytest.mark.quick
+
 TRAINER = SimpleNamespace(callbacks=[])
 
 

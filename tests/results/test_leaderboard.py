@@ -13,6 +13,8 @@ from vlbench.errors import DataError
 from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.row import COLUMNS
 
+pytestmark = pytest.mark.quick
+
 # Anything of these makes a comparison unfair.
 INCOMPARABLE = {
     "test list": {"test_list": "vifi/val1 (verified)"},

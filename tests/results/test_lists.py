@@ -8,6 +8,8 @@ import pytest
 from tests.results.test_record import record
 from vlbench.results.record import SCHEMA_VERSION, Record, lineage
 
+pytestmark = pytest.mark.quick
+
 
 def with_lists(train, test):
     made = record()

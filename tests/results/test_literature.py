@@ -3,7 +3,11 @@
 import statistics
 from collections import defaultdict
 
+import pytest
+
 from vlbench.results.published_values import contradictions, published_results, sources
+
+pytestmark = pytest.mark.quick
 
 
 def test_every_result_has_a_source_and_a_possible_value():

@@ -8,6 +8,8 @@ from vlbench.results.details import Details
 from vlbench.results.leaderboard import rows
 from vlbench.results.record import Identity, Record, read_records
 
+pytestmark = pytest.mark.quick
+
 
 def record(top1=50.0, *, method="msta", shots=8, seed=0, dataset="ucf101/words", **details):
     train = Subset("all", shots, seed=seed) if shots != 0 else None

@@ -24,6 +24,8 @@ from vlbench.results.regression import (
 )
 from vlbench.results.stored import StoredEvaluation
 
+pytestmark = pytest.mark.quick
+
 numbers = st.floats(-1e6, 1e6)
 
 

@@ -20,6 +20,8 @@ from vlbench.results.report import (
 )
 from vlbench.results.stored import StoredEvaluation, find_record
 
+pytestmark = pytest.mark.quick
+
 LABELS = [0, 0, 0, 1, 1, 3]
 GIVEN = [0, 1, 1, 1, 0, 3]
 LOST = {"a.mp4": 3, "b.mp4": 0}

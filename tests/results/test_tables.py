@@ -4,10 +4,14 @@ import csv
 import io
 import re
 
+import pytest
+
 from tests.results.fakes import half, record
 from vlbench.results.leaderboard import rows
 from vlbench.results.row import COLUMNS
 from vlbench.results.tables import to_csv, to_latex, to_markdown
+
+pytestmark = pytest.mark.quick
 
 RECORDS = [
     record(50), record(60, seed=1), record(70, method="mote"), record(30, shots=2),
