@@ -15,7 +15,7 @@ def sizes(key: str) -> list[int]:
 @pytest.mark.parametrize("golden", golden_cases("sampling", "val_uniform"))
 def test_uniform_validation_indices(golden):
     expected = golden.facts["val_uniform"]
-    assert {key: uniform_test(*sizes(key, 1)[0]) for key in expected} == expected
+    assert {key: uniform_test(*sizes(key), 1)[0] for key in expected} == expected
 
 
 @pytest.mark.parametrize("golden", golden_cases("sampling", "test_uniform"))
