@@ -49,10 +49,15 @@ def state(method):
     return {key: value.clone() for key, value in method.state_dict().items()}
 
 
+def assert_as_before(method, before, trained):
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert method.trained_keys() == trained
+
+
 @pytest.mark.parametrize("action", ["validate", "test", "predict"])
 def test_an_evaluation_uses_the_blend_and_leaves_the_tuned_weights(action):
     method = tuned()
-    before, clips = state(method), torch.randn(2, 3, 3, 32, 32)
+    before, trained, clips = state(method), method.trained_keys(), torch.randn(2, 3, 3, 32, 32)
     with torch.no_grad():
         plain = method.encode_frames(clips)
     seen = []
@@ -64,13 +69,13 @@ def test_an_evaluation_uses_the_blend_and_leaves_the_tuned_weights(action):
         video = method.encode_video(method.backbone.normalize(next(iter(loader())).video[:, 0]))
         tuned_cosines = video @ method.encode_text(NAMES).T
     assert not torch.allclose(seen[0][:, 0], tuned_cosines, atol=1e-4), "evaluation did not blend"
-    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert_as_before(method, before, trained)
 
 
 @pytest.mark.parametrize("action", ["validate", "test", "predict"])
 def test_an_evaluation_that_raises_leaves_them_too(action):
     method = tuned()
-    before = state(method)
+    before, trained = state(method), method.trained_keys()
 
     def broken(cosines):
         raise RuntimeError("broken")
@@ -78,12 +83,12 @@ def test_an_evaluation_that_raises_leaves_them_too(action):
     method.fuse_views = broken
     with pytest.raises(RuntimeError, match="broken"):
         getattr(trainer(), action)(method, loader())
-    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert_as_before(method, before, trained)
 
 
 def test_the_context_blends_by_the_share_and_restores_on_an_error():
     method = tuned()
-    before, key = state(method), "backbone.clip.visual.conv1.weight"
+    before, trained, key = state(method), method.trained_keys(), "backbone.clip.visual.conv1.weight"
     half = (before[key] + TinyCLIP().visual.conv1.weight) / 2
 
     def evaluate():
@@ -93,4 +98,4 @@ def test_the_context_blends_by_the_share_and_restores_on_an_error():
 
     with pytest.raises(KeyError):
         evaluate()
-    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert_as_before(method, before, trained)
