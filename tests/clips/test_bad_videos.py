@@ -93,8 +93,8 @@ ODD: dict[str, tuple[int, Callable[[Path], Path]]] = {
     "unordered_times.mp4": (24, lambda path: retime(write_video(path.with_name("even.mp4"), 24), path, SWAPPED)),
     "unordered_times.mkv": (24, lambda path: retime(write_video(path.with_name("even.mp4"), 24), path, SWAPPED)),
 }
-# torchcodec (FFmpeg 5.1) turns these into RGB by other rounding than PyAV 18 (FFmpeg 8.1). Of the second, its 0.11
-# differs by one level, 0.2 to 0.5 by two.
+# torchcodec (FFmpeg 5.1) turns these into RGB by other rounding than PyAV 18 (FFmpeg 8.1). Of the second,
+# torchcodec 0.11 differs by one level, 0.2 to 0.5 by two.
 ROUNDED = {("torchcodec", "hevc_10_bit.mkv"): 3, ("torchcodec", "odd_sides.webm"): 2}
 
 
