@@ -6,14 +6,20 @@ A message names the value received, the values allowed and the way out.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 
 class VlbenchError(Exception):
     """Base of every error that is about the user's input and not about a bug."""
 
+    exit_code: ClassVar[int] = 1
+    """Exit code of a command that ends with this error: 2 where the command line is to be mended, otherwise 1."""
+
 
 class ConfigError(VlbenchError):
     """A configuration, an option or a name that cannot be used as given."""
+
+    exit_code = 2
 
 
 class DataError(VlbenchError):
@@ -22,6 +28,8 @@ class DataError(VlbenchError):
 
 class CheckpointError(VlbenchError):
     """Weights that are missing, damaged or belong to another model."""
+
+    exit_code = 2
 
 
 class DecodeError(VlbenchError):

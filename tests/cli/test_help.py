@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from vlbench.cli.registry import COMMANDS
+
 SNAPSHOTS = Path(__file__).parent / "help"
+HEAVY = {"torch", "lightning", "torchvision", "open_clip", "av", "numpy"}
+NAMES = ["", *(name for name, command in COMMANDS.items() if not command.lightning)]
 
 
 def normalized(text: str) -> str:
@@ -27,42 +31,55 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        *[
-            (),
-            ("run",),
-            ("leaderboard",),
-            ("data", "synth"),
-            ("data", "check"),
-            ("data", "prepare"),
-            ("data", "subset"),
-        ],
-        *[("describe",), ("methods", "show"), ("weights", "import", "viclip")],
-    ],
-    ids=lambda a: "-".join(a) or "top",
-)
-def test_help(arguments):
-    result = run(*arguments, "--help")
+def imported(result: subprocess.CompletedProcess[str]) -> set[str]:
+    """Packages that a process has imported."""
+    return {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in result.stderr.splitlines() if "|" in line}
+
+
+def snapshot(name: str) -> Path:
+    return SNAPSHOTS / f"{name.replace(' ', '-') or 'top'}.txt"
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: name or "top")
+def test_help(name):
+    result = run(*name.split(), "--help")
     assert result.returncode == 0
-    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in result.stderr.splitlines() if "|" in line}
-    assert not imported & {"torch", "lightning", "torchvision", "open_clip", "av", "numpy"}
-    snapshot = SNAPSHOTS / f"{'-'.join(arguments) or 'top'}.txt"
+    assert not imported(result) & HEAVY
+    path = snapshot(name)
     if os.environ.get("VLBENCH_UPDATE_SNAPSHOTS"):
-        snapshot.parent.mkdir(exist_ok=True)
-        snapshot.write_text(normalized(result.stdout))
-    assert normalized(result.stdout) == snapshot.read_text(), "VLBENCH_UPDATE_SNAPSHOTS=1 renews the snapshots"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(normalized(result.stdout))
+    assert normalized(result.stdout) == path.read_text(), "VLBENCH_UPDATE_SNAPSHOTS=1 renews the snapshots"
+
+
+def test_every_snapshot_is_of_a_command():
+    assert set(SNAPSHOTS.iterdir()) == {snapshot(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", ["fit", "test"])
+def test_help_of_a_training_names_its_options(name):
+    """Most of them are Lightning's, whose words are another release's tomorrow: there is no snapshot."""
+    result = run(name, "--help")
+    assert result.returncode == 0
+    for option in ("--config", "--selection", "--trainer.max_epochs", "--data CONFIG", "--model CONFIG", "--ckpt_path"):
+        assert option in result.stdout
+
+
+def test_every_command_is_in_the_overview():
+    lines = normalized(run("--help").stdout).splitlines()
+    for name, command in COMMANDS.items():
+        assert sum(line.startswith(f"{name} {command.help}") for line in lines) == 1, name
+
+
+@pytest.mark.parametrize("arguments", [("data", "list"), ("data", "describe", "ucf101")])
+def test_facts_of_datasets_need_no_torch(arguments):
+    result = run(*arguments)
+    assert result.returncode == 0
+    assert "crcv.ucf.edu" in result.stdout
+    assert not imported(result) & HEAVY
 
 
 def test_no_command_prints_the_help_and_fails():
     result = run()
     assert result.returncode == 2
     assert "usage: vlbench COMMAND" in result.stdout
-
-
-def test_a_misspelt_command_gets_a_suggestion():
-    result = run("leaderbord", "x")
-    assert result.returncode == 1
-    assert "did you mean leaderboard?" in result.stderr
-    assert "Traceback" not in result.stderr

@@ -12,9 +12,9 @@ import yaml
 
 from tests.cli.mutants import CAUGHT_BY
 from tests.results.fakes import store
-from vlbench.cli.commands import COMMANDS
 from vlbench.cli.configs import find_config
 from vlbench.cli.main import main
+from vlbench.cli.registry import COMMANDS
 from vlbench.protocols.launchers import LocalLauncher
 from vlbench.results.regression import Expectation
 
@@ -155,7 +155,7 @@ def test_the_workflow_compares_what_there_is():
     workflow = yaml.safe_load((ROOT / "docs" / "workflows" / "regression.yml").read_text())
     lines = [step.get("run", "") for step in workflow["jobs"]["regression"]["steps"]]
     (line,) = (line for line in lines if line.startswith("vlbench regress"))
-    options = COMMANDS["regress",].parser("regress").parse_args(line.split()[2:])
+    options = COMMANDS["regress"].parser().parse_args(line.split()[2:])
     assert find_config(options.suite, below="suite").is_file()
     assert Expectation.read(ROOT / options.expected).suite == options.suite
     reports = {word for step in lines for word in step.split() if word.startswith(f"{options.out}/")}

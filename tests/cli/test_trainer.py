@@ -94,7 +94,7 @@ def test_training_repeats_exactly(workplace):
 
 
 def test_zero_shot_does_not_train(workplace, capsys):
-    assert main(command("fit", "zero_shot.yaml", *OVERLAYS, options=QUICK)) == 1
+    assert main(command("fit", "zero_shot.yaml", *OVERLAYS, options=QUICK)) == 2
     assert "trains nothing; use `vlbench test`" in capsys.readouterr().err
 
 
@@ -109,7 +109,7 @@ def test_missing_data_is_one_clear_message(tmp_path, monkeypatch, capsys):
 
 
 def test_a_misspelt_config_is_one_clear_message(capsys):
-    assert main(["fit", "--config", "msta_fewshto.yaml"]) == 1
+    assert main(["fit", "--config", "msta_fewshto.yaml"]) == 2
     assert "did you mean msta_fewshot.yaml" in capsys.readouterr().err
 
 
@@ -117,13 +117,13 @@ def test_a_checkpoint_of_another_method_or_backbone_is_refused(workplace, capsys
     shots = ["--data.train.shots=2", "--checkpoint.dirpath=checkpoints"]
     assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=[*QUICK, *shots])) == 0
     options = ["--ckpt_path", "checkpoints/last.ckpt", "--data.num_workers=0"]
-    assert main(command("test", "mote_fewshot.yaml", *OVERLAYS, options=options)) == 1
+    assert main(command("test", "mote_fewshot.yaml", *OVERLAYS, options=options)) == 2
     assert "is of method 'msta'" in capsys.readouterr().err
     other = [*options, "--model.init_args.backbone.init_args.pretrained=false"]
-    assert main(command("test", "msta_fewshot.yaml", *OVERLAYS, options=other)) == 1
+    assert main(command("test", "msta_fewshot.yaml", *OVERLAYS, options=other)) == 2
     assert "give the same backbone" in capsys.readouterr().err
     narrow = [*options, "--model.init_args.blocks=1"]
-    assert main(command("test", "msta_fewshot.yaml", *OVERLAYS, options=narrow)) == 1
+    assert main(command("test", "msta_fewshot.yaml", *OVERLAYS, options=narrow)) == 2
     assert "does not fit" in capsys.readouterr().err
     assert not Path("results").exists()
 
@@ -167,7 +167,7 @@ def test_every_suite_is_planned(workplace, capsys):
 
 def test_a_suite_that_is_none_is_one_clear_message(tmp_path, capsys):
     (tmp_path / "broken.yaml").write_text(json.dumps({"methods": 3}))
-    assert main(["run", "--suite", str(tmp_path / "broken.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert main(["run", "--suite", str(tmp_path / "broken.yaml"), "--out", str(tmp_path / "out")]) == 2
     assert "is not a suite" in capsys.readouterr().err
 
 
@@ -219,5 +219,5 @@ def test_the_best_epoch_is_kept_beside_the_last(workplace, selection, monkeypatc
     ],
 )
 def test_a_selection_that_cannot_be_made_is_one_clear_message(workplace, options, message, capsys):
-    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == 1
+    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == 2
     assert message in capsys.readouterr().err

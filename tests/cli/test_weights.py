@@ -77,7 +77,7 @@ def test_only_tensors_are_read(tmp_path, capsys):
     path = tmp_path / "harmful.pt"
     path.write_bytes(pickle.dumps({"model_state_dict": Harmful()}))
     assert (
-        main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 1
+        main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
     )
     result = capsys.readouterr()
     assert "cannot be read as weights" in result.err

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlbench.cli.commands import read_suite
 from vlbench.cli.configs import config_names, find_config
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
@@ -250,14 +249,14 @@ SUITES = [name for name in config_names() if name.startswith("suite/")]
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_is_planned_and_all_its_configurations_exist(name):
-    stages = plan(read_suite(name))
+    stages = plan(Suite.read(find_config(name, below="suite")))
     assert stages
     for config in {config for stage in stages for config in stage.configs}:
         assert find_config(config).is_file()
 
 
 def planned(name):
-    return Counter((s.protocol, s.action) for s in plan(read_suite(name)))
+    return Counter((s.protocol, s.action) for s in plan(Suite.read(find_config(name, below="suite"))))
 
 
 def test_the_paper_suites_cover_the_papers():
@@ -271,14 +270,16 @@ def test_the_paper_suites_cover_the_papers():
 
 
 def test_the_smoke_suite_has_every_protocol_and_method():
-    stages = plan(read_suite("smoke.yaml"))
+    stages = plan(Suite.read(find_config("suite/smoke.yaml")))
     for protocol in PROTOCOLS:
         methods = {stage.configs[0] for stage in stages if stage.protocol == protocol and stage.action == "test"}
         assert methods == {"zero_shot.yaml", "msta_fewshot.yaml", "mote_fewshot.yaml"}
 
 
 def test_the_demo_keeps_its_stages():
-    assert [stage.name.removeprefix("few_shot-synthetic-") for stage in plan(read_suite("demo.yaml"))] == [
+    assert [
+        stage.name.removeprefix("few_shot-synthetic-") for stage in plan(Suite.read(find_config("suite/demo.yaml")))
+    ] == [
         "zero_shot-test",
         *(f"{m}-16shot-seed{k}-{a}" for m in ("msta", "mote") for k in range(2) for a in ("fit", "test")),
     ]

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from tests.results.fakes import store
-from vlbench.cli.commands import read_suite
 from vlbench.cli.configs import find_config
 from vlbench.cli.main import main
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import plan
 from vlbench.protocols.runner import Runner
-from vlbench.protocols.suites import MethodConfig
+from vlbench.protocols.suites import MethodConfig, Suite
 
 pytestmark = pytest.mark.quick
 
@@ -24,7 +23,7 @@ def test_a_suite_is_read_with_its_defaults(tmp_path):
     protocol = {"protocol": "few_shot@1", "datasets": datasets, "methods": {"clip": method}}
     path = tmp_path / "own.yaml"
     path.write_text(json.dumps({"protocols": [protocol]}))
-    suite = read_suite(str(path))
+    suite = Suite.read(path)
     (entry,) = suite.protocols
     assert (suite.methods, suite.overlays) == ({}, [])
     assert entry.methods == {"clip": MethodConfig(["zero_shot.yaml"], trains=False)}
@@ -40,7 +39,7 @@ def test_a_suite_with_a_mistake_is_refused(tmp_path, wrong):
     path = tmp_path / "own.yaml"
     path.write_text(json.dumps({"protocols": [entry]}))
     with pytest.raises(ConfigError, match=r"own\.yaml is not a suite"):
-        read_suite(str(path))
+        Suite.read(path)
 
 
 def test_overlays_of_the_command_line_come_last(tmp_path, capsys):
@@ -55,9 +54,8 @@ def test_overlays_of_the_command_line_come_last(tmp_path, capsys):
 
 
 def test_no_jobs_are_too_few(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["run", "--suite", "demo.yaml", "--out", str(tmp_path), "--jobs", "0"])
-    assert "jobs" in capsys.readouterr().err
+    assert main(["run", "--suite", "demo.yaml", "--out", str(tmp_path), "--jobs", "0"]) == 2
+    assert "--jobs is '0'; allowed: int above 0" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_where_its_page_is(tmp_path, monkeypatch, capsys):
@@ -68,7 +66,7 @@ def test_a_run_ends_with_where_its_page_is(tmp_path, monkeypatch, capsys):
         "methods": {"zero_shot": {"configs": ["zero_shot.yaml"], "trains": False}},
     }
     Path("suite.yaml").write_text(json.dumps(suite))
-    (stage,) = plan(read_suite("suite.yaml"))
+    (stage,) = plan(Suite.read(Path("suite.yaml")))
     runner = Runner([stage], Path("out"), find_config)
     store(Path("out"), stage.name, torch.eye(4), [0, 1, 2, 3], stage=runner.digests[stage.name])
     assert main(["run", "--suite", "suite.yaml", "--out", "out"]) == 0

@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(golden, tmp_path, cap
     damage(content)
     torch.save(content, tmp_path / "damaged.pt")
     out = tmp_path / "out" / "mote.ckpt"
-    assert main(["weights", "import", "mote", str(tmp_path / "damaged.pt"), "--backbone", clip, "--out", str(out)]) == 1
+    assert main(["weights", "import", "mote", str(tmp_path / "damaged.pt"), "--backbone", clip, "--out", str(out)]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not out.exists()
     assert not out.parent.exists() or not list(out.parent.iterdir())

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from vlbench.cli import data, results
-from vlbench.cli.configs import TRAINER_COMMANDS, find_config
-from vlbench.cli.regress import regress
+from vlbench.cli import results
+from vlbench.cli.configs import find_config
 from vlbench.errors import ConfigError
 
 
@@ -45,9 +41,10 @@ def run(
     from vlbench.protocols.launchers import Launcher, LocalLauncher, SubmititLauncher
     from vlbench.protocols.plans import plan
     from vlbench.protocols.runner import Runner
+    from vlbench.protocols.suites import Suite
 
     console = Console()
-    read = read_suite(suite)
+    read = Suite.read(find_config(suite, below="suite"))
     stages = plan(replace(read, overlays=[*read.overlays, *overlays]))
     if dry_run:
         for line in Runner(stages, out, find_config).describe():
@@ -173,155 +170,3 @@ def weights_export(checkpoint: Path, out: Path) -> int:
 
     Console().print(export_merged(checkpoint, out), markup=False, highlight=False, soft_wrap=True)
     return 0
-
-
-def read_suite(name: str) -> Any:
-    """A suite by name or path.
-
-    Raises:
-        ConfigError: if there is no such file or it is no suite.
-    """
-    from vlbench.protocols.suites import Suite
-
-    path = find_config(name, below="suite")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Suite, "suite")
-    try:
-        values = parser.parse_object({"suite": yaml.safe_load(path.read_text())})
-        return parser.instantiate(values).suite
-    except Exception as error:
-        raise ConfigError(f"{path} is not a suite: {error}") from error
-
-
-@dataclass(frozen=True)
-class Command:
-    """A function on the command line.
-
-    Attributes:
-        function: its parameters become options.
-        positional: parameters given by position instead, as `add_argument` wants them.
-        options: parameters that are options of another form than their type suggests, likewise.
-    """
-
-    function: Callable[..., int]
-    positional: dict[str, dict[str, Any]] = field(default_factory=dict)
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def parser(self, name: str) -> ArgumentParser:
-        """Of the command's own arguments."""
-        summary = (self.function.__doc__ or "").split("\n\n")[0]
-        parser = ArgumentParser(prog=f"vlbench {name}", description=summary)
-        for argument, options in self.positional.items():
-            parser.add_argument(argument, **{"type": Path, **options})
-        for option, options in self.options.items():
-            parser.add_argument(f"--{option}", **options)
-        parser.add_function_arguments(self.function, skip={*self.positional, *self.options})
-        return parser
-
-
-def _flag(text: str) -> dict[str, Any]:
-    return {"action": "store_true", "help": text}
-
-
-_CONFIG: dict[str, Any] = {"nargs": "+", "type": str, "help": "dataset by name, such as data/ucf101.yaml"}
-_RECORD: dict[str, Any] = {"type": str, "help": "path of a record, or the name of one below FOLDER"}
-
-COMMANDS: dict[tuple[str, ...], Command] = {
-    ("run",): Command(
-        run,
-        options={
-            "dry_run": _flag("print the commands, what is done and what remains; run nothing"),
-            "overlays": {
-                "nargs": "+",
-                "type": str,
-                "default": (),
-                "help": "configurations that come after the suite's, such as trainer/ddp.yaml",
-            },
-        },
-    ),
-    ("regress",): Command(
-        regress,
-        options={
-            "update": _flag("write EXPECTED instead, from a run with each of SEEDS"),
-            "seeds": {
-                "nargs": "+",
-                "type": int,
-                "default": [0, 1, 2, 3, 4],
-                "help": "of the runs that --update makes bands of",
-            },
-        },
-    ),
-    ("leaderboard",): Command(
-        results.leaderboard,
-        {"folders": {"nargs": "+", "help": "results folders"}},
-        {
-            "allow_dirty": _flag("take records of code that differed from its commit"),
-            "allow_mixed": _flag("take records of different schemas in one table"),
-        },
-    ),
-    ("compare",): Command(
-        results.compare,
-        {
-            "a": {"type": str, "help": "path of a record, or the name of one below FOLDER"},
-            "b": {"type": str, "help": "likewise"},
-        },
-    ),
-    ("report",): Command(results.report, {"record": _RECORD}),
-    ("rescore",): Command(
-        results.rescore,
-        {"record": _RECORD},
-        {
-            "half": _flag("ten random halves of the classes, as MoTE draws them"),
-            "config": {**_CONFIG, "default": (), "help": "configurations of the test, for the text tower"},
-        },
-    ),
-    ("data", "list"): Command(data.list_datasets),
-    ("data", "describe"): Command(data.describe_dataset, {"dataset": {"type": str, "help": "name, such as ucf101"}}),
-    ("data", "check"): Command(
-        data.check,
-        options={
-            "decode": _flag("decode every video from start to end"),
-            "config": {**_CONFIG, "default": None},
-            "lists": {"nargs": "+", "type": Path, "help": "published list files, or folders of them; needs --labels"},
-        },
-    ),
-    ("data", "prepare"): Command(
-        data.prepare,
-        {"root": {"help": "folder of the dataset"}, "out": {"help": "folder of the copy; same files, same names"}},
-    ),
-    ("data", "subset"): Command(
-        data.subset, {"out": {"help": "folder of the copy"}}, {"config": {**_CONFIG, "required": True}}
-    ),
-    ("data", "synth"): Command(data.synth, {"folder": {"help": "where to; it becomes the root of SyntheticActions"}}),
-    ("describe",): Command(describe, {"dataset": {"type": str, "help": "name, such as UCF101"}}),
-    ("methods", "show"): Command(
-        methods_show,
-        {"configs": {"type": str, "nargs": "+", "help": "configurations by name, such as msta_fewshot.yaml"}},
-    ),
-    ("weights", "import", "mote"): Command(
-        weights_import, {"file": {"help": "the released file, such as MoTE_B16.pt"}}
-    ),
-    ("weights", "import", "viclip"): Command(
-        viclip_import, {"file": {"help": "the released file, such as ViClip-InternVid-10M-FLT.pth"}}
-    ),
-    ("weights", "export"): Command(weights_export, {"checkpoint": {"help": "a MoTE checkpoint"}}),
-}
-"""Commands by their words."""
-
-
-def run_command(arguments: Sequence[str]) -> int:
-    """Parses and runs a command.
-
-    Raises:
-        ConfigError: if there is no such command.
-    """
-    for words, command in COMMANDS.items():
-        if tuple(arguments[: len(words)]) == words:
-            values = command.parser(" ".join(words)).parse_args(list(arguments[len(words) :]))
-            return command.function(**values.as_dict())
-    known = [*TRAINER_COMMANDS, *(" ".join(words) for words in COMMANDS)]
-    near = difflib.get_close_matches(" ".join(arguments[:2]), known, n=1) or difflib.get_close_matches(
-        arguments[0], known, n=1
-    )
-    hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(known)}"
-    raise ConfigError(f"no command {' '.join(arguments[:2])!r}; {hint}")

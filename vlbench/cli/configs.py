@@ -6,12 +6,12 @@ import difflib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 import vlbench
 from vlbench.errors import ConfigError
-
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-"""Commands that take `--config`."""
 
 
 def config_folders() -> list[Path]:
@@ -41,9 +41,11 @@ def find_config(name: str, below: str = "") -> Path:
             return candidate.absolute()
     known = config_names()
     near = difflib.get_close_matches(name, [*known, *(Path(other).name for other in known)], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"known: {', '.join(known)}"
-    folders = ", ".join(map(str, config_folders()))
-    raise ConfigError(f"no configuration {name!r}: {hint} (searched as a path and in {folders})")
+    top = [other for other in known if "/" not in other]
+    folders = sorted({f"{other.partition('/')[0]}/" for other in known if "/" in other})
+    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"known: {', '.join([*top, *folders])}"
+    places = ", ".join(map(str, config_folders()))
+    raise ConfigError(f"no configuration {name!r}; {hint} (looked for as a path and in {places})")
 
 
 def _candidates(name: str, below: str) -> Iterator[Path]:
@@ -54,13 +56,46 @@ def _candidates(name: str, below: str) -> Iterator[Path]:
             yield folder / below / spelling
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """What a configuration says.
+
+    Args:
+        path: File of the configuration.
+
+    Raises:
+        ConfigError: If the file is no YAML or holds something else than named values.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+        raise ConfigError(f"{path} is not YAML{place}: {problem}") from error
+    if not isinstance(content, dict | None):
+        raise ConfigError(
+            f"{path} holds a {type(content).__name__}; a configuration holds names and values, such as `trainer:` "
+            "with `max_epochs: 3` below it"
+        )
+    return content or {}
+
+
 def resolve_arguments(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments with the value of every `--config` made a path."""
-    resolved = list(arguments)
-    for index, argument in enumerate(resolved):
-        if argument.startswith("--config="):
-            resolved[index] = f"--config={find_config(argument.removeprefix('--config='))}"
-        elif argument in ("--config", "-c") and index + 1 < len(resolved):
-            resolved[index] = "--config"
-            resolved[index + 1] = str(find_config(resolved[index + 1]))
+    """Command-line arguments with the value of every `--config` made a path.
+
+    Raises:
+        ConfigError: If there is no such configuration, or no value after `--config`.
+    """
+    resolved: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("--config="):
+            resolved.append(f"--config={find_config(word.removeprefix('--config='))}")
+        elif word in ("--config", "-c"):
+            name = next(words, None)
+            if name is None:
+                raise ConfigError("--config has no value; give a configuration by name, such as msta_fewshot.yaml")
+            resolved += ["--config", str(find_config(name))]
+        else:
+            resolved.append(word)
     return resolved

@@ -1,18 +1,20 @@
-"""Finds datasets for the commands: by configuration and by name."""
+"""Finds datasets for the commands: by configuration and by name; imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from inspect import signature
+from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
-import vlbench.clips.datamodules  # noqa: F401 - class names in configs are found among imported classes
-from vlbench.cli.configs import find_config
-from vlbench.clips.datamodule import VideoDataModule
+from vlbench.cli.configs import find_config, read_config
 from vlbench.datasets import DATASETS, FolderVideos, VideoDataset
 from vlbench.datasets.specs import DatasetSpec
 from vlbench.errors import ConfigError
+
+_SUFFIX = "DataModule"
 
 
 def dataset_of(configs: Sequence[str]) -> VideoDataset:
@@ -21,23 +23,56 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
     Raises:
         ConfigError: if they configure no dataset.
     """
+    class_path, options = None, {}
+    for name in configs:
+        data = read_config(find_config(name)).get("data") or {}
+        if isinstance(data, str):
+            data = {"class_path": data}
+        if data.get("class_path", class_path) != class_path:
+            class_path, options = data["class_path"], {}
+        options = _merged(options, data.get("init_args", {}))
+    if class_path is None:
+        raise ConfigError(f"{', '.join(configs)} configure no dataset; give one such as data/ucf101.yaml")
+    cls = _dataset_class(class_path)
+    # What is left out says how the DataModule makes clips of the videos.
+    accepted = signature(cls).parameters
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(VideoDataModule, "data", required=True)
-    values = None
+    parser.add_class_arguments(cls, "dataset")
     try:
-        for name in configs:
-            content = yaml.safe_load(find_config(name).read_text()) or {}
-            if "data" in content:
-                values = parser.parse_object({"data": content["data"]}, values)
-        if values is None:
-            raise ConfigError(f"{', '.join(configs)} configure no dataset; give one such as data/ucf101.yaml")
-        datamodule = parser.instantiate(values).data
+        values = parser.parse_object({"dataset": {key: value for key, value in options.items() if key in accepted}})
+        dataset = parser.instantiate(values).dataset
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(f"{', '.join(configs)} configure no dataset: {error}") from error
-    assert isinstance(datamodule, VideoDataModule)
-    return datamodule.dataset
+    assert isinstance(dataset, VideoDataset)
+    return dataset
+
+
+def _merged(options: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with later ones over them, group by group."""
+    merged = dict(options)
+    for key, value in later.items():
+        earlier = merged.get(key)
+        both = isinstance(earlier, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(earlier, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _dataset_class(class_path: str) -> type[VideoDataset]:
+    """The dataset of a DataModule's class; a DataModule of vlbench need not be imported for it."""
+    module, _, name = class_path.rpartition(".")
+    known = {f"{dataset}{_SUFFIX}": cls for dataset, cls in DATASETS.items()}
+    if (not module or module.startswith("vlbench.")) and name in known:
+        return known[name]
+    try:
+        cls = getattr(import_module(module), name).dataset_class
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"no DataModule {class_path!r}; allowed: {', '.join(known)}, or package.module.Class"
+        ) from error
+    assert issubclass(cls, VideoDataset)
+    return cls
 
 
 def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:

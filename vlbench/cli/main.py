@@ -1,94 +1,73 @@
-"""Dispatch. Imports little: `--help` has to answer before torch could be loaded."""
+"""Dispatch of the commands, and what is said of errors. Imports little: `--help` answers before torch could be loaded."""
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import vlbench
-from vlbench.cli.configs import TRAINER_COMMANDS
-from vlbench.errors import VlbenchError
-
-HELP = """\
-usage: vlbench COMMAND [options]
-
-one run
-  fit          train a method                    vlbench fit --config msta_fewshot.yaml
-  validate     evaluate on the validation part
-  test         evaluate on the test part and write a record
-  predict      name the best class of every test video
-
-many runs
-  run          every run of a suite, skipping what is recorded   vlbench run --suite demo.yaml --out results/demo
-  regress      whether a suite's numbers still are what they were
-  leaderboard  records to a table                vlbench leaderboard results/demo --csv leaderboard.csv
-  compare      whether two evaluations differ by more than chance    vlbench compare RECORD RECORD
-  report       one evaluation class by class
-  rescore      one evaluation under another list of classes
-
-data
-  data list        datasets, their sizes, licences and sources
-  data describe    one of them in full                   vlbench data describe ucf101
-  data check       what is wrong with lists and videos   vlbench data check --config data/ucf101.yaml --decode
-  data prepare     a resized copy, faster to read        vlbench data prepare DIR COPY --resize 256
-  data subset      a small copy for CI
-  data synth       render the synthetic dataset          vlbench data synth DIR
-  describe         sentences on every class from a language model, for MSTA
-
-methods
-  methods show     trainable parameters of a method      vlbench methods show msta_fewshot.yaml
-
-weights
-  weights import mote   a released MoTE file to a checkpoint
-  weights import viclip a released ViCLIP file to a backbone's weights
-  weights export        a MoTE checkpoint with merged experts, as safetensors
-
-`vlbench COMMAND --help` lists a command's options. Configurations are found by name and compose:
-  vlbench fit --config msta_fewshot.yaml --config data/synthetic.yaml --config backbone/tiny.yaml \\
-              --config trainer/cpu.yaml
-"""
+from vlbench.cli.process import leave
+from vlbench.cli.registry import find_command, overview
+from vlbench.errors import ConfigError, VlbenchError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: without the program's name; `None` takes the process's.
+        arguments: Words of the command line after `vlbench`; `None` takes those of the process.
 
     Returns:
-        The exit code.
+        The exit code: 0, 1 if the work failed, 2 if the command line is wrong.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP)  # noqa: T201
+        print(overview())  # noqa: T201
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(f"vlbench {vlbench.__version__}")  # noqa: T201
         return 0
     try:
-        if arguments[0] in TRAINER_COMMANDS:
-            from vlbench.cli.trainer import run_trainer
-
-            run_trainer(arguments)
-            return 0
-        from vlbench.cli.commands import run_command
-
-        return run_command(arguments)
+        return find_command(arguments).run(arguments)
+    except SystemExit as end:  # a parser has printed what it was asked for
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:
+        print("vlbench: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
     except Exception as error:
-        mendable = _mendable(error)
+        mendable = _mendable(error, arguments[0])
         if mendable is None:
             raise
-        print(f"vlbench: error: {mendable}", file=sys.stderr)  # noqa: T201
-        return 1
+        if os.environ.get("VLBENCH_DEBUG"):
+            traceback.print_exc()
+        print(f"vlbench: error: {' '.join(str(mendable).split())}", file=sys.stderr)  # noqa: T201
+        return mendable.exit_code
 
 
-def _mendable(error: BaseException | None) -> VlbenchError | None:
-    """The user's error inside another one: jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, VlbenchError):
-        error = error.__cause__ or error.__context__
-    return error
+def _mendable(error: Exception, command: str) -> VlbenchError | None:
+    """What the user can mend of an error; `None` if it is a bug.
+
+    An error of vlbench may be inside another one: jsonargparse wraps what a constructor raises.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, VlbenchError):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, of options that do not fit the machine
+        return ConfigError(f"the options of trainer do not fit this machine or each other: {error}")
+    if isinstance(error, OSError) and error.filename is not None:
+        return VlbenchError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, MemoryError | RuntimeError):
+        from vlbench.protocols.failures import advice
+
+        help_ = advice("fit" if command == "fit" else "test", 1, f"{type(error).__name__}: {error}")
+        return VlbenchError(f"{str(error).splitlines()[0]} ({help_})") if help_ is not None else None
+    return None
 
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    leave(main())

@@ -13,6 +13,7 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from vlbench.cli.configs import find_config
 from vlbench.errors import ConfigError, VlbenchError
 from vlbench.files import write_atomically
 from vlbench.protocols.stages import Stage, checkpoint_folder
@@ -38,7 +39,7 @@ def regress(
         expected: file of bands, such as benchmarks/expected/smoke.json.
         out: folder for regression.xml (JUnit), regression.json and regression.md; the runs in OUT/runs are made anew.
         update: write the file instead, from a run with each of SEEDS.
-        seeds: of the runs that bands are made of.
+        seeds: seeds of the runs that bands are made of.
         jobs: stages at once.
 
     Returns:
@@ -77,10 +78,10 @@ def _update(suite: str, expected: Path, out: Path, seeds: Sequence[int], jobs: i
 
 def planned(suite: str, seeds: Sequence[int]) -> list[Stage]:
     """The stages of a suite, by name or path, with these seeds instead of its own."""
-    from vlbench.cli.commands import read_suite
     from vlbench.protocols.plans import plan
+    from vlbench.protocols.suites import Suite
 
-    read = read_suite(suite)
+    read = Suite.read(find_config(suite, below="suite"))
     return plan(replace(read, protocols=[replace(entry, seeds=list(seeds)) for entry in read.protocols]))
 
 
@@ -97,7 +98,6 @@ def _measured(suite: str, seeds: Sequence[int], out: Path, jobs: int) -> dict[st
     Raises:
         ConfigError: if a stage failed.
     """
-    from vlbench.cli.configs import find_config
     from vlbench.protocols.launchers import LocalLauncher
     from vlbench.protocols.runner import Runner
     from vlbench.results.stored import StoredEvaluation

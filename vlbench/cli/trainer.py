@@ -14,7 +14,8 @@ from typing import Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse._util import import_object
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
@@ -24,8 +25,9 @@ import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.backbones import DualEncoder
 from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
-from vlbench.cli.configs import resolve_arguments
-from vlbench.cli.weights import as_checkpoint
+from vlbench.cli.quiet import silence
+from vlbench.cli.usage import explain
+from vlbench.cli.weights import as_checkpoint, check_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.specs import Selection
@@ -33,9 +35,18 @@ from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.callback import RecordWriter
 
+_STRICT = {"exit_on_error": False, "allow_abbrev": False}
+"""Arguments of parsers that raise their errors and take no beginning of an option's name for the option."""
+
 
 class VlbenchCLI(LightningCLI):
-    """LightningCLI with a record writer, a checkpoint of the last epoch and, where asked for, one of the best."""
+    """LightningCLI with a record writer, a checkpoint of the last epoch and, where asked for, one of the best.
+
+    Attributes:
+        temporary_folder: Folder for a checkpoint that is made of an exported safetensors file.
+    """
+
+    temporary_folder: Path
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -81,9 +92,22 @@ class VlbenchCLI(LightningCLI):
         )
 
     @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            (command,) = self.subcommands()
+            raise ConfigError(explain(str(error), self._subcommand_parsers[command])) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Reads no options from a checkpoint, as Lightning would: those of vlbench hold none."""
+
+    @override
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         config = self.config[command]
+        if config.ckpt_path is not None:
+            check_checkpoint(Path(config.ckpt_path), import_object(config.model.class_path).name)
         if command == "fit":
             _check_selection(config)
         else:
@@ -101,6 +125,8 @@ class VlbenchCLI(LightningCLI):
     @override
     def after_instantiate_classes(self) -> None:
         config = self.config_init[self.config["subcommand"]]
+        if config.ckpt_path is not None and Path(config.ckpt_path).suffix == ".safetensors":
+            config.ckpt_path = as_checkpoint(Path(config.ckpt_path), self.temporary_folder)
         text = self.parser.dump(self.config)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
@@ -176,35 +202,31 @@ def _check_selection(config: Namespace) -> None:
         )
 
 
-def run_trainer(arguments: Sequence[str]) -> None:
+def run_trainer(arguments: Sequence[str]) -> int:
     """Runs one of Lightning's commands.
 
     Args:
-        arguments: the command and its options; configurations may be given by name.
+        arguments: The command and its options; configurations are given by path.
+
+    Returns:
+        0.
 
     Raises:
-        VlbenchError: whatever the user can mend.
+        VlbenchError: Whatever the user can mend.
     """
+    silence()
     # Lightning reads the process's own arguments, also when it starts the other processes of a DDP run.
+    sys.argv[1:] = arguments
     with TemporaryDirectory() as folder:
-        sys.argv[1:] = _with_checkpoints(resolve_arguments(arguments), Path(folder))
-        _run(arguments[0])
+        _run(arguments[0], Path(folder))
+    return 0
 
 
-def _with_checkpoints(arguments: list[str], folder: Path) -> list[str]:
-    """The arguments with an exported safetensors file after `--ckpt_path` made a checkpoint in `folder`."""
-    joined = [
-        part for argument in arguments for part in argument.split("=", 1 if argument.startswith("--ckpt_path=") else 0)
-    ]
-    return [
-        str(as_checkpoint(Path(value), folder)) if option == "--ckpt_path" and value.endswith(".safetensors") else value
-        for option, value in zip(["", *joined], joined, strict=False)
-    ]
-
-
-def _run(command: str) -> None:
+def _run(command: str, folder: Path) -> None:
     class OneCommand(VlbenchCLI):
         """Lightning builds a parser for each of its commands, each takes a quarter of a second; one is used."""
+
+        temporary_folder = folder
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
@@ -216,6 +238,7 @@ def _run(command: str) -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
+        parser_kwargs={command: dict(_STRICT), **_STRICT},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         save_config_callback=SaveConfigCallback if command == "fit" else None,

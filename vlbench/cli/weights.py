@@ -69,6 +69,49 @@ def export_merged(checkpoint: Path, out: Path) -> str:
     return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """What a checkpoint, or an exported safetensors file, says of its method, backbone and training.
+
+    Args:
+        path: File of the checkpoint; its weights stay on the disk.
+
+    Raises:
+        CheckpointError: If the file cannot be read or was not written by vlbench.
+    """
+    header: dict[str, Any] | None
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {}).get("vlbench", "null"))
+        else:
+            header = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("vlbench")
+    except Exception as error:  # torch raises whatever a damaged or foreign file makes it stumble over
+        kind = "safetensors" if path.suffix == ".safetensors" else "a checkpoint"
+        cause = str(error).strip().splitlines()[0].split(". ")[0]
+        raise CheckpointError(f"{path} cannot be read as {kind}: {cause}") from error
+    if header is None:
+        raise CheckpointError(f"{path} was not written by vlbench: it names no method and no backbone")
+    return header
+
+
+def check_checkpoint(path: Path, method: str) -> None:
+    """Whether a checkpoint is a method's; before data are prepared and a model is built.
+
+    Args:
+        path: File of the checkpoint, or an exported safetensors file.
+        method: Name of the method that the configuration has.
+
+    Raises:
+        CheckpointError: If the file cannot be read, was not written by vlbench or is another method's.
+    """
+    header = read_header(path)
+    if header["method"] != method:
+        raise CheckpointError(
+            f"the checkpoint {path} is of method {header['method']!r}, the configuration of {method!r}; give a "
+            f"configuration of {header['method']!r}, or another checkpoint"
+        )
+
+
 def as_checkpoint(path: Path, folder: Path) -> Path:
     """A checkpoint Lightning can load, made in `folder` from an exported safetensors file.
 

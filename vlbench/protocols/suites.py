@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
 
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
@@ -86,3 +89,25 @@ class Suite:
     protocols: list[ProtocolConfig]
     methods: dict[str, MethodConfig] = field(default_factory=dict)
     overlays: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Suite:
+        """The suite of a YAML file.
+
+        Args:
+            path: File of the suite.
+
+        Raises:
+            ConfigError: If the file says something that no suite has.
+        """
+        from jsonargparse import ArgumentParser
+
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(cls, "suite")
+        try:
+            values = parser.parse_object({"suite": yaml.safe_load(path.read_text())})
+            suite = parser.instantiate(values).suite
+        except Exception as error:
+            raise ConfigError(f"{path} is not a suite: {error}") from error
+        assert isinstance(suite, cls)
+        return suite
