@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeDataset, colored_frames, indices_from_pixels, write_video
 from vlbench.clips.batch import Clip, ClipBatch
-from vlbench.clips.datamodule import VideoDataModule
+from vlbench.clips.datamodule import VideoDataModule, cores_of_a_process
 from vlbench.clips.options import Augmentation, ClipOptions, Views
 from vlbench.clips.readers import TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
@@ -223,3 +223,14 @@ def test_an_effective_batch_is_shared_out_equally_or_refused():
     assert micro_batches(32, 1, 48) == (32, 1)
     with pytest.raises(ConfigError, match=r"effective_batch is 12 with 8 processes; allowed: 1, 2, 3, 4, 6, 12 proc"):
         micro_batches(12, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "local", "workers"), [(8, 1, None, 8), (8, 2, None, 4), (8, 1, "4", 2), (2, 4, None, 1)]
+)
+def test_workers_share_the_cores_with_the_other_processes(monkeypatch, cores, processes, local, workers):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert cores_of_a_process(processes) == workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import signature
@@ -23,7 +24,8 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
     Raises:
         ConfigError: if they configure no dataset.
     """
-    class_path, options = None, {}
+    class_path: str | None = None
+    options: dict[str, Any] = {}
     for name in configs:
         data = read_config(find_config(name)).get("data") or {}
         if isinstance(data, str):
@@ -66,12 +68,11 @@ def _dataset_class(class_path: str) -> type[VideoDataset]:
     if (not module or module.startswith("vlbench.")) and name in known:
         return known[name]
     try:
-        cls = getattr(import_module(module), name).dataset_class
+        cls: type[VideoDataset] = getattr(import_module(module), name).dataset_class
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"no DataModule {class_path!r}; allowed: {', '.join(known)}, or package.module.Class"
         ) from error
-    assert issubclass(cls, VideoDataset)
     return cls
 
 
@@ -84,7 +85,9 @@ def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
     by_name = {key.lower(): cls for cls_name, cls in DATASETS.items() for key in (cls_name, cls.folder)}
     cls = by_name.get(name.lower())
     if cls is None:
-        raise ConfigError(f"no dataset {name!r}; allowed: {', '.join(DATASETS)}")
+        near = difflib.get_close_matches(name.lower(), by_name, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"no dataset {name!r}; {hint}allowed: {', '.join(DATASETS)}")
     if cls is FolderVideos:
         raise ConfigError(
             "FolderVideos has the classes that its folder has; `vlbench data check --root DIR` looks at it"

@@ -1,4 +1,4 @@
-"""Dispatch of the commands, and what is said of errors. Imports little: `--help` answers before torch could be loaded."""
+"""Dispatch of the commands, and what is said of errors; imports little, so that `--help` answers at once."""
 
 from __future__ import annotations
 

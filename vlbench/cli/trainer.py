@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -18,7 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse._util import import_object
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
 import vlbench.clips.datamodules
@@ -26,6 +26,7 @@ import vlbench.methods  # noqa: F401 - class names in configs are found among im
 from vlbench.backbones import DualEncoder
 from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
 from vlbench.cli.quiet import silence
+from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.usage import explain
 from vlbench.cli.weights import as_checkpoint, check_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
@@ -162,12 +163,45 @@ class VlbenchCLI(LightningCLI):
             )
         if config.resume == "auto":
             config.ckpt_path = continuation.find(Path(config.checkpoint.dirpath))
+        self._announce()
+
+    def after_fit(self) -> None:
+        """Says where the checkpoints are."""
+        for callback in self.trainer.checkpoint_callbacks:
+            assert isinstance(callback, ModelCheckpoint)
+            if callback.best_model_path:
+                _say(f"checkpoint: {callback.best_model_path}")
+
+    def before_validate(self) -> None:
+        """Says what is evaluated."""
+        self._announce()
+
+    def before_test(self) -> None:
+        """Says what is evaluated."""
+        self._announce()
+
+    def before_predict(self) -> None:
+        """Says what is evaluated."""
+        self._announce()
+
+    def _announce(self) -> None:
+        command = self.config["subcommand"]
+        seed = self.config[command].seed_everything
+        # What a prediction prints is read by other programs.
+        file = sys.stderr if command == "predict" else sys.stdout
+        for line in summary(seed, self.datamodule.dataset, PARTS[command], self.model):
+            _say(line, file)
 
     def after_predict(self) -> None:
         """Prints a line for each video: its id, the name of the best class and the score, with tabs between."""
         for batch in self.trainer.predict_loop.predictions:
             for video, name, score in batch:
                 print(f"{video}\t{name}\t{score:.4f}")  # noqa: T201 - what was asked for
+
+
+@rank_zero_only
+def _say(line: str, file: TextIO | None = None) -> None:
+    print(line, file=file or sys.stdout, flush=True)
 
 
 def compile_blocks(backbone: DualEncoder) -> None:
@@ -247,5 +281,7 @@ def _run(command: str, folder: Path) -> None:
             # The datamodule hands out its own samplers: evaluation must neither pad nor drop.
             "use_distributed_sampler": False,
             "num_sanity_val_steps": 0,
+            # One line says what the table would, see `vlbench.cli.summary`; `vlbench methods show` says more.
+            "enable_model_summary": False,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import torch
@@ -39,7 +40,8 @@ class VideoDataModule(LightningDataModule):
             in [0, 1).
         frames: Number T of frames of a clip.
         batch_size: Training clips that a process takes at once.
-        num_workers: Processes that decode videos.
+        num_workers: Processes that decode videos; null means the cores that this process may use divided by the
+            processes of the run on this machine, 0 decodes in the process itself.
         clip: What the frames of a clip are.
         augmentation: Random changes to training clips.
         loading: Batches, repetition and decoding of the clips.
@@ -74,7 +76,7 @@ class VideoDataModule(LightningDataModule):
         heldout: float = 0.0,
         frames: int = 8,
         batch_size: int = 32,
-        num_workers: int = 4,
+        num_workers: int | None = None,
         clip: ClipOptions = ClipOptions(),  # noqa: B008 - frozen
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
         loading: LoadingOptions = LoadingOptions(),  # noqa: B008 - frozen
@@ -87,6 +89,8 @@ class VideoDataModule(LightningDataModule):
         for name, value in (("frames", frames), ("batch_size", batch_size)):
             if value < 1:
                 raise ConfigError(f"{name} is {value}; allowed: 1 or more")
+        if num_workers is not None and num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}; allowed: 0 or more, or null for the cores there are")
         self.frames = frames
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -221,12 +225,15 @@ class VideoDataModule(LightningDataModule):
         )
 
     def _loading(self) -> dict[str, Any]:
+        workers = self.num_workers
+        if workers is None:
+            workers = cores_of_a_process(self.trainer.num_devices if self.trainer is not None else 1)
         return {
-            "num_workers": self.num_workers,
+            "num_workers": workers,
             "collate_fn": ClipBatch.collate,
             # Its own, so that starting to read does not move the global one: a resumed training does so once more.
             "generator": torch.Generator().manual_seed(self.seed),
-            "persistent_workers": self.num_workers > 0,
+            "persistent_workers": workers > 0,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
 
@@ -239,6 +246,16 @@ class VideoDataModule(LightningDataModule):
                 "image_size is null; give the side of the backbone's frames, image_size=backbone.image_size"
             )
         return self.image_size
+
+
+def cores_of_a_process(processes: int) -> int:
+    """Cores for one of several processes on this machine, at least 1.
+
+    Args:
+        processes: Processes of the run on this machine; torchrun's `LOCAL_WORLD_SIZE` counts where it is set.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
 
 
 def epochs_done(trainer: Trainer) -> int:

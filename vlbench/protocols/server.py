@@ -2,6 +2,14 @@
 
 Importing torch and Lightning takes several seconds, which a suite of many short stages would spend again and again. A
 stage is a process of its own all the same: one that crashes or runs out of memory costs only itself.
+
+`multiprocessing`'s forkserver with preload is not used, because it does not do the same (tried with Python 3.11):
+
+- A stage lives on when its runner is killed: nothing ends the processes that the forkserver has forked.
+- A process has one forkserver, which keeps the environment and the modules that it was started with: thread counts,
+  the cache folder of `vlbench regress` and another program for the next launcher come too late.
+- A module that cannot be imported is passed over without a word, and fails in every stage again.
+- A non-daemon process is waited for when the runner ends, and a daemon process may not start data workers.
 """
 
 from __future__ import annotations
