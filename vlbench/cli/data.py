@@ -95,14 +95,16 @@ def check(
     Returns:
         1 if an error was found, otherwise 0.
     """
-    from vlbench.tools import doctor
-
     if sum(given is not None for given in (config, root, lists)) != 1 or (lists is None) != (labels is None):
         raise ConfigError("give one of --config NAME, --root DIR, or --lists FILE with --labels CSV")
-    if config is not None:
-        from vlbench.cli.datasets import dataset_of
+    from vlbench.cli.datasets import dataset_of
 
-        found = doctor.check(dataset_of(config), decode=decode, frames=frames, workers=workers)
+    dataset = dataset_of(config) if config is not None else None
+    # Only now: it imports torch, which a wrong command line should not wait for.
+    from vlbench.tools import doctor
+
+    if dataset is not None:
+        found = doctor.check(dataset, decode=decode, frames=frames, workers=workers)
     elif root is not None:
         found = doctor.check_folder(root, decode=decode, frames=frames, workers=workers)
     else:
@@ -144,15 +146,18 @@ def subset(out: Path, config: Sequence[str], videos: int = 2, seed: int = 0) -> 
         out: folder of the copy.
         config: configurations of the dataset by name, such as data/ucf101.yaml.
         videos: videos of each class and part.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Returns:
         0.
     """
     from vlbench.cli.datasets import dataset_of
+
+    dataset = dataset_of(config)
+    # Only now: it imports torch, which a wrong configuration should not wait for.
     from vlbench.tools.prepare import subset as copy_some
 
-    copy_some(dataset_of(config), out, videos=videos, seed=seed)
+    copy_some(dataset, out, videos=videos, seed=seed)
     return 0
 
 

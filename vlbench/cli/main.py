@@ -12,6 +12,9 @@ from vlbench.cli.process import leave
 from vlbench.cli.registry import find_command, overview
 from vlbench.errors import ConfigError, VlbenchError
 
+_MOST_LINES = 3
+"""Lines of a message that are printed as they are; more are made one."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
@@ -42,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if os.environ.get("VLBENCH_DEBUG"):
             traceback.print_exc()
-        print(f"vlbench: error: {' '.join(str(mendable).split())}", file=sys.stderr)  # noqa: T201
+        lines = str(mendable).splitlines()
+        text = "\n".join(lines) if len(lines) <= _MOST_LINES else " ".join(" ".join(lines).split())
+        print(f"vlbench: error: {text}", file=sys.stderr)  # noqa: T201
         return mendable.exit_code
 
 

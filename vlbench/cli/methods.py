@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from rich.table import Table
 from torch import nn
 
 import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
-from vlbench.cli.weights import as_checkpoint
-from vlbench.errors import CheckpointError, ConfigError
+from vlbench.cli.weights import as_checkpoint, check_checkpoint
+from vlbench.errors import ConfigError, VlbenchError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
 from vlbench.results.report import check_fixed_features
@@ -95,10 +95,8 @@ def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
         return method
     with TemporaryDirectory() as folder:
         path = as_checkpoint(checkpoint, Path(folder)) if checkpoint.suffix == ".safetensors" else checkpoint
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, UnpicklingError) as error:
-            raise CheckpointError(f"{checkpoint} cannot be read as a checkpoint: {error}") from error
+        check_checkpoint(checkpoint, method.name)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     method.on_load_checkpoint(content)
     method.load_state_dict(content["state_dict"])
     return method
@@ -135,6 +133,33 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
         method = parser.instantiate(values).model
     assert isinstance(method, VideoTextMethod)
     return method
+
+
+def check_options(model: Namespace) -> None:
+    """Has a method check its options, before data are prepared and weights are downloaded: it is built without memory.
+
+    Args:
+        model: Class and options of the method, as the parser has read them.
+
+    Raises:
+        VlbenchError: If the method refuses its options.
+    """
+    model = model.clone()
+    backbone = model.init_args.backbone.init_args
+    if "pretrained" not in backbone:
+        return  # the file of the weights says what the backbone is
+    backbone.pretrained = False if isinstance(backbone.pretrained, bool) else None
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(VideoTextMethod, "model")
+    # What is drawn and warned here is drawn and warned when the method is built for good.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        try:
+            parser.instantiate(Namespace(model=model))
+        except VlbenchError:
+            raise
+        except Exception:
+            return  # a method that needs memory when it is built says what is wrong then
 
 
 def _modules(method: VideoTextMethod) -> dict[str, list[nn.Parameter]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse._util import import_object
+from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
@@ -25,6 +27,7 @@ import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.backbones import DualEncoder
 from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
+from vlbench.cli.methods import check_options
 from vlbench.cli.quiet import silence
 from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.usage import explain
@@ -109,6 +112,8 @@ class VlbenchCLI(LightningCLI):
         config = self.config[command]
         if config.ckpt_path is not None:
             check_checkpoint(Path(config.ckpt_path), import_object(config.model.class_path).name)
+        _check_trainer(config.trainer)
+        check_options(config.model)
         if command == "fit":
             _check_selection(config)
         else:
@@ -211,6 +216,14 @@ def compile_blocks(backbone: DualEncoder) -> None:
     """
     for block in backbone.image.blocks:
         block.compile()
+
+
+def _check_trainer(options: Namespace) -> None:
+    """Has Lightning check the trainer's options, before data are prepared and a model is built."""
+    plain = {key: value for key, value in vars(options).items() if isinstance(value, bool | int | float | str)}
+    with warnings.catch_warnings():  # they come when the trainer is built for good
+        warnings.simplefilter("ignore")
+        Trainer(**{**plain, "logger": False, "enable_checkpointing": False})
 
 
 def _check_selection(config: Namespace) -> None:
