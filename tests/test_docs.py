@@ -64,7 +64,9 @@ def section(page: Path, heading: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("heading", "records"), [("A method", 1), ("A dataset", 2), ("A protocol", 2)])
+@pytest.mark.parametrize(
+    ("heading", "records"), [("A method", 1), ("A dataset", 2), ("A backbone", 1), ("A protocol", 2)]
+)
 def test_the_extensions_work_as_they_are_written(heading, records, workplace, monkeypatch):
     """Every file of the page under its name, then the commands of a section in their order."""
     from vlbench.protocols import plans

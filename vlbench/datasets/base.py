@@ -140,8 +140,8 @@ class VideoDataset(ABC):
     def missing(self, what: Path) -> DataError:
         """The one message about a dataset that is not there."""
         return DataError(
-            f"{self.spec.name}: {what} does not exist (looked in {self.root.absolute()}); give the folder by --data.root"
-            f" DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}.\n"
+            f"{self.spec.name}: {what} does not exist (looked in {self.root.absolute()}); give the folder by"
+            f" --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}.\n"
             f"  It comes from {self.spec.source}.\n"
             "  Without it: add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
         )
