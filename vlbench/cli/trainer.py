@@ -220,7 +220,10 @@ def compile_blocks(backbone: DualEncoder) -> None:
 
 def _check_trainer(options: Namespace) -> None:
     """Has Lightning check the trainer's options, before data are prepared and a model is built."""
-    plain = {key: value for key, value in vars(options).items() if isinstance(value, bool | int | float | str)}
+    options_of_trainer = vars(options).items()
+    plain: dict[str, Any] = {
+        key: value for key, value in options_of_trainer if isinstance(value, bool | int | float | str)
+    }
     with warnings.catch_warnings():  # they come when the trainer is built for good
         warnings.simplefilter("ignore")
         Trainer(**{**plain, "logger": False, "enable_checkpointing": False})
