@@ -48,8 +48,8 @@ class Continuation(Callback):
     draws the same ones whether or not it was interrupted.
 
     Args:
-        configuration: digest of everything that the weights depend on, see `training_digest`.
-        seed: of the random numbers.
+        configuration: Digest of everything that the weights depend on, see `training_digest`.
+        seed: Seed of the random numbers.
     """
 
     def __init__(self, configuration: str, seed: int) -> None:
@@ -72,11 +72,11 @@ class Continuation(Callback):
             _tell(f"{path} does not exist; training starts anew")
             return None
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(_KEY)
+            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(_KEY)
         except Exception as error:  # torch raises whatever a damaged file makes it stumble over
             _tell(f"{path} cannot be read ({error}); training starts anew")
             return None
-        if held != self.configuration:
+        if stored != self.configuration:
             _tell(f"{path} belongs to another configuration; training starts anew")
             return None
         _tell(f"training continues from {path}")
@@ -92,8 +92,8 @@ def training_digest(config: Mapping[str, Any], batch: int) -> str:
     """Of what the weights of a training depend on, and not of where it runs.
 
     Args:
-        config: of `vlbench fit`, plain values.
-        batch: clips of an optimizer step.
+        config: Configuration of `vlbench fit`, plain values.
+        batch: Clips of an optimizer step.
     """
     model, data = config["model"], config["data"]
     kept = {

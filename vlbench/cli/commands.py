@@ -27,13 +27,13 @@ def run(
     """Run every protocol of a suite that is not recorded yet, then write OUT/leaderboard.csv, .html and .md.
 
     Args:
-        suite: name or path of a suite, such as demo.yaml.
-        out: results folder; a second run with the same one goes on where the first ended.
-        overlays: configurations that come after the suite's, such as trainer/ddp.yaml.
-        dry_run: print the commands, what is done and what remains; run nothing.
-        jobs: stages at once; 1 by default, with slurm all that can run.
-        launcher: local runs the stages on this machine, slurm submits each as a job through submitit.
-        slurm: submitit's parameters of a job, such as {timeout_min: 600, gpus_per_node: 1, slurm_partition: gpu}.
+        suite: Name or path of a suite, such as demo.yaml.
+        out: Results folder; a second run with the same one goes on where the first ended.
+        overlays: Configurations that come after the suite's, such as trainer/ddp.yaml.
+        dry_run: Print the commands, what is done and what remains; run nothing.
+        jobs: Stages at once; 1 by default, with slurm all that can run.
+        launcher: Local runs the stages on this machine, slurm submits each as a job through submitit.
+        slurm: Submitit's parameters of a job, such as {timeout_min: 600, gpus_per_node: 1, slurm_partition: gpu}.
 
     Returns:
         1 if a stage failed, otherwise 0.
@@ -52,11 +52,11 @@ def run(
         return 0
     if launcher == "slurm":
         target: Launcher = SubmititLauncher(out / "jobs", slurm or {})
-        most = jobs or len(stages)
+        at_once = jobs or len(stages)
     else:
-        most = jobs or 1
-        target = LocalLauncher(most)
-    runner = Runner(stages, out, find_config, console, target, most)
+        at_once = jobs or 1
+        target = LocalLauncher(at_once)
+    runner = Runner(stages, out, find_config, console, target, at_once)
     failed = runner.run()
     if (out / "records").is_dir():
         # Hours of work are not held back for how they came about; the table says it.
@@ -82,13 +82,13 @@ def describe(
     """Ask a language model for spatial and temporal sentences on every class of a dataset.
 
     Args:
-        dataset: its name, such as UCF101.
-        out: folder for spatial.json and temporal.json; a second run with the same one goes on where the first ended.
-        base_url: the endpoint, such as http://localhost:8000/v1; its key is read from $OPENAI_API_KEY.
-        model: its name at the endpoint.
-        variant: which of the dataset's class names; the first ones by default.
-        number: sentences of each kind a class.
-        temperature: of sampling; null leaves it to the endpoint, as models that take no temperature need.
+        dataset: Name of the dataset, such as UCF101.
+        out: Folder for spatial.json and temporal.json; a second run with the same one goes on where the first ended.
+        base_url: The endpoint, such as http://localhost:8000/v1; its key is read from $OPENAI_API_KEY.
+        model: Name of the language model at the endpoint.
+        variant: Which of the dataset's class names; the first ones by default.
+        number: Sentences of each kind a class.
+        temperature: Temperature of sampling; null leaves it to the endpoint, as models that take no temperature need.
 
     Returns:
         0.
@@ -110,7 +110,7 @@ def methods_show(configs: Sequence[str]) -> int:
     """Print how many parameters of a configured method train, module by module; no weights are loaded.
 
     Args:
-        configs: configurations by name, later ones override earlier ones, such as msta_fewshot.yaml.
+        configs: Configurations by name, later ones override earlier ones, such as msta_fewshot.yaml.
 
     Returns:
         0.
@@ -125,10 +125,10 @@ def weights_import(file: Path, out: Path, backbone: str, pretrained: str = "open
     """Turn a released MoTE file into a checkpoint for `vlbench test` and `vlbench run`.
 
     Args:
-        file: the released file, such as MoTE_B16.pt.
-        out: checkpoint to write.
-        backbone: architecture of open_clip, such as ViT-B-16-quickgelu, or a CLIP file in OpenAI's format.
-        pretrained: the backbone's original weights, a tag or a file; MoTE needs its text tower and blends in its image
+        file: The released file, such as MoTE_B16.pt.
+        out: Checkpoint file to write.
+        backbone: Architecture of open_clip, such as ViT-B-16-quickgelu, or a CLIP file in OpenAI's format.
+        pretrained: The backbone's original weights, a tag or a file; MoTE needs its text tower and blends in its image
             tower.
 
     Returns:
@@ -144,8 +144,8 @@ def viclip_import(file: Path, out: Path) -> int:
     """Check a released ViCLIP file and turn it into safetensors for the ViCLIP backbone.
 
     Args:
-        file: the released file, such as ViClip-InternVid-10M-FLT.pth.
-        out: safetensors file to write.
+        file: The released file, such as ViClip-InternVid-10M-FLT.pth.
+        out: Safetensors file to write.
 
     Returns:
         0.
@@ -160,8 +160,8 @@ def weights_export(checkpoint: Path, out: Path) -> int:
     """Merge the experts of a trained MoTE once and write safetensors; evaluation then costs one plain MLP a layer.
 
     Args:
-        checkpoint: of `vlbench fit` or `vlbench weights import`.
-        out: safetensors file to write; `vlbench test --ckpt_path` takes it.
+        checkpoint: Checkpoint of `vlbench fit` or `vlbench weights import`.
+        out: Safetensors file to write; `vlbench test --ckpt_path` takes it.
 
     Returns:
         0.

@@ -17,8 +17,8 @@ from vlbench.errors import ConfigError
 def config_folders() -> list[Path]:
     """Folders searched, in order: `$VLBENCH_CONFIGS` (several, separated by `:`), the wheel's, the checkout's."""
     package = Path(vlbench.__file__).parent
-    own = [Path(folder) for folder in os.environ.get("VLBENCH_CONFIGS", "").split(os.pathsep) if folder]
-    return [folder for folder in (*own, package / "configs", package.parent / "configs") if folder.is_dir()]
+    users = [Path(folder) for folder in os.environ.get("VLBENCH_CONFIGS", "").split(os.pathsep) if folder]
+    return [folder for folder in (*users, package / "configs", package.parent / "configs") if folder.is_dir()]
 
 
 def config_names() -> list[str]:
@@ -30,11 +30,11 @@ def find_config(name: str, below: str = "") -> Path:
     """The file meant by a name.
 
     Args:
-        name: a path, or a name below one of the configuration folders; `.yaml` may be left out.
-        below: subfolder that is searched as well, such as `suite`.
+        name: A path, or a name below one of the configuration folders; `.yaml` may be left out.
+        below: Subfolder that is searched as well, such as `suite`.
 
     Raises:
-        ConfigError: if there is none; the message suggests the nearest names.
+        ConfigError: If there is none; the message suggests the nearest names.
     """
     for candidate in _candidates(name, below):
         if candidate.is_file():

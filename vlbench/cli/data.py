@@ -40,7 +40,7 @@ def describe_dataset(dataset: str) -> int:
     """Print what vlbench knows of a dataset, its classes included.
 
     Args:
-        dataset: name, such as ucf101 or HMDB51.
+        dataset: Name, such as ucf101 or HMDB51.
 
     Returns:
         0.
@@ -83,13 +83,13 @@ def check(
     """Look at a dataset before anything is trained on it: lists, names, duplicates, and with --decode every video.
 
     Args:
-        config: configurations of a dataset by name, such as data/hmdb51.yaml.
-        root: any folder of videos, instead.
-        lists: published list files, or folders of them, instead; needs labels.
+        config: Configurations of a dataset by name, such as data/hmdb51.yaml.
+        root: Any folder of videos, instead.
+        lists: Published list files, or folders of them, instead; needs labels.
         labels: CSV with the columns id and name that says what the labels in those lists mean.
-        decode: decode every video from start to end.
-        frames: number of frames that clips will have.
-        workers: processes that decode; one a core by default.
+        decode: Decode every video from start to end.
+        frames: Number of frames that clips will have.
+        workers: Processes that decode; one a core by default.
         report: JSON file to write.
 
     Returns:
@@ -104,27 +104,27 @@ def check(
     from vlbench.tools import doctor
 
     if dataset is not None:
-        found = doctor.check(dataset, decode=decode, frames=frames, workers=workers)
+        findings = doctor.check(dataset, decode=decode, frames=frames, workers=workers)
     elif root is not None:
-        found = doctor.check_folder(root, decode=decode, frames=frames, workers=workers)
+        findings = doctor.check_folder(root, decode=decode, frames=frames, workers=workers)
     else:
         assert lists is not None
         assert labels is not None
-        found = doctor.check_lists(lists, labels)
-    found.print(Console())
+        findings = doctor.check_lists(lists, labels)
+    findings.print(Console())
     if report is not None:
-        found.write(report)
-    return found.exit_code
+        findings.write(report)
+    return findings.exit_code
 
 
 def prepare(root: Path, out: Path, resize: int = 256, workers: int | None = None, report: Path | None = None) -> int:
     """Copy a dataset with every video resized, for faster reading; a second run goes on where the first ended.
 
     Args:
-        root: folder of the dataset.
-        out: folder of the copy; it gets the same files under the same names.
-        resize: short side, in pixels.
-        workers: processes; one a core by default.
+        root: Folder of the dataset.
+        out: Folder of the copy; it gets the same files under the same names.
+        resize: Short side, in pixels.
+        workers: Processes; one a core by default.
         report: JSON file to write.
 
     Returns:
@@ -132,21 +132,21 @@ def prepare(root: Path, out: Path, resize: int = 256, workers: int | None = None
     """
     from vlbench.tools.prepare import prepare as copy_resized
 
-    found = copy_resized(root, out, resize=resize, workers=workers)
-    found.print(Console())
+    findings = copy_resized(root, out, resize=resize, workers=workers)
+    findings.print(Console())
     if report is not None:
-        found.write(report)
-    return found.exit_code
+        findings.write(report)
+    return findings.exit_code
 
 
 def subset(out: Path, config: Sequence[str], videos: int = 2, seed: int = 0) -> int:
     """Copy a few videos of every class, for a quick check in CI; FolderVideos reads the copy.
 
     Args:
-        out: folder of the copy.
-        config: configurations of the dataset by name, such as data/ucf101.yaml.
-        videos: videos of each class and part.
-        seed: seed of the choice.
+        out: Folder of the copy.
+        config: Configurations of the dataset by name, such as data/ucf101.yaml.
+        videos: Videos of each class and part.
+        seed: Seed of the choice.
 
     Returns:
         0.
@@ -165,9 +165,9 @@ def synth(folder: Path, sets: list[str] | None = None, workers: int | None = Non
     """Render the synthetic dataset to mp4 files; files that exist are kept.
 
     Args:
-        folder: where to; it becomes the `root` of SyntheticActions.
-        sets: which of shapes-s, shapes-k and shapes-u; all by default.
-        workers: processes; one a core by default.
+        folder: Folder of the rendered sets; it becomes the `root` of SyntheticActions.
+        sets: Which of shapes-s, shapes-k and shapes-u; all by default.
+        workers: Processes; one a core by default.
 
     Returns:
         0.

@@ -22,7 +22,7 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
     """The dataset of some configurations; only what they say of the data is read.
 
     Raises:
-        ConfigError: if they configure no dataset.
+        ConfigError: If they configure no dataset.
     """
     class_path: str | None = None
     options: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
     """Label and specification of each variant of a dataset, by class name or folder (`HMDB51`, `hmdb51`).
 
     Raises:
-        ConfigError: if there is no such dataset, or it has no facts of its own.
+        ConfigError: If there is no such dataset, or it has no facts of its own.
     """
     by_name = {key.lower(): cls for cls_name, cls in DATASETS.items() for key in (cls_name, cls.folder)}
     cls = by_name.get(name.lower())

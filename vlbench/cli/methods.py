@@ -29,10 +29,10 @@ def parameter_table(configs: Sequence[str]) -> Table:
     """Trainable and all parameters of a configured method, module by module.
 
     Args:
-        configs: configurations by name; only what they say of the model is read.
+        configs: Configurations by name; only what they say of the model is read.
 
     Raises:
-        ConfigError: if they configure no model.
+        ConfigError: If they configure no model.
     """
     method = build(configs)
     table = Table("module", "trainable", "total", "%", title=f"{method.name} on {method.backbone.identity.name}")
@@ -54,27 +54,27 @@ def with_prompts(
     """A stored evaluation against the classes in other prompts, by the very weights of its record.
 
     Args:
-        stored: the evaluation.
-        prompts: name of a set of templates, or templates.
-        configs: configurations by name that it was tested with.
-        checkpoint: that it was tested with.
+        stored: Stored evaluation that is scored again.
+        prompts: Name of a set of templates, or templates.
+        configs: Configurations by name that it was tested with.
+        checkpoint: Checkpoint that the evaluation was tested with.
 
     Raises:
-        ConfigError: if the configurations and the checkpoint do not give the weights of the record.
-        DataError: if the method's video features depend on the prompts.
+        ConfigError: If the configurations and the checkpoint do not give the weights of the record.
+        DataError: If the method's video features depend on the prompts.
     """
     check_fixed_features(stored)
-    chosen = templates(prompts)
+    new_templates = templates(prompts)
     if not configs:
         raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
     method = load(configs, checkpoint)
-    found = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
+    given = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
     expected = (stored.record.details.backbone_digest, stored.record.identity.weights)
-    if found != expected:
+    if given != expected:
         raise ConfigError(
-            f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {found}"
+            f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {given}"
         )
-    method.templates = chosen
+    method.templates = new_templates
     with torch.no_grad():
         return stored.scored_against(method.encode_text(stored.classes).float().numpy())
 
@@ -83,12 +83,12 @@ def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
     """The method of some configurations with its weights, in evaluation mode on the CPU.
 
     Args:
-        configs: configurations by name; only what they say of the model is read.
-        checkpoint: of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
+        configs: Configurations by name; only what they say of the model is read.
+        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
 
     Raises:
-        ConfigError: if they configure no model.
-        CheckpointError: if the checkpoint is not this method's.
+        ConfigError: If they configure no model.
+        CheckpointError: If the checkpoint is not this method's.
     """
     method = build(configs, meta=False).eval()
     if checkpoint is None:
@@ -106,11 +106,11 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
     """The method of some configurations.
 
     Args:
-        configs: configurations by name; only what they say of the model is read.
-        meta: on the meta device: sizes without memory, weights or data.
+        configs: Configurations by name; only what they say of the model is read.
+        meta: On the meta device: sizes without memory, weights or data.
 
     Raises:
-        ConfigError: if they configure no model.
+        ConfigError: If they configure no model.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")

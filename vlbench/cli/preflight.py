@@ -36,7 +36,7 @@ class _Setting(NamedTuple):
     """One value of a configuration or of the command line.
 
     Attributes:
-        source: Where the value stands: a file, or `the command line`.
+        source: Place of the value: a file, or `the command line`.
         key: Name of the option, such as `data.clip.sampling`, without `init_args` and `class_path`.
         value: The value; a string on the command line.
     """

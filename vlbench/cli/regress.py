@@ -35,12 +35,12 @@ def regress(
     """Run a small suite and compare its numbers with the bands of a file.
 
     Args:
-        suite: name or path of a suite, such as smoke.yaml; it runs with the first seed of the file.
-        expected: file of bands, such as benchmarks/expected/smoke.json.
-        out: folder for regression.xml (JUnit), regression.json and regression.md; the runs in OUT/runs are made anew.
-        update: write the file instead, from a run with each of SEEDS.
-        seeds: seeds of the runs that bands are made of.
-        jobs: stages at once.
+        suite: Name or path of a suite, such as smoke.yaml; it runs with the first seed of the file.
+        expected: File of bands, such as benchmarks/expected/smoke.json.
+        out: Folder for regression.xml (JUnit), regression.json and regression.md; the runs in OUT/runs are made anew.
+        update: Write the file instead, from a run with each of SEEDS.
+        seeds: Seeds of the runs that bands are made of.
+        jobs: Number of stages at once.
 
     Returns:
         0 if every value lies in its band, 1 if not, 2 if a stage failed or the file does not fit the suite.
@@ -57,8 +57,8 @@ def _check(suite: str, expected: Path, out: Path, jobs: int) -> int:
     for form in reports:
         (out / f"regression.{form}").unlink(missing_ok=True)
     expectation = Expectation.read(expected)
-    found = _measured(suite, expectation.seeds[:1], out / "runs", jobs)
-    checks = expectation.compare({name: values for name, (values,) in found.items()})
+    measured = _measured(suite, expectation.seeds[:1], out / "runs", jobs)
+    checks = expectation.compare({name: values for name, (values,) in measured.items()})
     for form, report in reports.items():
         write_atomically(out / f"regression.{form}", report(suite, checks).encode())
     console = Console()
@@ -96,7 +96,7 @@ def _measured(suite: str, seeds: Sequence[int], out: Path, jobs: int) -> dict[st
     Nothing of an earlier run is used, as it may be another code's: neither records nor cached features and indices.
 
     Raises:
-        ConfigError: if a stage failed.
+        ConfigError: If a stage failed.
     """
     from vlbench.protocols.launchers import LocalLauncher
     from vlbench.protocols.runner import Runner
@@ -113,13 +113,13 @@ def _measured(suite: str, seeds: Sequence[int], out: Path, jobs: int) -> dict[st
     failed = Runner(stages, out, find_config, launcher=launcher, jobs=jobs).run()
     if failed:
         raise ConfigError(f"{len(failed)} of {len(stages)} stages failed; their logs are in {out / 'logs'}")
-    found: dict[str, list[dict[str, float]]] = {}
+    measured: dict[str, list[dict[str, float]]] = {}
     for stage in stages:
         weights = None if stage.weights_from is None else checkpoint_folder(out, stage.weights_from) / "last.ckpt"
         for record, name in names(stage).items():
             evaluation = StoredEvaluation.load(str(out / "records" / f"{record}.json"), out)
-            found.setdefault(name, []).append(measure(evaluation, weights))
-    return found
+            measured.setdefault(name, []).append(measure(evaluation, weights))
+    return measured
 
 
 def _made_with(out: Path) -> dict[str, object]:

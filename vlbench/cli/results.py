@@ -31,13 +31,13 @@ def leaderboard(
     """Make a table of all records below some folders.
 
     Args:
-        folders: results folders.
-        csv: file to write, every column; the table is printed in any case.
-        html: page to write, with charts and the published results; it loads nothing from elsewhere.
-        markdown: file to write, a table for each set of rows that compare.
-        latex: file to write, likewise.
-        allow_dirty: take records of code that differed from its commit.
-        allow_mixed: take records of different schemas in one table.
+        folders: Results folders, searched for records.
+        csv: File to write, every column; the table is printed in any case.
+        html: Page to write, with charts and the published results; it loads nothing from elsewhere.
+        markdown: File to write, a table for each set of rows that compare.
+        latex: File to write, likewise.
+        allow_dirty: Take records of code that differed from its commit.
+        allow_mixed: Take records of different schemas in one table.
 
     Returns:
         0.
@@ -68,11 +68,11 @@ def compare(a: str, b: str, folder: Path = Path("results"), draws: int = 10_000,
     """Say whether two evaluations of the same videos differ by more than chance; from stored scores.
 
     Args:
-        a: path of a record, or the name of one below FOLDER.
-        b: likewise.
-        folder: results folder in which names are looked up.
-        draws: resampled sets of videos.
-        seed: of the resampling.
+        a: Path of a record, or the name of one below FOLDER.
+        b: Path of the other record, or its name below FOLDER.
+        folder: Results folder in which names are looked up.
+        draws: Resampled sets of videos.
+        seed: Seed of the resampling.
 
     Returns:
         0.
@@ -86,15 +86,15 @@ def compare(a: str, b: str, folder: Path = Path("results"), draws: int = 10_000,
             f"{first.name} chooses among {len(first.classes)} classes, {second.name} among {len(second.classes)};"
             " compare evaluations over one number of classes"
         )
-    found = paired(first.correct(), second.correct(), draws=draws, seed=seed)
+    outcome = paired(first.correct(), second.correct(), draws=draws, seed=seed)
     lines = [
-        f"A {found.top1[0]:6.2f}  {first.name}",
-        f"B {found.top1[1]:6.2f}  {second.name}",
-        f"{found.videos:,} videos: {found.both:,} right in both, {found.only_a:,} only in A, {found.only_b:,} only in"
-        f" B, {found.neither:,} in neither",
-        f"B - A = {found.difference:+.2f} points, 95 % of {draws:,} resampled test sets in"
-        f" [{found.low:+.2f}, {found.high:+.2f}]",
-        f"McNemar's exact test: p = {found.p_value:.3g}",
+        f"A {outcome.top1[0]:6.2f}  {first.name}",
+        f"B {outcome.top1[1]:6.2f}  {second.name}",
+        f"{outcome.videos:,} videos: {outcome.both:,} right in both, {outcome.only_a:,} only in A,"
+        f" {outcome.only_b:,} only in B, {outcome.neither:,} in neither",
+        f"B - A = {outcome.difference:+.2f} points, 95 % of {draws:,} resampled test sets in"
+        f" [{outcome.low:+.2f}, {outcome.high:+.2f}]",
+        f"McNemar's exact test: p = {outcome.p_value:.3g}",
     ]
     if first.classes != second.classes:
         lines.append("the two do not call the classes by the same names")
@@ -107,10 +107,10 @@ def report(record: str, folder: Path = Path("results"), csv: Path | None = None,
     """Show every class of one evaluation, the worst first; from stored scores.
 
     Args:
-        record: path of a record, or the name of one below FOLDER.
-        folder: results folder in which names are looked up.
-        csv: file to write, a line a class.
-        confusion: file to write, the confusion matrix as CSV.
+        record: Path of a record, or the name of one below FOLDER.
+        folder: Results folder in which names are looked up.
+        csv: File to write, a line a class.
+        confusion: File to write, the confusion matrix as CSV.
 
     Returns:
         0.
@@ -150,13 +150,13 @@ def rescore(
     """Evaluate stored scores under another list of classes or other prompts: nothing is decoded.
 
     Args:
-        record: path of a record, or the name of one below FOLDER.
-        classes: file with one name of a class a line, some of those of the evaluation.
-        half: ten random halves of the classes instead, as MoTE's zero-shot protocol draws them.
-        prompts: name of a set of templates, or a file with one a line; needs what the record was tested with.
-        config: configurations of the test, for the text tower of other prompts.
-        ckpt_path: checkpoint of the test, if it had one.
-        folder: results folder in which names are looked up.
+        record: Path of a record, or the name of one below FOLDER.
+        classes: File with one name of a class a line, some of those of the evaluation.
+        half: Ten random halves of the classes instead, as MoTE's zero-shot protocol draws them.
+        prompts: Name of a set of templates, or a file with one a line; needs what the record was tested with.
+        config: Configurations of the test, for the text tower of other prompts.
+        ckpt_path: Checkpoint of the test, if it had one.
+        folder: Results folder in which names are looked up.
 
     Returns:
         0.

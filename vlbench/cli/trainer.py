@@ -145,7 +145,7 @@ class VlbenchCLI(LightningCLI):
         """Sets up which epochs are kept and where the training starts.
 
         Raises:
-            ConfigError: if a training is to be resumed from a folder that has no fixed name.
+            ConfigError: If a training is to be resumed from a folder that has no fixed name.
         """
         config = self.config_init["fit"]
         trainer: Any = self.trainer

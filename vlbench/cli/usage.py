@@ -35,20 +35,20 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if "required" in message and (names := re.findall(r"required: (.*)", message)):
         missing = ", ".join(name.split(".")[-1] for name in names[0].split(", "))
         return f"missing: {missing}; `{parser.prog.replace('[options] ', '')} --help` lists the options"
-    if found := re.search(r"argument (?:\S+/)?--(\S+): expected (.*)", message):
-        return f"--{found[1]} has no value; expected: {found[2]}"
-    if found := re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", message):
-        return f"{found[1]!r} is no option and no value of one; options begin with --"
+    if match := re.search(r"argument (?:\S+/)?--(\S+): expected (.*)", message):
+        return f"--{match[1]} has no value; expected: {match[2]}"
+    if match := re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", message):
+        return f"{match[1]!r} is no option and no value of one; options begin with --"
     keys = [key for key in _KEY.findall(message) if key != "init_args"]
     for pattern in _UNKNOWN:
-        if found := pattern.search(message):
-            return _unknown(keys, found["name"], _accepted(message, parser))
+        if match := pattern.search(message):
+            return _unknown(keys, match["name"], _accepted(message, parser))
     option = "--" + ".".join(keys)
     values = [*_GOT.finditer(message), *_UNION.finditer(message)]
     # A union inside the options of a class is named after the union that the class itself is an entry of.
     inner = [value for value in values if "vlbench." not in value["types"]]
     if keys and inner:
-        value = max(inner, key=lambda found: found.start())
+        value = max(inner, key=lambda match: match.start())
         given = _NESTED.sub(r"\1", value["value"]).strip("'\"")
         return f"{option} is {given!r}; allowed: {_allowed(value['types'], given)}"
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(message.split()))

@@ -116,7 +116,7 @@ def as_checkpoint(path: Path, folder: Path) -> Path:
     """A checkpoint Lightning can load, made in `folder` from an exported safetensors file.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or not exported by vlbench.
+        CheckpointError: If the file is missing, damaged or not exported by vlbench.
     """
     try:
         with safe_open(path, "pt") as file:

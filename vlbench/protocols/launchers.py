@@ -37,7 +37,7 @@ class Launcher(Protocol):
     """Starts stages.
 
     Attributes:
-        interval: seconds between two questions whether a stage has ended.
+        interval: Seconds between two questions whether a stage has ended.
     """
 
     interval: float
@@ -46,10 +46,10 @@ class Launcher(Protocol):
         """Starts a stage.
 
         Args:
-            name: of the stage.
-            digest: of what it does.
-            arguments: of `vlbench`.
-            log: file its output is added to.
+            name: Name of the stage.
+            digest: Digest of what the stage does.
+            arguments: Arguments of the `vlbench` command.
+            log: File its output is added to.
         """
 
     def close(self) -> None:
@@ -60,8 +60,8 @@ class LocalLauncher:
     """Processes of this machine, forked from servers that have imported everything; see `vlbench.protocols.server`.
 
     Args:
-        jobs: most stages at once; they share the cores.
-        program: starts a server.
+        jobs: Most stages at once; they share the cores.
+        program: Command that starts a server.
     """
 
     interval = 0.02
@@ -135,14 +135,14 @@ class SubmititLauncher:
     A runner that starts again takes over the jobs that an earlier one, killed meanwhile, has left in the queue.
 
     Args:
-        folder: for submitit's files, seen by all machines.
-        parameters: of `submitit.AutoExecutor.update_parameters`, such as `timeout_min`, `gpus_per_node`,
+        folder: Folder for submitit's files that all machines see.
+        parameters: Parameters of `submitit.AutoExecutor.update_parameters`, such as `timeout_min`, `gpus_per_node`,
             `tasks_per_node` (as many as `trainer.devices`) and `slurm_partition`.
         cluster: `slurm`, or `local` for processes of this machine.
-        program: runs a stage.
+        program: Command that runs a stage.
 
     Raises:
-        ConfigError: if submitit is not installed or does not know a parameter.
+        ConfigError: If submitit is not installed or does not know a parameter.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def serve(run: Callable[[Sequence[str]], int]) -> None:
     with the process that started it, whatever happens to that.
 
     Args:
-        run: what a stage does with its arguments; returns its exit code.
+        run: What a stage does with its arguments; returns its exit code.
     """
     requests, replies = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     _redirect(0, os.devnull, os.O_RDONLY)
@@ -57,7 +57,7 @@ def die_with(parent: int) -> None:
     """The kernel kills this process when its parent dies, even by SIGKILL: no stage outlives its runner.
 
     Args:
-        parent: the parent's process id; if it is dead already, this process ends at once.
+        parent: The parent's process id; if it is dead already, this process ends at once.
     """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
