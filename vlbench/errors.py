@@ -43,3 +43,15 @@ class DecodeError(VlbenchError):
     def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str]]:
         # Exceptions cross process borders (data workers) by pickling their constructor's arguments.
         return type(self), (str(self.path), self.cause)
+
+
+def user_error(error: BaseException) -> VlbenchError | None:
+    """The error about the user's input that another error wraps, as parsers wrap what a constructor raises.
+
+    Args:
+        error: Error that was caught; it may be a `VlbenchError` itself.
+    """
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, VlbenchError):
+        inner = inner.__cause__ or inner.__context__
+    return inner

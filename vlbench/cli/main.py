@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import vlbench
 from vlbench.cli.process import leave
 from vlbench.cli.registry import find_command, overview
-from vlbench.errors import ConfigError, VlbenchError
+from vlbench.errors import ConfigError, VlbenchError, user_error
 
 _MOST_LINES = 3
 """Lines of a message that are printed as they are; more are made one."""
@@ -52,15 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _mendable(error: Exception, command: str) -> VlbenchError | None:
-    """What the user can mend of an error; `None` if it is a bug.
-
-    An error of vlbench may be inside another one: jsonargparse wraps what a constructor raises.
-    """
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, VlbenchError):
-            return inner
-        inner = inner.__cause__ or inner.__context__
+    """What the user can mend of an error; `None` if it is a bug."""
+    inner = user_error(error)
+    if inner is not None:
+        return inner
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, of options that do not fit the machine
         return ConfigError(f"the options of trainer do not fit this machine or each other: {error}")
     if isinstance(error, OSError) and error.filename is not None:

@@ -18,7 +18,7 @@ import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
 from vlbench.cli.weights import as_checkpoint, check_checkpoint
-from vlbench.errors import ConfigError, VlbenchError
+from vlbench.errors import ConfigError, user_error
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
 from vlbench.results.report import check_fixed_features
@@ -156,9 +156,10 @@ def check_options(model: Namespace) -> None:
         warnings.simplefilter("ignore")
         try:
             parser.instantiate(Namespace(model=model))
-        except VlbenchError:
-            raise
-        except Exception:
+        except Exception as error:
+            refused = user_error(error)
+            if refused is not None:
+                raise refused from error
             return  # a method that needs memory when it is built says what is wrong then
 
 
