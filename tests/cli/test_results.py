@@ -61,13 +61,13 @@ def test_compare(results, capsys):
     assert "8 videos: 3 right in both, 1 only in A, 4 only in B, 0 in neither" in said
     assert "B - A = +37.50 points" in said
     assert "p = 0.375" in said
-    assert main(["compare", "bad", "goods"]) == 1
+    assert main(["compare", "bad", "goods"]) == 2
     assert "did you mean good?" in capsys.readouterr().err
 
 
 def test_compare_refuses_another_number_of_classes(results, capsys):
     store(results, "few", torch.eye(2)[[0] * 8], [0] * 8, classes=["a", "b"])
-    assert main(["compare", "bad", "few"]) == 1
+    assert main(["compare", "bad", "few"]) == 2
     assert "4 classes" in capsys.readouterr().err
 
 
@@ -97,7 +97,7 @@ def test_rescore(results, capsys):
         (["bad", "--prompts", "mote"], "give the test's --config"),
         (["bad", "--classes", "nothing.txt"], "not a file"),
     ):
-        assert main(["rescore", *refused]) == 1
+        assert main(["rescore", *refused]) == (1 if reason == "modulation" else 2)
         assert reason in capsys.readouterr().err
 
 
@@ -179,5 +179,5 @@ def test_other_prompts_score_as_if_they_had_been_tested(workplace, capsys, monke
     capsys.readouterr()
     assert run("rescore", "first", "--prompts", "prompts.txt", "--config", *names, *checkpoint) == 0
     assert f"{second.record.metrics['top1']:.2f}" in capsys.readouterr().out
-    assert run("rescore", "first", "--prompts", "prompts.txt", "--config", *names) == 1
+    assert run("rescore", "first", "--prompts", "prompts.txt", "--config", *names) == 2
     assert "was tested with backbone and weights" in capsys.readouterr().err

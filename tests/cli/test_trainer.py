@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tests.tolerance import assert_same_bits
 from vlbench.cli.configs import config_names, find_config
 from vlbench.cli.main import main
-from vlbench.cli.trainer import VlbenchCLI, run_trainer
+from vlbench.cli.trainer import VlbenchCLI
 from vlbench.methods import MSTA, MoTE, ZeroShot
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
@@ -155,7 +155,8 @@ def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
     options = content.get("model", {}).get("init_args", {})
     narrow = ["--model.init_args.bottleneck=64"] if "bottleneck" in options else []
     cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1"] if trainer.get("accelerator") == "gpu" else []
-    run_trainer(command("fit", *runnable(name), name, *after, options=[*narrow, *cpu, "--trainer.logger=false"]))
+    options = [*narrow, *cpu, "--trainer.logger=false"]
+    assert main(command("fit", *runnable(name), name, *after, options=options)) == 0
 
 
 def test_every_suite_is_planned(workplace, capsys):
@@ -211,13 +212,13 @@ def test_the_best_epoch_is_kept_beside_the_last(workplace, selection, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "code"),
     [
-        (["--selection=heldout"], "selection is heldout and data.heldout 0.0; allowed: above 0"),
-        (["--selection=best_on_test", "--trainer.limit_val_batches=0"], "limit_val_batches 0; without validation"),
-        (["--selection=heldout", "--data.train.shots=1", "--data.heldout=0.5"], "has 1 training video"),
+        (["--selection=heldout"], "selection is heldout and data.heldout 0.0; allowed: above 0", 2),
+        (["--selection=best_on_test", "--trainer.limit_val_batches=0"], "limit_val_batches 0; without validation", 2),
+        (["--selection=heldout", "--data.train.shots=1", "--data.heldout=0.5"], "has 1 training video", 1),
     ],
 )
-def test_a_selection_that_cannot_be_made_is_one_clear_message(workplace, options, message, capsys):
-    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == 2
+def test_a_selection_that_cannot_be_made_is_one_clear_message(workplace, options, message, code, capsys):
+    assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == code
     assert message in capsys.readouterr().err
