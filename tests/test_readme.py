@@ -79,7 +79,7 @@ def test_the_dataset_of_the_reader(workplace, rendered, monkeypatch):
         lines = [line for line in (videos / f"{part}.txt").read_text().splitlines() if int(line.split()[1]) < 3]
         (folder / f"{part}.txt").write_text("\n".join(lines))
         (folder / part).symlink_to(videos / part)
-    (workplace / "kitchen.yaml").write_text("data: {class_path: kitchen.Kitchen}")
+    (workplace / "kitchen.yaml").write_text("data: {class_path: kitchen.KitchenDataModule}")
     monkeypatch.setattr(sys, "argv", ["vlbench"])
     configs = ["zero_shot.yaml", "kitchen.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
     options = [part for name in configs for part in ("--config", name)]

@@ -111,6 +111,7 @@ def test_a_training_starts_anew_where_there_is_nothing_to_continue(workplace, ca
     ],
 )
 def test_contradictions_are_one_clear_message(workplace, options, message, capsys):
+    torch.save({}, "b.ckpt")
     assert main(command("fit", "msta_fewshot.yaml", *OVERLAYS, options=options)) == 2
     assert message in capsys.readouterr().err
 

@@ -110,10 +110,6 @@ class VlbenchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         config = self.config[command]
-        if config.ckpt_path is not None:
-            check_checkpoint(Path(config.ckpt_path), import_object(config.model.class_path).name)
-        _check_trainer(config.trainer)
-        check_options(config.model)
         if command == "fit":
             _check_selection(config)
         else:
@@ -121,6 +117,10 @@ class VlbenchCLI(LightningCLI):
             config.trainer.logger = False
             if config.selection != "last":
                 config.record.selection = config.selection
+        if config.ckpt_path is not None:
+            check_checkpoint(Path(config.ckpt_path), import_object(config.model.class_path).name)
+        _check_trainer(config.trainer)
+        check_options(config.model)
         # Missing videos are noticed before weights are downloaded and a model is built.
         parser = ArgumentParser()
         parser.add_subclass_arguments(VideoDataModule, "data")
