@@ -207,21 +207,6 @@ def test_a_block_that_drops_a_parameter_is_refused():
     assert backbone.image.first_changed == 4
 
 
-@BOTH
-def test_a_copy_of_the_visual_part_runs_with_the_blocks_and_branches_of_the_tower(make):
-    backbone, video = make().double().eval(), clips(1, 4)
-    over_time(backbone.image, 1)
-    backbone.image.add_parallel(2, lambda x: torch.tanh(x))
-    backbone.double()
-    visual = copy.deepcopy(backbone.visual)
-    with torch.no_grad():
-        expected = backbone.encode_frames(video)
-        assert torch.equal(backbone.encode_frames(video, visual=visual), expected)
-        visual.transformer.resblocks[1].mix.weight.mul_(2)
-        assert not torch.allclose(backbone.encode_frames(video, visual=visual), expected)
-        assert torch.equal(backbone.encode_frames(video), expected)
-
-
 def test_a_copied_or_pickled_method_has_its_own_adapters():
     torch.manual_seed(0)
     method = MSTA(TinyCLIP(), blocks=2, bottleneck=32, scale=0.3).double().eval()

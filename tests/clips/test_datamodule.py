@@ -2,11 +2,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning import Trainer
 
 from tests.fakes import FakeDataset, colored_frames, indices_from_pixels, write_video
+from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.batch import Clip, ClipBatch
 from vlbench.clips.datamodule import VideoDataModule, cores_of_a_process
-from vlbench.clips.options import Augmentation, ClipOptions, Views
+from vlbench.clips.options import Augmentation, ClipOptions, LoadingOptions, Views
 from vlbench.clips.readers import TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
 from vlbench.errors import ConfigError
@@ -234,3 +236,14 @@ def test_workers_share_the_cores_with_the_other_processes(monkeypatch, cores, pr
     if local is not None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
     assert cores_of_a_process(processes) == workers
+
+
+def test_an_effective_batch_needs_its_callback(root):
+    """A Trainer of the reader's own that does not accumulate would take other steps in silence."""
+    data = module(root, batch_size=4, loading=LoadingOptions(effective_batch=8))
+    data.trainer = Trainer(accelerator="cpu", devices=1, logger=False, callbacks=[EffectiveBatch(8, 4)])
+    with pytest.raises(ConfigError, match=r"takes 2 batches of 4, and .* accumulates 1; .*EffectiveBatch\(8, 4\)"):
+        data.train_dataloader()
+    data.trainer.callbacks[0].setup(data.trainer, None, "fit")
+    assert data.trainer.accumulate_grad_batches == 2
+    assert data.train_dataloader().batch_size == 4

@@ -73,12 +73,11 @@ class DualEncoder(nn.Module, ABC):
         """Logarithm of the factor on cosines."""
 
     @abstractmethod
-    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None, adapted: bool = True) -> Tensor:
+    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
         """Features of clips, before pooling over time and before normalisation.
 
         Args:
             pixels: Normalised clips `(B, T, 3, H, W)`.
-            visual: Copy of `self.visual`, with other weights, to use instead of it.
             adapted: Whether blocks are replaced and branches are added; without, the tower is as it was loaded.
 
         Returns:

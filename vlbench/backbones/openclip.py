@@ -161,12 +161,11 @@ class CLIPEncoder(DualEncoder):
         return scale
 
     @override
-    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None, adapted: bool = True) -> Tensor:
+    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
         batch, frames = pixels.shape[:2]
-        parts: Any = visual or self.visual
+        parts: Any = self.visual
         x = parts.embed(pixels.flatten(0, 1))  # (B·T, 1 + N, D)
-        blocks = None if visual is None else parts.transformer.resblocks
-        x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted, blocks=blocks)
+        x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted)
         features: Tensor = parts.project(x).unflatten(0, (batch, frames))
         return features
 

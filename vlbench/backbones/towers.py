@@ -88,7 +88,6 @@ class Tower:
         stop: int | None = None,
         read: Position | None = None,
         adapted: bool = True,
-        blocks: nn.ModuleList | None = None,
     ) -> Tensor:
         """Tokens after some of the blocks.
 
@@ -99,15 +98,11 @@ class Tower:
             stop: Number of the block before which the computation ends; `None` goes to the last one.
             read: Position of the one token that is read after the last block; `None` reads all.
             adapted: Whether blocks are replaced and branches are added; without, the tower is as it was loaded.
-            blocks: Blocks of an adapted copy to run instead of the tower's own.
 
         Returns:
             `(N, L, D)`, or `(N, 1, D)` after the last block where one token is read.
         """
-        assert adapted or blocks is None, "a copy has no blocks as they were loaded"
         run = self.blocks if adapted else self._loaded
-        if blocks is not None:
-            run = cast("list[Block]", list(blocks))
         for index, block in list(enumerate(run))[start:stop]:
             branches = self._branches.get(index, []) if adapted else []
             arguments = (block, branches, x, clip, read if index == len(run) - 1 else None)

@@ -102,11 +102,10 @@ class ViCLIP(DualEncoder):
         return self._logit_scale
 
     @override
-    def encode_frames(self, pixels: Tensor, *, visual: nn.Module | None = None, adapted: bool = True) -> Tensor:
-        parts: Any = visual or self.visual
+    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
+        parts: Any = self.visual
         x = parts.embed(pixels)  # (B, 1 + N·T, D)
-        blocks = None if visual is None else parts.transformer.resblocks
-        x = self._image.run(x, Joint(pixels.shape[1]), read=0, adapted=adapted, blocks=blocks)
+        x = self._image.run(x, Joint(pixels.shape[1]), read=0, adapted=adapted)
         features: Tensor = parts.project(x).unsqueeze(1)
         return features
 

@@ -172,7 +172,7 @@ class VideoDataModule(LightningDataModule):
                 raise ConfigError(
                     f"loading.effective_batch is {self.loading.effective_batch}, which takes {steps} batches of"
                     f" {batch_size}, and the trainer accumulates {accumulated}; give it the callback"
-                    " EffectiveBatch.of(datamodule)"
+                    f" EffectiveBatch({self.loading.effective_batch}, {self.batch_size})"
                 )
         return DataLoader(
             dataset,
