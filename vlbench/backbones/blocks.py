@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import open_clip.transformer
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -138,7 +137,9 @@ class MLP(Parts):
     def __init__(self, loaded: nn.Module, *, layer_scale: nn.Module | None = None) -> None:
         super().__init__(loaded)
         self._layer_scale = loaded._layer_scale if isinstance(loaded, MLP) else (layer_scale or nn.Identity(),)
-        if type(self.gelu) is open_clip.transformer.QuickGELU:
+        from open_clip.transformer import QuickGELU as LoadedQuickGELU  # late, see openclip.py
+
+        if type(self.gelu) is LoadedQuickGELU:
             self.gelu = QuickGELU()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import open_clip
-from open_clip.model import build_model_from_openai_state_dict
-
 from vlbench.backbones.openclip import CLIPEncoder
 from vlbench.backbones.weight_files import read_released
 from vlbench.errors import CheckpointError
@@ -21,6 +18,9 @@ class OpenAICLIP(CLIPEncoder):
     """
 
     def __init__(self, weights: str) -> None:
+        import open_clip  # late, see openclip.py
+        from open_clip.model import build_model_from_openai_state_dict
+
         state = read_released(weights)
         if "visual.proj" not in state or "text_projection" not in state:
             raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import open_clip
 import torch
 from safetensors.torch import load_file
 
@@ -18,6 +17,8 @@ class TinyCLIP(CLIPEncoder):
     """
 
     def __init__(self, pretrained: bool = True) -> None:
+        import open_clip  # late, see openclip.py
+
         tiny_clip.register()
         clip = open_clip.CLIP(**open_clip.get_model_config(tiny_clip.TINY_CLIP))
         if pretrained:

@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -59,6 +57,9 @@ class ViCLIP(DualEncoder):
         temporal_resizing: TemporalResizing = "cut_or_pad",
         sizes: ViCLIPSizes | None = None,
     ) -> None:
+        import open_clip  # late, see openclip.py
+        from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD
+
         super().__init__()
         if sizes is None and model not in SIZES:
             raise ConfigError(f"model is {model!r}; allowed: {', '.join(SIZES)}, or any name with sizes")

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 
 from vlbench.backbones.blocks import adopt_blocks
@@ -59,6 +58,8 @@ class Transformer(nn.Module):
     """
 
     def __init__(self, width: int, layers: int, heads: int, *, causal: bool) -> None:
+        from open_clip.transformer import QuickGELU, ResidualAttentionBlock  # late, see openclip.py
+
         super().__init__()
         # Unlike CLIP's, these LayerNorms work in the type of their input.
         blocks = nn.ModuleList(
