@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -48,7 +48,6 @@ class RecordedData(Protocol):
     def batch_of_step(self, trainer: Trainer, /) -> int: ...  # noqa: D102 - explained by the class
 
 
-@runtime_checkable
 class RecordedMethod(Protocol):
     """What a record says of the method; a `VideoTextMethod` answers it."""
 
@@ -232,10 +231,15 @@ class RecordWriter(Callback):
         )
 
 
-def _recorded(module: LightningModule) -> RecordedMethod:
-    if not isinstance(module, RecordedMethod):
-        raise ConfigError(f"RecordWriter records a VideoTextMethod, {type(module).__name__} is none")
-    return module
+def _recorded(method: LightningModule) -> RecordedMethod:
+    # Not isinstance: from Python 3.12 on it looks for attributes statically, and modules keep their parts elsewhere.
+    wanted = {*RecordedMethod.__annotations__, *(name for name in vars(RecordedMethod) if not name.startswith("_"))}
+    missing = sorted(name for name in wanted if not hasattr(method, name))
+    if missing:
+        raise ConfigError(
+            f"RecordWriter records a VideoTextMethod, {type(method).__name__} is none: it has no {', '.join(missing)}"
+        )
+    return cast(RecordedMethod, method)
 
 
 def _digest_of_labels(labels: dict[str, int]) -> str:
