@@ -12,6 +12,13 @@ from vlbench.synthetic import tiny_clip
 class TinyCLIP(CLIPEncoder):
     """1.4 million parameters, frames of 32 x 32 pixels; see `vlbench/synthetic/pretrain.py` for its recipe.
 
+    Example:
+        >>> backbone = TinyCLIP()
+        >>> backbone.encode_frames(torch.zeros(2, 8, 3, 32, 32)).shape  # clips of 8 frames
+        torch.Size([2, 8, 128])
+        >>> backbone.encode_texts(["a video of a red circle"]).shape
+        torch.Size([1, 128])
+
     Args:
         pretrained: Whether to load the shipped weights; random ones otherwise.
     """

@@ -166,6 +166,14 @@ def classification_metrics(predictions: Predictions, top_k: Sequence[int] = (1, 
 
     Returns:
         `top1`, `top5` over videos, and `mean_per_class`, the mean of the top-1 accuracies of the classes that occur.
+
+    Example:
+        >>> scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+        >>> labels, features = torch.tensor([0, 1, 1]), torch.zeros(3, 0)
+        >>> lost = {"d.mp4": (0, "truncated")}
+        >>> predictions = Predictions(["a.mp4", "b.mp4", "c.mp4"], labels, scores, scores, features, lost)
+        >>> round(classification_metrics(predictions)["top1"], 2)
+        50.0
     """
     num_classes = predictions.scores.shape[1]
     if predictions.total == 0:

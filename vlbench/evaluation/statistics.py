@@ -59,6 +59,11 @@ def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, draws: int = 10_000
 
     Raises:
         DataError: If they are not of the same videos, or of none.
+
+    Example:
+        >>> outcome = compare({"a.mp4": True, "b.mp4": False}, {"a.mp4": True, "b.mp4": True}, draws=100)
+        >>> outcome.difference, outcome.p_value
+        (50.0, 1.0)
     """
     if a.keys() != b.keys() or not a:
         alone = [sorted(left.keys() - right.keys()) for left, right in ((a, b), (b, a))]

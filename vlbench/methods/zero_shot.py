@@ -18,6 +18,12 @@ from vlbench.methods.parts.fusion import ViewFusion
 class ZeroShot(VideoTextMethod):
     """Zero-shot CLIP: mean frame feature against prompted class names; nothing trains.
 
+    Example:
+        >>> from vlbench.backbones import TinyCLIP
+        >>> method = ZeroShot(TinyCLIP(), prompts="video")
+        >>> method.encode_classes(["a red circle moving left", "a red circle moving right"]).shape
+        torch.Size([2, 128])
+
     Args:
         backbone: Dual encoder of videos and texts.
         prompts: `video`, `mote`, or templates of the class names.

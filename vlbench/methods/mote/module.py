@@ -31,6 +31,12 @@ class MoTE(VideoTextMethod):
     The image tower is fine-tuned, the text tower is frozen, and a temporal head of experts is trained on top. The
     defaults are the paper's for ViT-B/16, and the released code's where the paper says nothing.
 
+    Example:
+        >>> from vlbench.backbones import TinyCLIP
+        >>> method = MoTE(TinyCLIP(), layers=1, merge_loss=0.0)
+        >>> method.deviations()
+        {'layers': 1, 'merge_loss': 0.0}
+
     Args:
         backbone: Dual encoder that gives one feature a frame.
         schedule: Schedule of the learning rate.

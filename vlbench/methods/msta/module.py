@@ -35,6 +35,14 @@ class MSTA(VideoTextMethod):
     2024), which the authors' logs name: ReLU; the adapter sees the block's own first LayerNorm of the block's input;
     Kaiming-normal weights, none zero; `scale` acts on the output and not on the adapter's gradient.
 
+    Example:
+        >>> from vlbench.backbones import TinyCLIP
+        >>> method = MSTA(TinyCLIP(), blocks=2, bottleneck=64)
+        >>> sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
+        59136
+        >>> method.deviations()
+        {'blocks': 2, 'bottleneck': 64}
+
     Args:
         backbone: Dual encoder that is adapted.
         schedule: Schedule of the learning rate.
