@@ -61,3 +61,10 @@ def test_identifiers_are_nouns_of_the_field(path):
         if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)) or isinstance(node, ast.arg)
     }
     assert not names & VAGUE
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_first_lines_name_what_they_are_about(path):
+    """`Digest of the weights.` and not `Of the weights.`"""
+    first = [text.splitlines()[0] for text in docstrings(ast.parse(path.read_text()))]
+    assert not [line for line in first if re.match(r"(Of|By|In|As|With|Its|Their|It|They|Likewise|See)\b", line)]

@@ -89,7 +89,7 @@ def _tell(text: str) -> None:
 
 
 def training_digest(config: Mapping[str, Any], batch: int) -> str:
-    """Of what the weights of a training depend on, and not of where it runs.
+    """Digest of what the weights of a training depend on, and not of where it runs.
 
     Args:
         config: Configuration of `vlbench fit`, plain values.

@@ -132,7 +132,7 @@ def as_checkpoint(path: Path, folder: Path) -> Path:
 
 
 def _checkpoint(state: dict[str, Tensor], header: dict[str, Any]) -> bytes:
-    """As `vlbench fit` writes it, without what only a resumed training needs."""
+    """Checkpoint as `vlbench fit` writes it, without what only a resumed training needs."""
     content = {
         "state_dict": state,
         "vlbench": header,

@@ -37,7 +37,7 @@ class Predictions:
 
     @classmethod
     def none(cls, num_classes: int, dim: int) -> Predictions:
-        """No video."""
+        """Predictions of no video, for a set of classes."""
         scores = torch.empty(0, num_classes)
         return cls([], torch.empty(0, dtype=torch.int64), scores, scores, torch.empty(0, dim))
 

@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def top1(self) -> tuple[float, float]:
-        """Of the first and of the second, in per cent."""
+        """Top-1 accuracies of the first and of the second evaluation, in per cent."""
         return 100 * (self.both + self.only_a) / self.videos, 100 * (self.both + self.only_b) / self.videos
 
     @property

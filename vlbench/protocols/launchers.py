@@ -224,6 +224,6 @@ def _unfinished(ticket: Path) -> Any | None:
 
 
 def _run_logged(command: Sequence[str], log: str) -> int:
-    """In the job: every task of it is a process of the stage."""
+    """Runs a stage inside its job: every task of the job is a process of the stage."""
     with open(log, "ab") as file:  # noqa: PTH123 - submitted by value
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False).returncode

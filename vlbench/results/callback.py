@@ -243,7 +243,7 @@ def _recorded(method: LightningModule) -> RecordedMethod:
 
 
 def _digest_of_labels(labels: dict[str, int]) -> str:
-    """Of the videos of a test set and their classes; two runs with the same digest were asked the same."""
+    """Digest of the videos of a test set and their classes; two runs with one digest were asked the same."""
     lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 

@@ -203,7 +203,7 @@ class Expectation:
         ]
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Checks of a regression run as JSON."""
         values = {"schema_version": SCHEMA_VERSION, **asdict(self)}
         write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
 

@@ -65,7 +65,7 @@ class Report:
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """One line that sums up the report."""
         counts = Counter(finding.severity for finding in self.findings)
         totals = ", ".join(f"{severity}s {counts[severity]}" for severity in _STYLES)
         return f"{self.subject}: {self.videos} videos, {self.decoded} decoded; {totals}"
