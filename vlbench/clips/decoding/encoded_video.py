@@ -11,18 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vlbench.clips.decoding.pyav import PyAVReader, turn_upright
 from vlbench.clips.pytorchvideo import EncodedVideo
 
 
-class EncodedVideoReader:
+class EncodedVideoReader(PyAVReader):
     """Exact frames by number through pytorchvideo. See `VideoReader`.
 
     Args:
@@ -32,42 +30,18 @@ class EncodedVideoReader:
         DecodeError: If the file cannot be read or holds no video that FFmpeg knows.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._pyav = PyAVReader(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file."""
-        self._pyav.close()
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames, see `VideoReader`."""
-        return self._pyav.num_frames
-
-    def frames_between(self, start: float, end: float) -> range:
-        """Numbers of the frames shown from `start` to before `end`; see `VideoReader.frames_between`."""
-        return self._pyav.frames_between(start, end)
-
+    @override
     def frames_at(self, indices: Sequence[int]) -> Tensor:
         """Frames with these indices, `(len(indices), 3, H, W)` uint8 RGB; see `VideoReader.frames_at`."""
-        frames = self._whole_clip() if self._pyav.planned else None
+        frames = self._whole_clip() if self.planned else None
         if (
             frames is None
             or len(frames) != self.num_frames
             or not indices
             or not 0 <= min(indices) <= max(indices) < len(frames)
         ):
-            return self._pyav.frames_at(indices)
-        return turn_upright(frames[list(indices)], self._pyav.rotation())
+            return super().frames_at(indices)
+        return turn_upright(frames[list(indices)], self.rotation())
 
     def _whole_clip(self) -> Tensor | None:
         """All frames `(T, 3, H, W)` uint8 as stored, `None` where `EncodedVideo` gives up."""
