@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from tests.results.fakes import CLASSES, record, store
+from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
 from vlbench.cli.methods import with_prompts
+from vlbench.errors import DataError
+from vlbench.methods import ZeroShot
 from vlbench.results.row import COLUMNS
 from vlbench.results.stored import StoredEvaluation
 
@@ -181,3 +184,33 @@ def test_other_prompts_score_as_if_they_had_been_tested(workplace, capsys, monke
     assert f"{second.record.metrics['top1']:.2f}" in capsys.readouterr().out
     assert run("rescore", "first", "--prompts", "prompts.txt", "--config", *names) == 2
     assert "was tested with backbone and weights" in capsys.readouterr().err
+
+
+class Halved(ZeroShot):
+    """Scores the second half of the classes half as high: stored features times class features is not its score."""
+
+    def score(self, video, classes):
+        cosines = super().score(video, classes)
+        return cosines * torch.where(torch.arange(len(classes)) < len(classes) // 2, 1.0, 0.5)
+
+
+def rescored_by(method, monkeypatch, features):
+    """A stored evaluation of `method` under the prompts `a video of {}`."""
+    method.eval().requires_grad_(False)
+    monkeypatch.setattr("vlbench.cli.methods.load", lambda configs, checkpoint: method)
+    digest = method.backbone.identity.digest
+    store(Path("results"), "other", torch.eye(4), [0, 1, 2, 3], features=features, weights=None, backbone_digest=digest)
+    return with_prompts(StoredEvaluation.load("other", Path("results")), ["a video of {}"], ["its.yaml"], None)
+
+
+def test_other_prompts_are_scored_as_the_method_scores(workplace, monkeypatch):
+    features = torch.nn.functional.normalize(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)), dim=-1)
+    plain = rescored_by(ZeroShot(TinyCLIP()), monkeypatch, features).predictions.scores
+    halved = rescored_by(Halved(TinyCLIP()), monkeypatch, features).predictions.scores
+    np.testing.assert_allclose(halved, plain * [1, 1, 0.5, 0.5], rtol=0, atol=1e-6)
+    assert np.abs(plain[:, 2:]).max() > 1e-3
+
+
+def test_other_prompts_need_features(workplace, monkeypatch):
+    with pytest.raises(DataError, match="other holds no features of its videos, as zero_shot makes more than one"):
+        rescored_by(ZeroShot(TinyCLIP()), monkeypatch, torch.empty(4, 0))

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import yaml
@@ -18,7 +17,7 @@ import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config
 from vlbench.cli.weights import as_checkpoint, check_checkpoint
-from vlbench.errors import ConfigError, user_error
+from vlbench.errors import ConfigError, DataError, user_error
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
 from vlbench.results.report import check_fixed_features
@@ -61,7 +60,7 @@ def with_prompts(
 
     Raises:
         ConfigError: If the configurations and the checkpoint do not give the weights of the record.
-        DataError: If the method's video features depend on the prompts.
+        DataError: If the method's video features depend on the prompts, or were not stored.
     """
     check_fixed_features(stored)
     new_templates = templates(prompts)
@@ -74,9 +73,16 @@ def with_prompts(
         raise ConfigError(
             f"{stored.name} was tested with backbone and weights {expected}, --config and --ckpt_path give {given}"
         )
+    features = torch.from_numpy(stored.predictions.features)
+    if not features.shape[1]:
+        raise DataError(
+            f"{stored.name} holds no features of its videos, as {method.name} makes more than one vector of each; run"
+            " `vlbench test` with the other prompts"
+        )
     method.templates = new_templates
     with torch.no_grad():
-        return stored.scored_against(method.encode_text(stored.classes).float().numpy())
+        scores = method.score(features, method.encode_classes(stored.classes))
+    return stored.rescored(scores.float().numpy())
 
 
 def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
@@ -126,9 +132,8 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
             values = parser.parse_args(arguments)
         except Exception as error:
             raise ConfigError(f"{', '.join(configs)} configure no method: {error}") from error
-    options: Any = values.model.init_args.backbone.init_args
-    if meta and "pretrained" in options:
-        options.pretrained = False if isinstance(options.pretrained, bool) else None
+    if meta:
+        _leave_out_weights(values.model)
     with torch.device("meta" if meta else "cpu"):
         method = parser.instantiate(values).model
     assert isinstance(method, VideoTextMethod)
@@ -145,10 +150,8 @@ def check_options(model: Namespace) -> None:
         VlbenchError: If the method refuses its options.
     """
     model = model.clone()
-    backbone = model.init_args.backbone.init_args
-    if "pretrained" not in backbone:
+    if not _leave_out_weights(model):
         return  # the file of the weights says what the backbone is
-    backbone.pretrained = False if isinstance(backbone.pretrained, bool) else None
     parser = ArgumentParser()
     parser.add_subclass_arguments(VideoTextMethod, "model")
     # What is drawn and warned here is drawn and warned when the method is built for good.
@@ -161,6 +164,15 @@ def check_options(model: Namespace) -> None:
             if refused is not None:
                 raise refused from error
             return  # a method that needs memory when it is built says what is wrong then
+
+
+def _leave_out_weights(model: Namespace) -> bool:
+    """Has a configured backbone load no weights; `False` where it has no option that says so."""
+    options = model.init_args.backbone.init_args
+    if "pretrained" not in options:
+        return False
+    options.pretrained = False if isinstance(options.pretrained, bool) else None
+    return True
 
 
 def _modules(method: VideoTextMethod) -> dict[str, list[nn.Parameter]]:

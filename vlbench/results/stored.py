@@ -85,23 +85,13 @@ class StoredEvaluation:
             )
         return dict(zip(predictions.ids, predictions.labels.tolist(), strict=True)) | lost
 
-    def scored_against(self, class_features: Floats) -> StoredEvaluation:
-        """The same videos against other features of the classes, such as those of other prompts.
+    def rescored(self, scores: Floats) -> StoredEvaluation:
+        """The same videos with other scores, such as those of other prompts.
 
         Args:
-            class_features: Float32 unit features `(C, D)`, in the order of `classes`.
-
-        Raises:
-            DataError: If the videos' features have another dimension.
+            scores: Scores of the readable videos, float32 `(N, C)`, for classes in the order of `classes`.
         """
-        features = self.predictions.features
-        if features.shape[1] != class_features.shape[1]:
-            raise DataError(
-                f"{self.name} holds video features of {features.shape[1]} dimensions, the classes' have"
-                f" {class_features.shape[1]}; give the configurations that it was tested with"
-            )
-        cosines = features @ class_features.T
-        return replace(self, predictions=replace(self.predictions, scores=cosines, cosines=cosines))
+        return replace(self, predictions=replace(self.predictions, scores=scores, cosines=scores))
 
     def restricted(self, columns: Sequence[int]) -> StoredScores:
         """The videos of some classes, scored against these classes only, by their cosines.
