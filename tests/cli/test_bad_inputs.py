@@ -177,6 +177,7 @@ def test_a_part_of_a_moved_option_is_found_too(place):
         ("--model=nobody.Nothing", "nobody.Nothing"),
         ("--selection=first", "--selection is 'first'; allowed: last, heldout, best_on_test"),
         ("--seed_everything=x", "--seed_everything is 'x'; allowed: bool, int"),
+        ("--seed_everything=true", "seed_everything is true; allowed: an integer, which records name"),
         ("--bogus", "no option --bogus"),
         ("extra", "'extra' is no option and no value of one"),
         ("--trainer.devices=0", "the options of trainer do not fit this machine or each other"),

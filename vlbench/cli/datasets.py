@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from inspect import signature
+from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -68,7 +68,7 @@ def _dataset_class(class_path: str) -> type[VideoDataset]:
     if (not module or module.startswith("vlbench.")) and name in known:
         return known[name]
     try:
-        cls: type[VideoDataset] = getattr(import_module(module), name).dataset_class
+        cls: type[VideoDataset] = resolve_name(class_path).dataset_class
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"no DataModule {class_path!r}; allowed: {', '.join(known)}, or package.module.Class"

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TextIO
 
@@ -16,7 +17,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from jsonargparse._util import import_object
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -72,8 +72,8 @@ class VlbenchCLI(LightningCLI):
         parser.add_argument(
             "--compile", type=bool, default=False, help="Compile the image tower's blocks by torch.compile."
         )
-        parser.link_arguments("seed_everything", "data.init_args.seed")
-        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_stated_seed)
+        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=_stated_seed)
         parser.link_arguments(
             "selection", "data.init_args.validate_on_test", compute_fn=lambda selection: selection == "best_on_test"
         )
@@ -118,7 +118,7 @@ class VlbenchCLI(LightningCLI):
             if config.selection != "last":
                 config.record.selection = config.selection
         if config.ckpt_path is not None:
-            check_checkpoint(Path(config.ckpt_path), import_object(config.model.class_path).name)
+            check_checkpoint(Path(config.ckpt_path), resolve_name(config.model.class_path).name)
         _check_trainer(config.trainer)
         check_options(config.model)
         # Missing videos are noticed before weights are downloaded and a model is built.
@@ -202,6 +202,13 @@ class VlbenchCLI(LightningCLI):
         for batch in self.trainer.predict_loop.predictions:
             for video, name, score in batch:
                 print(f"{video}\t{name}\t{score:.4f}")  # noqa: T201 - what was asked for
+
+
+def _stated_seed(seed: int | bool) -> int:
+    """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it."""
+    if isinstance(seed, bool):
+        raise ConfigError(f"seed_everything is {str(seed).lower()}; allowed: an integer, which records name")
+    return seed
 
 
 @rank_zero_only

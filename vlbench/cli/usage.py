@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,12 +74,11 @@ def _unknown(keys: Sequence[str], name: str, accepted: Sequence[str]) -> str:
 def _accepted(message: str, parser: ArgumentParser) -> list[str]:
     """Names of the options where a wrong one was given: of the innermost class, otherwise of the parser."""
     from jsonargparse import ArgumentParser
-    from jsonargparse._util import import_object
 
     classes = _CLASS.findall(message)
     if classes:
         inner = ArgumentParser(exit_on_error=False)
-        inner.add_class_arguments(import_object(classes[-1]), fail_untyped=False)
+        inner.add_class_arguments(resolve_name(classes[-1]), fail_untyped=False)
         parser = inner
     return sorted({action.dest for action in parser._actions if action.dest not in ("help", "subcommand")})
 

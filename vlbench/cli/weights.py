@@ -69,7 +69,7 @@ def export_merged(checkpoint: Path, out: Path) -> str:
     return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def header_of(path: Path) -> dict[str, Any]:
     """What a checkpoint, or an exported safetensors file, says of its method, backbone and training.
 
     Args:
@@ -104,7 +104,7 @@ def check_checkpoint(path: Path, method: str) -> None:
     Raises:
         CheckpointError: If the file cannot be read, was not written by vlbench or is another method's.
     """
-    header = read_header(path)
+    header = header_of(path)
     if header["method"] != method:
         raise CheckpointError(
             f"the checkpoint {path} is of method {header['method']!r}, the configuration of {method!r}; give a "
