@@ -42,13 +42,17 @@ def docstrings(tree: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_argument_lines_stand_alone(path):
-    """Four words or more, the first one no preposition: `Width D of the tokens.` and not `of the tokens`."""
+    """Four words or more, the first one a word: `Width D of the tokens.` and neither `of the tokens` nor `D, a width`.
+
+    A symbol or a dtype in front could not keep its case at the beginning of a sentence.
+    """
     lines = [entry for text in docstrings(ast.parse(path.read_text())) for entry in entries(text)]
     bad = [
         f"{name}: {text}"
         for name, text in lines
         if len(text.split()) < 4
         or re.match(r"(of|in|by|as|with|that|for|from|how|see|likewise|where|its|their|it|they)\b", text, re.IGNORECASE)
+        or re.match(r"([A-Z]|(Float|Uint|Int|Bool)\d*)[ ,;.`(]", text.removeprefix("A "))
     ]
     assert not bad, "\n".join(bad)
 

@@ -13,7 +13,8 @@ class Clip(NamedTuple):
     """One video as a worker read it.
 
     Attributes:
-        video: Uint8 `(T, 3, H, W)` in training, `(V, T, 3, H, W)` in evaluation; `None` if it could not be read.
+        video: Pixels of the clip, uint8 `(T, 3, H, W)` in training, `(V, T, 3, H, W)` in evaluation; `None` if
+            the video could not be read.
         label: Index into the class names in use.
         id: Id of the video inside its dataset.
         failure: Why it could not be read.
@@ -29,7 +30,8 @@ class ClipBatch(NamedTuple):
     """Readable videos of a batch, and what became of the others.
 
     Attributes:
-        video: Uint8 `(B, T, 3, H, W)` in training, `(B, V, T, 3, H, W)` in evaluation; `None` if none could be read.
+        video: Pixels of the readable videos, uint8 `(B, T, 3, H, W)` in training, `(B, V, T, 3, H, W)` in evaluation;
+            `None` if no video could be read.
         labels: Labels of the readable videos, int64 `(B,)`.
         ids: Ids of the B readable videos.
         failures: Id -> `(label, cause)` of the videos that could not be read.

@@ -21,11 +21,11 @@ def open_container(path: Path) -> InputContainer:
     Titles and comments that are no UTF-8 are no reason to refuse a video: their bytes are read as surrogates.
 
     Args:
-        path: video file, with any name that the file system takes.
+        path: Path of the video file, with any name that the file system takes.
 
     Raises:
-        OSError: if the file cannot be read.
-        av.FFmpegError: if FFmpeg knows no container like it.
+        OSError: If the file cannot be read.
+        av.FFmpegError: If FFmpeg knows no container like it.
     """
     container: InputContainer = av.open(str(path), **_BADLY_ENCODED_TITLES)
     return container

@@ -28,7 +28,7 @@ class TrainClips(Dataset[Clip]):
         items: Videos that clips are read from.
         frames: Number T of frames of a clip.
         sampling: Choice of a clip's frames, see `Sampling`.
-        transform: Uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
+        transform: Function from uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
         backend: Decoder of the videos.
         seed: Seed of every draw.
         shared_ends: Whether neighbouring segments share a frame.
@@ -80,7 +80,7 @@ class TestViews(Dataset[Clip]):
         items: Videos that clips are read from.
         frames: Number T of frames of each view.
         sampling: Choice of a clip's frames, see `Sampling`.
-        views: V = clips x crops.
+        views: Clips and crops of a video, V = clips x crops views.
         size: Side of the crops, in pixels.
         resize: Short side before cropping, in pixels.
         backend: Decoder of the videos.

@@ -25,9 +25,9 @@ class StoredScores:
     Attributes:
         ids: Names of the readable videos, one a row.
         labels: Labels of the videos, int64 `(N,)`.
-        scores: Float32 `(N, C)`; only the order of the classes within a row means something.
-        cosines: Float32 `(N, C)`, the mean over the views of a video's cosines with the classes.
-        features: Float32 `(N, D)`, the mean over the views of a video's unit features.
+        scores: Scores of the classes, float32 `(N, C)`; only the order of the classes within a row means something.
+        cosines: Mean over the views of a video's cosines with the classes, float32 `(N, C)`.
+        features: Mean over the views of a video's unit features, float32 `(N, D)`.
         failures: Id -> `(label, cause)` of the videos that could not be read, which count as wrong; the label is -1
             where it was not stored.
     """
@@ -95,7 +95,7 @@ def half_class_accuracies(cosines: Floats, labels: Integers, draws: int = 10) ->
     The halves are those of `evaluation.metrics.half_class_accuracies`.
 
     Args:
-        cosines: Float32 `(N, C)`, the mean over the views of the cosines with all classes.
+        cosines: Mean over the views of the cosines with all classes, float32 `(N, C)`.
         labels: Labels of the videos, int64 `(N,)`.
         draws: Number of random halves.
 

@@ -35,9 +35,9 @@ class FrameSet:
     """Frames and their captions.
 
     Attributes:
-        images: Uint8 (N, 3, 32, 32), RGB.
+        images: RGB frames, uint8 `(N, 3, 32, 32)`.
         captions: Captions of the N frames.
-        motions: Int64 (N,), index into `MOTIONS` where the caption names the motion, else -1.
+        motions: Index into `MOTIONS` where the caption names the motion, else -1; int64 `(N,)`.
     """
 
     images: Tensor

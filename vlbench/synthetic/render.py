@@ -95,10 +95,10 @@ class Sprite:
 
     Attributes:
         shape: Shape, one of `classes.SHAPES`.
-        colour: Float32 (3,), RGB from 0 to 255.
+        colour: RGB colour from 0 to 255, float32 `(3,)`.
         x, y: Coordinates of the centre, float32 `(T,)`.
         radius: Radius in each frame, float32 `(T,)`.
-        opacity: Float32 (T,), 0 to 1.
+        opacity: Opacity in each frame, 0 to 1, float32 `(T,)`.
         angle: Rotation of the shape in radians.
     """
 
@@ -133,7 +133,7 @@ class Scene:
     """Everything about a clip but the noise of its frames.
 
     Attributes:
-        background: Float32 (size, size, 3).
+        background: Background picture, float32 `(size, size, 3)`.
         distractors: Grey shapes behind the object.
         object: The shape that the class is about.
         course: The object's trajectory before the camera's shake.

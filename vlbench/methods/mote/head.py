@@ -115,10 +115,10 @@ class TemporalHead(nn.Module):
     """The transformer over frame features.
 
     Args:
-        width: C, of the frame features.
+        width: Width C of the frame features.
         heads: Attention heads; MoTE has (text width) / 64.
-        layers: L; 4 for ViT-B/16, 6 for ViT-L/14.
-        experts: E; 0 gives plain MLPs.
+        layers: Number L of blocks; 4 for ViT-B/16, 6 for ViT-L/14.
+        experts: Number E of experts a block; 0 gives plain MLPs.
         positions: Number of learned frame positions; the released code has the text context's length.
 
     Raises:
@@ -173,7 +173,7 @@ class TemporalHead(nn.Module):
         """Adds the temporal output to the frame features.
 
         Args:
-            frames: X, `(B, T, C)`.
+            frames: Frame features x, `(B, T, C)`.
             routes: Route of each layer, in order.
             factor: Modulation `(B,)` of the temporal output, 1 if absent.
 

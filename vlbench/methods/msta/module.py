@@ -48,12 +48,13 @@ class MSTA(VideoTextMethod):
         schedule: Schedule of the learning rate.
         blocks: Number of last blocks of each tower that get an adapter; 5 is "8-12" of 12. Clipped, with a warning, to
             the depth of the shallower tower.
-        bottleneck: D; 128 for few-shot and base-to-novel, 256 for zero-shot and fully-supervised.
+        bottleneck: Bottleneck width d of the adapters; 128 for few-shot and base-to-novel, 256 for zero-shot and
+            fully-supervised.
         scale: Factor λ on the adapters' output.
         rescale_gradient: Whether the adapter's own gradient is that of scale 1 (a reading, see above).
         adapter_input: `normalized`, the block's first LayerNorm of its input (a reading), or `raw`, the input itself.
         initialization: `kaiming` (a reading) or `zero`.
-        consistency: Alpha, weight of the consistency loss; 0 needs no descriptions.
+        consistency: Weight alpha of the consistency loss; 0 needs no descriptions.
         descriptions: Folder with `spatial.json` and `temporal.json`; `None` takes the dataset's own.
         lr: Peak learning rate of the adapters.
         weight_decay: Weight decay of AdamW.
@@ -177,7 +178,7 @@ class MSTA(VideoTextMethod):
         """L_CC: mean over classes of `2 - cos(w, spatial) - cos(w, temporal)`, in [0, 4].
 
         Args:
-            text: W, unit class features `(C, D)` of the adapted tower.
+            text: Unit class features w of the adapted tower, `(C, D)`.
         """
         assert self.description_features is not None
         return (2 - (self.description_features * text).sum(dim=(0, -1))).mean()
