@@ -15,6 +15,7 @@ import yaml
 
 from vlbench.cli.configs import find_config
 from vlbench.cli.main import main
+from vlbench.cli.preflight import LINKED
 from vlbench.cli.registry import COMMANDS, find_command, lightning_commands
 
 ROOT = Path(__file__).parents[1]
@@ -175,6 +176,8 @@ def test_dotted_options_exist(page):
     pattern = rf"(?<![\w.])({'|'.join(roots)})((?:\.[a-z_]+)+)"
     for text in [*inline(page), *(block.text for block in blocks(page.read_text()) if block.language == "bash")]:
         for root, path in re.findall(pattern, text):
+            plain = f"{root}{path}".replace(".init_args", "")
+            assert plain not in LINKED, f"{page.name}: {plain} is no option, {LINKED[plain]}"
             if path not in (".help", ".class_path"):
                 assert_option(roots[root], path.replace(".init_args", "").strip(".").split("."), text)
 

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from tests.cli.test_help import HEAVY, imported
 from vlbench.cli.main import main
+from vlbench.cli.preflight import check_command_line
 from vlbench.datasets import DATASETS
+from vlbench.errors import ConfigError
 
 TINY = [
     *("--config", "msta_fewshot.yaml", "--config", "data/synthetic.yaml"),
@@ -153,6 +155,11 @@ def test_an_option_in_the_old_spelling_leads_to_the_new_one(place, old, new):
         assert f"sets data.{old}, which is" in answer
         assert new in answer
         assert not imported(result) & HEAVY
+
+
+def test_a_method_has_no_seed_of_its_own(place):
+    with pytest.raises(ConfigError, match=r"model\.seed, which is no option any longer; seed_everything is the only"):
+        check_command_line(["fit", "--model.init_args.seed=3"])
 
 
 def test_a_part_of_a_moved_option_is_found_too(place):

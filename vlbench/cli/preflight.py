@@ -24,9 +24,10 @@ _MOVED = {
 }
 """Options that are in a group now, and where."""
 
-_LINKED = {
+LINKED = {
     "data.image_size": "the backbone says the size of its frames: leave the option out",
     "data.seed": "seed_everything is the only seed: set that",
+    "model.seed": "seed_everything is the only seed: set that",
     "data.validate_on_test": "selection: best_on_test says so: set that",
 }
 """Options that nobody sets any longer, and where their values come from."""
@@ -122,8 +123,8 @@ def _check_spelling(setting: _Setting) -> None:
     for old, new in _MOVED.items():
         if setting.key == old or setting.key.startswith(f"{old}."):
             raise ConfigError(f"{setting.source} sets {setting.key}, which is {new}{setting.key[len(old) :]} now")
-    if setting.key in _LINKED:
-        raise ConfigError(f"{setting.source} sets {setting.key}, which is no option any longer; {_LINKED[setting.key]}")
+    if setting.key in LINKED:
+        raise ConfigError(f"{setting.source} sets {setting.key}, which is no option any longer; {LINKED[setting.key]}")
 
 
 def _check_class(setting: _Setting) -> None:
