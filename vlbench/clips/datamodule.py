@@ -123,9 +123,14 @@ class VideoDataModule(LightningDataModule):
         effective = self.loading.effective_batch
         return effective or self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
 
+    def epochs_done(self, trainer: Trainer) -> int:
+        """Epochs trained, also while one ends and its checkpoint is written, when `current_epoch` is one behind."""
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training has to know of the one before."""
-        return {"epochs": epochs_done(self.trainer) if self.trainer else 0, "skipped": sorted(self.skipped)}
+        return {"epochs": self.epochs_done(self.trainer) if self.trainer else 0, "skipped": sorted(self.skipped)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up `state_dict`."""
@@ -256,9 +261,3 @@ def cores_of_a_process(processes: int) -> int:
     """
     cores = len(os.sched_getaffinity(0))
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
-
-
-def epochs_done(trainer: Trainer) -> int:
-    """Epochs trained, also while one ends and its checkpoint is written, when `current_epoch` is one behind."""
-    progress: Any = trainer.fit_loop.epoch_progress.current
-    return int(progress.processed)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, TypedDict, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -46,6 +46,8 @@ class RecordedData(Protocol):
     skipped: set[str]
 
     def batch_of_step(self, trainer: Trainer, /) -> int: ...  # noqa: D102 - explained by the class
+
+    def epochs_done(self, trainer: Trainer, /) -> int: ...  # noqa: D102
 
 
 class RecordedMethod(Protocol):
@@ -127,7 +129,6 @@ class RecordWriter(Callback):
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
         data = self._used()
-        progress: Any = trainer.fit_loop.epoch_progress.current
         timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
         return TrainingFacts(
             dataset=data.dataset.label,
@@ -136,7 +137,7 @@ class RecordWriter(Callback):
             videos=len(data.dataset.videos("train")),
             skipped=tuple(sorted(data.skipped)),
             steps=trainer.global_step,
-            epochs=int(progress.processed),
+            epochs=data.epochs_done(trainer),
             heldout=data.dataset.heldout,
             batch=data.batch_of_step(trainer),
             seconds=round(timer.time_elapsed(), 3) if timer is not None else None,
@@ -248,7 +249,18 @@ def _digest_of_labels(labels: dict[str, int]) -> str:
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
+class _Environment(TypedDict):
+    """Fields of `Details` that say where and with what code a test ran."""
+
+    device: str
+    peak_memory_bytes: int
+    vlbench: str
+    git_commit: str | None
+    python: str
+    packages: dict[str, str]
+
+
+def _environment(device: torch.device) -> _Environment:
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
