@@ -106,18 +106,30 @@ def describe(
     return 0
 
 
-def methods_show(configs: Sequence[str]) -> int:
+def methods_show(
+    configs: Sequence[str],
+    memory: bool = False,
+    batch_size: PositiveInt = 8,
+    frames: PositiveInt = 8,
+    classes: PositiveInt = 400,
+) -> int:
     """Print how many parameters of a configured method train, module by module; no weights are loaded.
 
     Args:
         configs: Configurations by name, later ones override earlier ones, such as msta_fewshot.yaml.
+        memory: Estimate the memory of a training step on a GPU too, in float32 and in bfloat16.
+        batch_size: Training clips that a GPU takes at once, for the estimate.
+        frames: Frames of a clip, for the estimate.
+        classes: Training classes, for the estimate.
 
     Returns:
         0.
     """
-    from vlbench.cli.methods import parameter_table
+    from vlbench.cli.methods import memory_table, parameter_table
 
     Console().print(parameter_table(configs))
+    if memory:
+        Console().print(memory_table(configs, batch_size=batch_size, frames=frames, classes=classes))
     return 0
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import torch
 import yaml
@@ -22,6 +24,7 @@ from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
 from vlbench.results.report import check_fixed_features
 from vlbench.results.stored import StoredEvaluation
+from vlbench.tools.memory import MemoryEstimate, Precision, estimate
 
 
 def parameter_table(configs: Sequence[str]) -> Table:
@@ -42,6 +45,33 @@ def parameter_table(configs: Sequence[str]) -> Table:
         trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         share = f"{100 * trainable / max(1, total):.2f}"
         table.add_row(name, f"{trainable:,}", f"{total:,}", share, end_section=name == last)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def memory_table(configs: Sequence[str], *, batch_size: int, frames: int, classes: int) -> Table:
+    """Estimated memory of a training step of a configured method on a GPU, in GiB; neither GPU nor weights are needed.
+
+    Args:
+        configs: Configurations by name; only what they say of the model is read.
+        batch_size: Training clips that a GPU takes at once.
+        frames: Frames of a clip.
+        classes: Training classes.
+
+    Raises:
+        ConfigError: If the configurations configure no model that trains.
+    """
+    method = build(configs)
+    if not any(parameter.requires_grad for parameter in method.parameters()):
+        raise ConfigError(f"{method.name} trains nothing, so no training step takes memory")
+    title = f"memory of a training step: {batch_size} clips of {frames} frames, {classes} classes"
+    parts = [field.name for field in fields(MemoryEstimate)]
+    table = Table("precision", *(f"{part}, GiB" for part in (*parts, "total")), title=title)
+    for precision in get_args(Precision):
+        found = estimate(build(configs), frames=frames, batch_size=batch_size, precision=precision, classes=classes)
+        values = [getattr(found, part) for part in (*parts, "total")]
+        table.add_row(precision, *(f"{value / 2**30:.2f}" for value in values))
     for column in table.columns[1:]:
         column.justify = "right"
     return table

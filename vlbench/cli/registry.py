@@ -176,6 +176,7 @@ _DECLARED = (
         positional={
             "configs": {"type": str, "nargs": "+", "help": "configurations by name, such as msta_fewshot.yaml"}
         },
+        options={"memory": _flag("estimate the memory of a training step on a GPU too, in float32 and in bfloat16")},
         inputs={"configs": "configuration"},
     ),
     Command(

@@ -124,7 +124,7 @@ class Evaluator:
             with torch.autocast(video.device.type, enabled=False):
                 for of_set, rows, classes in zip(views, members, self.classes, strict=True):
                     if rows:
-                        part = _each(lambda x, rows=rows: (x if len(rows) == len(x) else x[rows]).to(dtype), frames)
+                        part = _each(lambda x, rows=rows: _rows(x, rows).to(dtype), frames)
                         of_set.append(self.method.pool_frames(part, classes))
         return [_each(lambda *x: torch.stack(x, dim=1), *of_set) if of_set else None for of_set in views]
 
@@ -149,6 +149,10 @@ class Evaluator:
             if name in evaluated.labels
         }
         return part
+
+
+def _rows(x: Tensor, rows: Sequence[int]) -> Tensor:
+    return x if len(rows) == len(x) else x.index_select(0, torch.tensor(rows).to(x.device))
 
 
 def _each(function: Callable[..., Tensor], *features: Features) -> Features:

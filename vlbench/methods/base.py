@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
@@ -24,6 +25,7 @@ from vlbench.methods.parts.fusion import ViewFusion, fused
 from vlbench.methods.parts.paper import deviations
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.prompts import templates
+from vlbench.methods.parts.running_terms import RunningTerms
 from vlbench.optim import Schedule
 
 
@@ -79,6 +81,8 @@ class VideoTextMethod(EvaluationLoops):
         self.train_classes: ClassList | None = None
         self.provenance: TrainingFacts | None = None
         self.describe_training: Callable[[], TrainingFacts] | None = None
+        self._terms = RunningTerms()
+        self._logged_step = 0
 
     # What a method answers ---------------------------------------------------------------------------------------
 
@@ -127,6 +131,18 @@ class VideoTextMethod(EvaluationLoops):
         """
         scores: Tensor = video @ classes.T
         return scores
+
+    def training_logits(self, video: Tensor, text: Tensor) -> Tensor:
+        """Logits `(B, C)` of training clips, in the weights' precision under autocast too: bfloat16 ties classes.
+
+        Args:
+            video: Unit features `(B, D)` of the clips.
+            text: Unit features `(C, D)` of the classes.
+        """
+        with torch.autocast(video.device.type, enabled=False):
+            scale = self.backbone.logit_scale.exp()
+            logits: Tensor = scale * video.to(scale.dtype) @ text.to(scale.dtype).T
+            return logits
 
     @property
     def logit_factor(self) -> Tensor | float:
@@ -187,15 +203,18 @@ class VideoTextMethod(EvaluationLoops):
     @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         terms = self.training_loss(batch)
-        # The mean over the processes: a loss curve must not depend on their number.
-        self.log_dict(
-            {f"train/{key}": value.detach() for key, value in terms.items()},
-            prog_bar=True,
-            on_step=True,
-            batch_size=len(batch.ids),
-            sync_dist=True,
-        )
+        self._terms.update(terms)
         return terms["loss"]
+
+    @override
+    def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
+        """Logs the means of the loss's terms over the steps and processes since the last entry of the log."""
+        step, every = self.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step > self._logged_step and every and step % every == 0:
+            self._logged_step = step
+            means = {f"train/{key}": value for key, value in self._terms.means(self.trainer.strategy).items()}
+            self.log_dict(means, on_step=True)
+            self.log("loss", means["train/loss"], prog_bar=True, logger=False)
 
     @override
     def configure_optimizers(self) -> Any:

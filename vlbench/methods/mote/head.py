@@ -121,6 +121,9 @@ class TemporalHead(nn.Module):
         experts: Number E of experts a block; 0 gives plain MLPs.
         positions: Number of learned frame positions; the released code has the text context's length.
 
+    Attributes:
+        merge_table: Merging weights `(temperatures, E)`, a row for each of `TAUS`.
+
     Raises:
         ConfigError: If the heads do not divide the width.
     """
@@ -132,6 +135,10 @@ class TemporalHead(nn.Module):
         self.experts = experts
         self.frame_position_embeddings = nn.Embedding(positions, width)
         self.transformer = _Blocks(width, heads, layers, experts)
+        # On the device before training begins: a step copies nothing to it but the batch.
+        table = torch.stack([merge_weights(experts, tau) for tau in TAUS])
+        self.register_buffer("merge_table", table, persistent=False)
+        self.merge_table: Tensor
         self.apply(self._initialize)
 
     @staticmethod
@@ -162,12 +169,12 @@ class TemporalHead(nn.Module):
         probabilities = expert_probabilities(self.experts)
         return torch.multinomial(probabilities, self.layers, replacement=True, generator=generator).tolist()
 
-    def draw_merges(self, generator: torch.Generator, taus: Sequence[float] = TAUS) -> list[Route]:
+    def draw_merges(self, generator: torch.Generator) -> list[Route]:
         """Merging weights of one random temperature a layer."""
         if not self.experts:
             return [0] * self.layers
-        picks = torch.randint(len(taus), (self.layers,), generator=generator).tolist()
-        return [merge_weights(self.experts, taus[pick]) for pick in picks]
+        picks = torch.randint(len(TAUS), (self.layers,), generator=generator).tolist()
+        return [self.merge_table[pick] for pick in picks]
 
     def forward(self, frames: Tensor, routes: Sequence[Route], factor: Tensor | None = None) -> Tensor:
         """Adds the temporal output to the frame features.

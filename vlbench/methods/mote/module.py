@@ -16,7 +16,7 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods.base import VideoTextMethod
-from vlbench.methods.mote.head import TAUS, TemporalHead, modulation
+from vlbench.methods.mote.head import TemporalHead, modulation
 from vlbench.methods.parts.blending import blended
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.pooling import unit_mean
@@ -173,9 +173,7 @@ class MoTE(VideoTextMethod):
         assert batch.video is not None
         generator = self.generator()
         frames = self.backbone.encode_frames(self.backbone.normalize(batch.video))
-        return self.losses(
-            frames, batch.labels, self.head.draw_experts(generator), self.head.draw_merges(generator, TAUS)
-        )
+        return self.losses(frames, batch.labels, self.head.draw_experts(generator), self.head.draw_merges(generator))
 
     def losses(
         self, frames: Tensor, labels: Tensor, experts: Sequence[int | Tensor], merges: Sequence[int | Tensor]
@@ -188,11 +186,9 @@ class MoTE(VideoTextMethod):
             experts: Routes of the expert branch, one a layer.
             merges: Routes of the merged branch, one a layer.
         """
-        scale = self.backbone.logit_scale.exp()
-        text = self.train_class_features
 
         def cross_entropy(output: Tensor) -> Tensor:
-            return F.cross_entropy(scale * unit_mean(output) @ text.T, labels)
+            return F.cross_entropy(self.training_logits(unit_mean(output), self.train_class_features), labels)
 
         terms = {"ce": cross_entropy(self.head(frames, experts))}
         loss = terms["ce"]

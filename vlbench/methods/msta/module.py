@@ -194,8 +194,7 @@ class MSTA(VideoTextMethod):
         assert self._prompts is not None, "call on_fit_start first"
         text = ensemble(self.backbone.text.finish(self._prompts), len(self.train_classes.names))
         video = self.encode_video(self.backbone.normalize(batch.video))
-        logits = self.backbone.logit_scale.exp() * video @ text.T
-        terms = {"ce": F.cross_entropy(logits, batch.labels)}
+        terms = {"ce": F.cross_entropy(self.training_logits(video, text), batch.labels)}
         loss = terms["ce"]
         if self.consistency:
             terms["consistency"] = self.consistency_loss(text)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.files import cache_folder, write_atomically
@@ -50,6 +51,8 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
         `(C, D)`, without a graph.
     """
     parameter = backbone.text.positional_embedding
+    if is_fake(parameter):  # sizes without values, there is nothing to keep
+        return ensemble(backbone.encode_texts(texts, adapted=False), groups)
     ids = backbone.tokenize(texts)
     key = hashlib.blake2b(
         f"{backbone.identity.digest} {parameter.dtype} {groups} {list(texts)}".encode(), digest_size=16

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def unit_mean(features: Tensor) -> Tensor:
-    """Unit vectors `(B, D)` of the mean over the frames of features `(B, F, D)`."""
-    return F.normalize(features.mean(dim=1), dim=-1)
+    """Unit vectors `(B, D)`, at least float32, of the mean over the frames of features `(B, F, D)`."""
+    return F.normalize(features.mean(dim=1, dtype=torch.promote_types(features.dtype, torch.float32)), dim=-1)

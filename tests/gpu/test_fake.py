@@ -1,0 +1,133 @@
+"""Every method on every kind of backbone, on a pretended GPU: no mixed devices, no copies in the middle of a step.
+
+A method is tested by being exported from `vlbench.methods`.
+"""
+
+import pytest
+import torch
+
+import vlbench.methods
+from vlbench.backbones import OpenCLIP, TinyCLIP, ViCLIP
+from vlbench.backbones.viclip_parts import ViCLIPSizes
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import Descriptions
+from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
+from vlbench.errors import ConfigError
+from vlbench.evaluation.evaluator import Evaluator
+from vlbench.methods import VideoTextMethod
+from vlbench.tools.memory.fake_cuda import fake_cuda
+
+METHODS = [
+    method
+    for name in vlbench.methods.__all__
+    if (method := getattr(vlbench.methods, name)) is not VideoTextMethod
+]
+BACKBONES = {
+    "tiny": lambda: TinyCLIP(pretrained=False),
+    "ViT-B-16": lambda: OpenCLIP("ViT-B-16-quickgelu"),
+    "ViCLIP": lambda: ViCLIP("small", sizes=ViCLIPSizes(64, 32, 8, 64, 2, 1, 64, 2, 1)),
+}
+CLASSES, FRAMES = 5, 4
+# Sizes that fit small towers, where a method's own do not.
+SIZES = {"MSTA": {"blocks": 2, "bottleneck": 64}}
+
+
+@pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
+def make(request):
+    return request.param
+
+
+@pytest.fixture(params=BACKBONES)
+def method(request, make):
+    options = {} if request.param == "ViT-B-16" else SIZES.get(make.__name__, {})
+    with torch.device("meta"):
+        backbone = BACKBONES[request.param]()
+        try:
+            built = make(backbone, **options)
+        except ConfigError as error:
+            pytest.skip(f"refused: {error}")
+    sentences = (("it moves",),) * CLASSES
+    built.train_classes = classes_of(CLASSES, Descriptions(sentences, sentences))
+    return built
+
+
+def classes_of(count, descriptions=None):
+    names = tuple(f"class {index}" for index in range(count))
+    return ClassList(names, tuple(range(count)), names, descriptions)
+
+
+def pretended_clips(cuda, method, *shape):
+    size = method.backbone.image_size
+    return cuda.pretend(torch.empty(*shape, 3, size, size, dtype=torch.uint8, device="meta"))
+
+
+def autocast(precision):
+    return torch.autocast("cuda", dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_step_copies_nothing_and_waits_for_nothing(method, precision):
+    if not any(parameter.requires_grad for parameter in method.parameters()):
+        pytest.skip(f"{method.name} trains nothing")
+    with fake_cuda() as cuda:
+        cuda.move(method)
+        method.on_fit_start()
+        labels = cuda.pretend(torch.empty(3, dtype=torch.int64, device="meta"))
+        batch = ClipBatch(pretended_clips(cuda, method, 3, FRAMES), labels, ["a", "b", "c"], {})
+        cuda.to_device.clear()
+        cuda.to_host.clear()
+        with autocast(precision):
+            terms = method.training_loss(batch)
+        assert {term.device.type for term in terms.values()} == {"cuda"}
+        assert terms["loss"].dtype == torch.float32
+        assert terms["loss"].requires_grad
+        assert cuda.to_device == []
+        assert cuda.to_host == []
+        assert torch.float32 in cuda.products  # the logits
+        assert (torch.bfloat16 in cuda.products) == (precision == "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_evaluation_scores_several_sets(method, precision):
+    if not method.opens_vocabulary:
+        pytest.skip(f"{method.name} scores its training classes only")
+    sets = [
+        EvaluationSet(Subset(classes="base"), classes_of(CLASSES), {"a": 0, "b": 1}, "base"),
+        EvaluationSet(Subset(classes="novel"), classes_of(2), {"b": 0, "c": 1}, "novel"),
+    ]
+    with fake_cuda() as cuda:
+        cuda.move(method)
+        if any(parameter.requires_grad for parameter in method.parameters()):
+            method.on_fit_start()
+        batch = ClipBatch(
+            pretended_clips(cuda, method, 3, 2, FRAMES), torch.zeros(3, dtype=torch.int64), ["a", "b", "c"], {}
+        )
+        with autocast(precision), method.evaluation_weights():
+            evaluator = Evaluator(method, sets)
+            cuda.to_device.clear()
+            predictions = evaluator.predict(batch)
+        assert [part.ids for part in predictions] == [["a", "b"], ["b", "c"]]
+        assert [tuple(part.scores.shape) for part in predictions] == [(2, CLASSES), (2, 2)]
+        assert {part.scores.device.type for part in predictions} == {"cpu"}
+        assert {part.scores.dtype for part in predictions} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_of_videos_and_texts(method, precision):
+    with fake_cuda() as cuda, torch.no_grad(), autocast(precision):
+        cuda.move(method)
+        clips = method.backbone.normalize(pretended_clips(cuda, method, 3, FRAMES))
+        video, text = method.encode_video(clips), method.encode_text(["a", "b"])
+    assert (video.device.type, tuple(video.shape)) == ("cuda", (3, method.backbone.embed_dim))
+    assert (text.device.type, tuple(text.shape)) == ("cuda", (2, method.backbone.embed_dim))
+
+
+def test_a_pretended_gpu_refuses_mixed_devices_and_counts_copies():
+    with fake_cuda() as cuda:
+        here, there = torch.ones(3), cuda.pretend(torch.ones(3))
+        with pytest.raises(RuntimeError, match="device"):
+            here + there
+        assert (here.to(there.device) + there).device.type == "cuda"
+        assert cuda.to_device == [(3,)]
+        there.cpu()
+        assert cuda.to_host == ["copy"]

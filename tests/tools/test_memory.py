@@ -1,0 +1,68 @@
+"""The estimate of a training step's memory against what autograd really keeps."""
+
+import pytest
+import torch
+
+from vlbench.backbones import OpenCLIP, TinyCLIP
+from vlbench.cli.main import main
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import Descriptions
+from vlbench.datasets.specs import ClassList
+from vlbench.methods import MSTA, MoTE
+from vlbench.tools.memory import SavedTensors, estimate
+
+CLASSES, FRAMES, CLIPS = 5, 2, 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("make", [MoTE, MSTA])
+def test_the_estimate_is_what_the_cpu_keeps(make, precision):
+    """Within 10 %, on ViT-B/16."""
+    with torch.device("meta"):
+        unreal = make(OpenCLIP("ViT-B-16-quickgelu"))
+    found = estimate(unreal, frames=FRAMES, batch_size=CLIPS, precision=precision, classes=CLASSES)
+    method = make(OpenCLIP("ViT-B-16-quickgelu"))
+    assert found.weights == sum(t.numel() * t.element_size() for t in (*method.parameters(), *method.buffers())) + (
+        CLASSES * 512 * 4 if make is MoTE else 0  # the training classes' features, which a fit adds
+    )
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    assert (found.gradients, found.optimizer) == (4 * trained, 8 * trained)
+    names = tuple(f"doing something with an object {index}" for index in range(CLASSES))
+    sentences = tuple(("a person does it",) for _ in names)
+    method.train_classes = ClassList(names, tuple(range(CLASSES)), names, Descriptions(sentences, sentences))
+    method.templates = method.templates[:1]
+    method.on_fit_start()
+    batch = ClipBatch(
+        torch.zeros(CLIPS, FRAMES, 3, 224, 224, dtype=torch.uint8), torch.zeros(CLIPS, dtype=torch.int64), ["a", "b"], {}
+    )
+    saved = SavedTensors([*method.parameters(), *method.buffers()])
+    with saved, torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+        method.training_loss(batch)
+    assert found.activations == pytest.approx(saved.bytes, rel=0.1)
+
+
+def test_activations_grow_with_the_batch_and_weights_do_not():
+    def of(batch_size):
+        with torch.device("meta"):
+            method = MoTE(TinyCLIP(pretrained=False))
+        return estimate(method, frames=8, batch_size=batch_size, classes=10)
+
+    two, four = of(2), of(4)
+    assert two.weights == four.weights
+    assert two.activations < four.activations <= 2 * two.activations
+    assert two.total == two.weights + two.gradients + two.optimizer + two.activations
+
+
+def test_the_command_prints_both_precisions(capsys):
+    options = ["--memory", "--batch_size=2", "--frames=4", "--classes=5"]
+    assert main(["methods", "show", "mote_fewshot.yaml", "backbone/tiny.yaml", *options]) == 0
+    out = capsys.readouterr().out
+    assert "32-true" in out
+    assert "bf16-mixed" in out
+    assert "2 clips of 4 frames, 5 classes" in out
+
+
+def test_a_method_that_trains_nothing_is_refused(capsys):
+    assert main(["methods", "show", "zero_shot.yaml", "backbone/tiny.yaml", "--memory"]) == 2
+    assert "zero_shot trains nothing" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Tensors that pretend to be on a GPU: shapes, dtypes and devices without memory or arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_aten = torch.ops.aten
+_COPIES = (_aten._to_copy.default, _aten.copy_.default)
+_READS = (_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.equal.default)
+
+
+class FakeCUDA(TorchDispatchMode):
+    """Mode in which operations on a pretended GPU are pretended and those on the CPU are computed.
+
+    Operations that mix the two devices raise, as they do on a real GPU.
+
+    Attributes:
+        to_device: Shapes of the tensors that were copied from the CPU to the GPU.
+        to_host: Names of the operations that made the CPU wait for the GPU.
+        products: Dtypes of the matrix products on the GPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.to_device: list[tuple[int, ...]] = []
+        self.to_host: list[str] = []
+        self.products: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Computes or pretends one operation, and notes what it costs."""
+        kwargs = kwargs or {}
+        pretended = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, FakeTensor)]
+        if not pretended and not _is_gpu(kwargs.get("device")):
+            return func(*args, **kwargs)
+        if func in _COPIES:
+            into, source = (args[0].device, args[1]) if func is _COPIES[1] else (kwargs.get("device"), args[0])
+            if source.device.type == "cpu" and _is_gpu(into):
+                self.to_device.append(tuple(source.shape))
+            if source.device.type == "cuda" and into is not None and not _is_gpu(into):
+                self.to_host.append("copy")
+        if func in _READS and args[0].device.type == "cuda":
+            self.to_host.append(str(func))
+        if func in (_aten.mm.default, _aten.addmm.default, _aten.bmm.default):
+            self.products.add(args[-1].dtype)
+        with self.mode:
+            return func(*args, **kwargs)
+
+    def pretend(self, tensor: Tensor) -> Tensor:
+        """A tensor of the same shape and dtype on the pretended GPU."""
+        with self.mode:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+
+    def move(self, module: nn.Module) -> None:
+        """Has a module's parameters and buffers be on the pretended GPU; what is shared stays shared."""
+        moved: dict[int, Tensor] = {}
+        for part in module.modules():
+            for tensors in (part._parameters, part._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in moved:
+                        value = self.pretend(tensor)
+                        trains = isinstance(tensor, nn.Parameter)
+                        moved[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if trains else value
+                    tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention as a GPU computes it: without a GPU, torch would take the implementation that keeps every weight."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention or not isinstance(args[0], FakeTensor):
+            return func(*args, **kwargs)
+        dtype, causal = args[0].dtype, bool(kwargs.get("is_causal", False))
+        if torch.is_autocast_enabled("cuda"):
+            dtype = torch.get_autocast_dtype("cuda")
+        q, k, v = (tensor.to(dtype) for tensor in args[:3])
+        if dtype is torch.float32:
+            mask = kwargs.get("attn_mask")
+            return _aten._scaled_dot_product_efficient_attention(q, k, v, mask, q.requires_grad, 0.0, causal)[0]
+        return _aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)[0]
+
+
+@contextmanager
+def fake_cuda() -> Iterator[FakeCUDA]:
+    """Context in which tensors on a pretended GPU can be computed with, also under CUDA's autocast."""
+    with ExitStack() as stack:
+        if not torch.cuda.is_available():
+            for name, value in (
+                ("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),
+                ("torch.cuda.is_bf16_supported", lambda: True),
+                ("torch.cuda._lazy_init", lambda: None),
+            ):
+                stack.enter_context(patch(name, value))
+        stack.enter_context(_FusedAttention())
+        yield stack.enter_context(FakeCUDA())
+
+
+def _is_gpu(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "cuda"
