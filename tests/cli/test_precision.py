@@ -12,7 +12,10 @@ from tests.processes import HEAP_CHECKS, run_apart
 from tests.tolerance import assert_same_but_rounding
 from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
-from vlbench.cli.trainer import compile_blocks
+from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import Descriptions
+from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
+from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import MSTA, MoTE, ZeroShot
 from vlbench.methods.msta.adapter import BlockAdapter
 from vlbench.results.record import Record
@@ -71,7 +74,7 @@ def check_compiled_blocks(method):
     eager = METHODS[method](TinyCLIP())
     torch.manual_seed(0)
     compiled = METHODS[method](TinyCLIP())
-    compile_blocks(compiled.backbone)
+    compiled.compile_blocks()
     assert compiled.state_dict().keys() == eager.state_dict().keys()
     compiled.load_state_dict(eager.state_dict())
     clips = torch.randn(3, 2, 3, 32, 32)
@@ -87,6 +90,44 @@ def check_compiled_blocks(method):
     assert bool(gradients[0]) == (method == "msta")
     assert len(gradients[0]) == len(gradients[1])
     assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.timeout(960)
+@pytest.mark.parametrize("method", ["msta", "mote"])
+def test_a_run_compiles_a_block_twice_at_most(method):
+    run_apart(check_number_of_compilations, method, timeout=900, environment=COMPILATION)
+
+
+def check_number_of_compilations(method):
+    """Training and evaluation with batches of several sizes: no graph break, and in each of the two at most one
+    compilation of a block for the first size and one for all others."""
+    from torch._dynamo.utils import counters
+
+    model = METHODS[method](TinyCLIP(), **({"blocks": 2, "bottleneck": 64} if method == "msta" else {"layers": 2}))
+    names = tuple("abcde")
+    sentences = tuple(("it moves",) for _ in names)
+    model.train_classes = ClassList(names, tuple(range(5)), names, Descriptions(sentences, sentences))
+    model.on_fit_start()
+    model.compile_blocks()
+    model.train()
+    for size in (4, 4, 3, 4, 2):
+        video, labels = torch.zeros(size, 2, 3, 32, 32, dtype=torch.uint8), torch.zeros(size, dtype=torch.int64)
+        model.training_loss(ClipBatch(video, labels, list(names[:size]), {}))["loss"].backward()
+    blocks = len(model.backbone.image.blocks) + (len(model.backbone.text.blocks) if method == "msta" else 2)
+    counted = [counters["stats"]["unique_graphs"]]
+    model.eval()
+    with torch.no_grad(), model.evaluation_weights():
+        sets = [EvaluationSet(Subset(), model.train_classes, dict.fromkeys(names, 0), "list")]
+        evaluator = Evaluator(model, sets)
+        for size in (4, 4, 3, 4, 2):
+            video, labels = torch.zeros(size, 2, 2, 3, 32, 32, dtype=torch.uint8), torch.zeros(size, dtype=torch.int64)
+            evaluator.update(ClipBatch(video, labels, list(names[:size]), {}))
+    counted.append(counters["stats"]["unique_graphs"] - counted[0])
+    assert not counters["graph_break"]
+    assert 2 <= counted[0] <= 2 * blocks
+    assert 2 <= counted[1] <= 2 * (blocks + len(model.backbone.text.blocks))
 
 
 @pytest.mark.slow
@@ -122,7 +163,7 @@ def check_compiled_adapter(width, bottleneck, grids):
 
 def test_compile_reaches_the_blocks_of_the_command_line(workplace, monkeypatch):
     seen = []
-    monkeypatch.setattr("torch.nn.Module.compile", lambda self: seen.append(type(self).__name__))
+    monkeypatch.setattr(ZeroShot, "compile_blocks", lambda self: seen.append(self.name))
     options = ["--data.num_workers=0", "--trainer.limit_predict_batches=1"]
     assert main(command("predict", "zero_shot.yaml", *OVERLAYS, "precision/compile.yaml", options=options)) == 0
-    assert len(seen) == len(TinyCLIP().image.blocks)
+    assert seen == ["zero_shot"]

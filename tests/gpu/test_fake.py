@@ -18,9 +18,7 @@ from vlbench.methods import VideoTextMethod
 from vlbench.tools.memory.fake_cuda import fake_cuda
 
 METHODS = [
-    method
-    for name in vlbench.methods.__all__
-    if (method := getattr(vlbench.methods, name)) is not VideoTextMethod
+    method for name in vlbench.methods.__all__ if (method := getattr(vlbench.methods, name)) is not VideoTextMethod
 ]
 BACKBONES = {
     "tiny": lambda: TinyCLIP(pretrained=False),

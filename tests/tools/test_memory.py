@@ -33,9 +33,8 @@ def test_the_estimate_is_what_the_cpu_keeps(make, precision):
     method.train_classes = ClassList(names, tuple(range(CLASSES)), names, Descriptions(sentences, sentences))
     method.templates = method.templates[:1]
     method.on_fit_start()
-    batch = ClipBatch(
-        torch.zeros(CLIPS, FRAMES, 3, 224, 224, dtype=torch.uint8), torch.zeros(CLIPS, dtype=torch.int64), ["a", "b"], {}
-    )
+    video, labels = torch.zeros(CLIPS, FRAMES, 3, 224, 224, dtype=torch.uint8), torch.zeros(CLIPS, dtype=torch.int64)
+    batch = ClipBatch(video, labels, ["a", "b"], {})
     saved = SavedTensors([*method.parameters(), *method.buffers()])
     with saved, torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
         method.training_loss(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -39,6 +40,18 @@ class Tower:
         self._registered = blocks
         self._loaded = self.blocks
         self._branches: dict[int, list[Branch]] = {}
+        self._step = _step
+
+    def compile(self, *, dynamic: bool | None = None) -> None:
+        """Has torch.compile compile the blocks with their branches; equal ones share what was compiled.
+
+        Args:
+            dynamic: Whether the first compilation already is for sequences of any number and length; `None` is for the
+                first ones that come, and for any once others come.
+        """
+        # Every kind of block, in training and in evaluation, counts towards torch's limit of 8.
+        torch._dynamo.config.cache_size_limit = max(64, torch._dynamo.config.cache_size_limit)
+        self._step = torch.compile(_step, dynamic=dynamic)
 
     @property
     def blocks(self) -> list[Block]:
@@ -106,7 +119,8 @@ class Tower:
         for index, block in list(enumerate(run))[start:stop]:
             branches = self._branches.get(index, []) if adapted else []
             arguments = (block, branches, x, clip, read if index == len(run) - 1 else None)
-            x = checkpoint(_step, *arguments, use_reentrant=False) if self.grad_checkpointing else _step(*arguments)
+            step = self._step
+            x = checkpoint(step, *arguments, use_reentrant=False) if self.grad_checkpointing else step(*arguments)
         return x
 
 

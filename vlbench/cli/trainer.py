@@ -25,7 +25,6 @@ from typing_extensions import override
 
 import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
-from vlbench.backbones import DualEncoder
 from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
 from vlbench.cli.methods import check_options
 from vlbench.cli.quiet import silence
@@ -70,7 +69,7 @@ class VlbenchCLI(LightningCLI):
             "configuration.",
         )
         parser.add_argument(
-            "--compile", type=bool, default=False, help="Compile the image tower's blocks by torch.compile."
+            "--compile", type=bool, default=False, help="Compile the blocks of towers and methods by torch.compile."
         )
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_stated_seed)
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=_stated_seed)
@@ -139,7 +138,7 @@ class VlbenchCLI(LightningCLI):
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if config.compile:
-            compile_blocks(self.model.backbone)
+            self.model.compile_blocks()
 
     def before_fit(self) -> None:
         """Sets up which epochs are kept and where the training starts.
@@ -214,15 +213,6 @@ def _stated_seed(seed: int | bool) -> int:
 @rank_zero_only
 def _say(line: str, file: TextIO | None = None) -> None:
     print(line, file=file or sys.stdout, flush=True)
-
-
-def compile_blocks(backbone: DualEncoder) -> None:
-    """Has torch.compile compile the image tower, in place: keys of the state dict and branches stay as they are.
-
-    Block by block: equal blocks share what was compiled, so that twelve take little longer than one.
-    """
-    for block in backbone.image.blocks:
-        block.compile()
 
 
 def _check_trainer(options: Namespace) -> None:

@@ -179,6 +179,11 @@ class VideoTextMethod(EvaluationLoops):
         """
         self.dataset = dataset
 
+    def compile_blocks(self) -> None:
+        """Has torch.compile compile the blocks of both towers, in place: the keys of the state dict stay."""
+        self.backbone.image.compile()
+        self.backbone.text.compile(dynamic=True)  # texts have many lengths
+
     def deviations(self) -> dict[str, object]:
         """Options whose value is not the paper's, for the record; see `PAPER`."""
         return deviations(self, self.PAPER, self.NO_DEVIATION)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
 
 from vlbench.errors import ConfigError
 
@@ -17,6 +16,10 @@ TAUS = (-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf)
 
 Route = int | Tensor
 """How one layer uses its experts: the index of one, or weights `(E,)` that merge them."""
+
+
+MLPWeights = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Weights of an MLP: up weight `(4C, C)` and bias, down weight `(C, 4C)` and bias."""
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -52,7 +55,7 @@ class ExpertMLP(nn.Module):
         """Weights `(E,)` used outside training: softmax of the fusion weight, which stays zero, so the uniform mean."""
         return self.mote_fusion_weight.softmax(dim=0)
 
-    def merged(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def merged(self, weights: Tensor) -> MLPWeights:
         """Up weight `(4C, C)` and bias, down weight `(C, 4C)` and bias of the merged expert."""
 
         def merge(layers: nn.ModuleList, name: str) -> Tensor:
@@ -62,13 +65,12 @@ class ExpertMLP(nn.Module):
         up, down = self.fc_up, self.fc_dn
         return merge(up, "weight"), merge(up, "bias"), merge(down, "weight"), merge(down, "bias")
 
-    def forward(self, x: Tensor, route: Route) -> Tensor:
-        """Same shape as x, `(..., C)`."""
-        if isinstance(route, int):
-            out: Tensor = self.fc_dn[route](quick_gelu(self.fc_up[route](x)))
-            return out
-        up_weight, up_bias, down_weight, down_bias = self.merged(route)
-        return F.linear(quick_gelu(F.linear(x, up_weight, up_bias)), down_weight, down_bias)
+    def weights(self, route: Route) -> MLPWeights:
+        """Weights of the expert that a route names, or of the merged one."""
+        if isinstance(route, Tensor):
+            return self.merged(route)
+        up, down = self.fc_up[route], self.fc_dn[route]
+        return up.weight, up.bias, down.weight, down.bias  # type: ignore[return-value]
 
 
 class PlainMLP(nn.Module):
@@ -79,10 +81,9 @@ class PlainMLP(nn.Module):
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
-    @override
-    def forward(self, x: Tensor, route: Route) -> Tensor:
-        out: Tensor = self.c_proj(quick_gelu(self.c_fc(x)))
-        return out
+    def weights(self, route: Route) -> MLPWeights:  # noqa: ARG002 - there is one
+        """Weights of the MLP."""
+        return self.c_fc.weight, self.c_fc.bias, self.c_proj.weight, self.c_proj.bias
 
 
 class TemporalBlock(nn.Module):
@@ -95,12 +96,13 @@ class TemporalBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width, eps=1e-12)
         self.mlp = ExpertMLP(width, experts) if experts else PlainMLP(width)
 
-    @override
-    def forward(self, x: Tensor, route: Route) -> Tensor:
+    def forward(self, x: Tensor, weights: MLPWeights) -> Tensor:
+        """The output `(B, T, C)` for frame features x, the MLP having the given weights."""
+        up_weight, up_bias, down_weight, down_bias = weights
         y = self.ln_1(x)
         x = x + self.attn(y, y, y, need_weights=False)[0]
-        out: Tensor = x + self.mlp(self.ln_2(x), route)
-        return out
+        y = quick_gelu(F.linear(self.ln_2(x), up_weight, up_bias))
+        return x + F.linear(y, down_weight, down_bias)
 
 
 class _Blocks(nn.Module):
@@ -152,6 +154,11 @@ class TemporalHead(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
+    def compile_blocks(self) -> None:
+        """Has torch.compile compile the blocks, in place; the choice of experts stays outside, it is another a step."""
+        for block in self.transformer.resblocks:
+            block.compile()
+
     @property
     def layers(self) -> int:
         """Number of blocks."""
@@ -194,8 +201,9 @@ class TemporalHead(nn.Module):
         if length > positions:
             raise ConfigError(f"a clip has {length} frames; the temporal head has {positions} positions")
         y = frames + self.frame_position_embeddings.weight[:length]
-        for block, route in zip(self.transformer.resblocks, routes, strict=True):
-            y = block(y, route)
+        block: TemporalBlock
+        for block, route in zip(self.transformer.resblocks, routes, strict=True):  # type: ignore[assignment]
+            y = block(y, block.mlp.weights(route))
         if factor is not None:
             y = factor[:, None, None] * y
         return frames + y

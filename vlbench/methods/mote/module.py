@@ -200,6 +200,11 @@ class MoTE(VideoTextMethod):
         return {"loss": loss, **terms}
 
     @override
+    def compile_blocks(self) -> None:
+        super().compile_blocks()
+        self.head.compile_blocks()
+
+    @override
     def parameter_groups(self) -> list[dict[str, Any]]:
         head = [parameter for parameter in self.head.parameters() if parameter.requires_grad]
         sides = ((list(self._tuned().values()), self.lr * self.backbone_lr_ratio), (head, self.lr))
