@@ -6,10 +6,8 @@ import torch
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.main import main
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.descriptions import Descriptions
-from vlbench.datasets.specs import ClassList
 from vlbench.methods import MSTA, MoTE
-from vlbench.tools.memory import SavedTensors, estimate
+from vlbench.tools.memory import SavedTensors, estimate, prepare
 
 CLASSES, FRAMES, CLIPS = 5, 2, 2
 
@@ -28,11 +26,7 @@ def test_the_estimate_is_what_the_cpu_keeps(make, precision):
     )
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     assert (found.gradients, found.optimizer) == (4 * trained, 8 * trained)
-    names = tuple(f"doing something with an object {index}" for index in range(CLASSES))
-    sentences = tuple(("a person does it",) for _ in names)
-    method.train_classes = ClassList(names, tuple(range(CLASSES)), names, Descriptions(sentences, sentences))
-    method.templates = method.templates[:1]
-    method.on_fit_start()
+    prepare(method, CLASSES)
     video, labels = torch.zeros(CLIPS, FRAMES, 3, 224, 224, dtype=torch.uint8), torch.zeros(CLIPS, dtype=torch.int64)
     batch = ClipBatch(video, labels, ["a", "b"], {})
     saved = SavedTensors([*method.parameters(), *method.buffers()])

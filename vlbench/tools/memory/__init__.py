@@ -67,6 +67,20 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         return tensor
 
 
+def prepare(method: VideoTextMethod, classes: int) -> None:
+    """Has a method begin a training on classes with names and sentences of usual lengths, without a dataset.
+
+    Args:
+        method: Method on the device that it computes on.
+        classes: Number C of training classes.
+    """
+    names = tuple(f"{_NAME} {index}" for index in range(classes))
+    sentences = tuple((_SENTENCE,) for _ in names)
+    method.train_classes = ClassList(names, tuple(range(classes)), names, Descriptions(sentences, sentences))
+    method.templates = method.templates[:1]  # frozen text features take no more room for more templates
+    method.on_fit_start()
+
+
 def estimate(
     method: VideoTextMethod,
     *,
@@ -84,14 +98,10 @@ def estimate(
         precision: Precision of the training as the Trainer names it.
         classes: Number C of training classes.
     """
-    names = tuple(f"{_NAME} {index}" for index in range(classes))
-    sentences = tuple((_SENTENCE,) for _ in names)
-    method.train_classes = ClassList(names, tuple(range(classes)), names, Descriptions(sentences, sentences))
-    method.templates = method.templates[:1]  # frozen text features take no more room for more templates
     size = method.backbone.image_size
     with fake_cuda() as cuda:
         cuda.move(method)
-        method.on_fit_start()
+        prepare(method, classes)
         video = cuda.pretend(torch.empty(batch_size, frames, 3, size, size, dtype=torch.uint8, device="meta"))
         labels = cuda.pretend(torch.empty(batch_size, dtype=torch.int64, device="meta"))
         batch = ClipBatch(video, labels, [str(index) for index in range(batch_size)], {})
