@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,13 +37,14 @@ def test_two_processes_make_the_record_of_one(workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("branches", ["both", "expert"])
+@pytest.mark.parametrize("branches", ["mote", "mote without merged experts", "msta"])
 def test_two_processes_train_like_one(workplace, branches):
-    """MoTE, the same effective batch: losses within 1e-4 and weights within 1e-3 of a step, in float32.
+    """The same effective batch: losses within 1e-4 and weights within 1e-3 of a step, in float32, and no warning.
 
     Without the merged branch the experts that were not drawn get no gradient at all.
     """
-    configs = ["mote_fewshot.yaml", "demo/mote.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
+    method = branches.partition(" ")[0]
+    configs = [f"{method}_fewshot.yaml", f"demo/{method}.yaml", "data/synthetic.yaml", "backbone/tiny.yaml"]
     base = [sys.executable, "-m", "vlbench", "fit", *(part for name in configs for part in ("--config", name))]
     base += [
         "--data.num_workers=0",
@@ -52,19 +54,23 @@ def test_two_processes_train_like_one(workplace, branches):
         "--trainer.limit_val_batches=0",
     ]
     base += ["--trainer.log_every_n_steps=1", "--trainer.logger.class_path=CSVLogger"]
-    if branches == "expert":
+    if "without" in branches:
         base += ["--model.merge_loss=0", "--model.mse_loss=0"]
     curves, weights, headers = [], [], []
     for processes in (1, 2):
         options = [
+            *(["--config=trainer/ddp.yaml"] if processes > 1 else []),
+            "--trainer.accelerator=cpu",
+            "--trainer.precision=32-true",
             f"--trainer.devices={processes}",
             f"--trainer.logger.init_args.save_dir=logs{processes}",
             f"--checkpoint.dirpath=checkpoints{processes}",
         ]
-        if processes > 1:
-            options.append("--trainer.strategy=ddp_find_unused_parameters_true")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*base, *options], check=True, env=environment, timeout=240)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+        ended = subprocess.run([*base, *options], env=environment, timeout=240, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        # DDP warns of a search for unused parameters that finds none, and of gradients that are copied into buckets.
+        assert not re.search(r"find_unused_parameters|[Gg]rad strides", ended.stderr), ended.stderr
         (log,) = Path(f"logs{processes}").rglob("metrics.csv")
         rows = list(csv.DictReader(log.open()))
         curves.append([float(row["train/loss"]) for row in rows if row.get("train/loss")])
@@ -78,6 +84,8 @@ def test_two_processes_train_like_one(workplace, branches):
     assert headers[0]["training"]["batch"] == 8
     assert len(curves[0]) == 4
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    if method == "msta":
+        return  # where a ReLU lets little through, AdamW makes steps of the rounding of gradients that are almost zero
     rate = 3e-3  # of configs/demo/mote.yaml: one AdamW step moves a weight by it
     for key, value in weights[0].items():
         differs = (value - weights[1][key]).abs() > 1e-3 * rate * 4

@@ -57,7 +57,7 @@ def memory_table(configs: Sequence[str], *, batch_size: int, frames: int, classe
         configs: Configurations by name; only what they say of the model is read.
         batch_size: Training clips that a GPU takes at once.
         frames: Frames of a clip.
-        classes: Training classes.
+        classes: Number of training classes.
 
     Raises:
         ConfigError: If the configurations configure no model that trains.
@@ -65,13 +65,12 @@ def memory_table(configs: Sequence[str], *, batch_size: int, frames: int, classe
     method = build(configs)
     if not any(parameter.requires_grad for parameter in method.parameters()):
         raise ConfigError(f"{method.name} trains nothing, so no training step takes memory")
-    title = f"memory of a training step: {batch_size} clips of {frames} frames, {classes} classes"
-    parts = [field.name for field in fields(MemoryEstimate)]
-    table = Table("precision", *(f"{part}, GiB" for part in (*parts, "total")), title=title)
+    parts = [*(field.name for field in fields(MemoryEstimate)), "total"]
+    title = f"GiB of a training step: {batch_size} clips of {frames} frames, {classes} classes"
+    table = Table("precision", *parts, title=title)
     for precision in get_args(Precision):
-        found = estimate(build(configs), frames=frames, batch_size=batch_size, precision=precision, classes=classes)
-        values = [getattr(found, part) for part in (*parts, "total")]
-        table.add_row(precision, *(f"{value / 2**30:.2f}" for value in values))
+        memory = estimate(build(configs), frames=frames, batch_size=batch_size, precision=precision, classes=classes)
+        table.add_row(precision, *(f"{getattr(memory, part) / 2**30:.2f}" for part in parts))
     for column in table.columns[1:]:
         column.justify = "right"
     return table

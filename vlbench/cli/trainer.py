@@ -15,11 +15,13 @@ from typing import Any, Literal, TextIO
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
@@ -70,6 +72,12 @@ class VlbenchCLI(LightningCLI):
         )
         parser.add_argument(
             "--compile", type=bool, default=False, help="Compile the blocks of towers and methods by torch.compile."
+        )
+        parser.add_argument(
+            "--matmul_precision",
+            type=Literal["highest", "high", "medium"],
+            default="highest",
+            help="Precision of float32 matrix products on a GPU: `highest` is float32, `high` TF32, `medium` bfloat16.",
         )
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_stated_seed)
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=_stated_seed)
@@ -137,6 +145,10 @@ class VlbenchCLI(LightningCLI):
         config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        torch.set_float32_matmul_precision(config.matmul_precision)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DDPStrategy) and self.model.leaves_parameters_unused:
+            strategy._ddp_kwargs["find_unused_parameters"] = True
         if config.compile:
             self.model.compile_blocks()
 

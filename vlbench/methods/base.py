@@ -161,6 +161,11 @@ class VideoTextMethod(EvaluationLoops):
         """
         return False
 
+    @property
+    def leaves_parameters_unused(self) -> bool:
+        """Whether a training step may give a parameter that trains no gradient, which DDP then has to look for."""
+        return False
+
     @abstractmethod
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         """`loss`, the scalar to minimise, and other scalars to log, of a batch of clips `(B, T, 3, H, W)` uint8."""

@@ -199,6 +199,12 @@ class MoTE(VideoTextMethod):
             loss = loss + self.merge_loss * terms["ce_merged"] + self.mse_loss * terms["mse"]
         return {"loss": loss, **terms}
 
+    @property
+    @override
+    def leaves_parameters_unused(self) -> bool:
+        # Without the merged branch, the experts that were not drawn.
+        return not (self.merge_loss or self.mse_loss)
+
     @override
     def compile_blocks(self) -> None:
         super().compile_blocks()
