@@ -25,14 +25,13 @@ import av
 import numpy as np
 import torch
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlbench.clips.container import open_container
+from vlbench.clips.container import best_video_stream, cause_of, open_container
 from vlbench.errors import DecodeError
 
 # Containers that store a presentation time for every frame, with the codecs whose packets hold one shown frame each.
@@ -88,7 +87,7 @@ class PyAVReader:
         try:
             self._container = open_container(self.path)
         except (OSError, ValueError, av.FFmpegError) as error:
-            raise DecodeError(self.path, _describe(error)) from error
+            raise DecodeError(self.path, cause_of(error)) from error
         try:
             self._stream = self._find_stream()
             self._context = self._stream.codec_context
@@ -124,6 +123,11 @@ class PyAVReader:
     def stream_index(self) -> int:
         """Number of the video stream inside the container."""
         return self._stream.index
+
+    @property
+    def is_first_stream(self) -> bool:
+        """Whether the video stream is the first one of the container."""
+        return self._container.streams.video[0].index == self.stream_index
 
     @property
     def num_frames(self) -> int:
@@ -181,12 +185,12 @@ class PyAVReader:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def _find_stream(self) -> VideoStream:
-        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams or self._container.format.name == "tty":  # FFmpeg draws *.txt as a film of letters
+        stream = best_video_stream(self._container)
+        if stream is None:
             raise DecodeError(self.path, "it holds no video stream")
-        if streams[0].codec_context is None:
+        if stream.codec_context is None:
             raise DecodeError(self.path, "FFmpeg has no decoder for its codec")
-        return streams[0]
+        return stream
 
     def _read_packets(self) -> tuple[list[Packet[VideoStream]], str | None]:
         packets: list[Packet[VideoStream]] = []
@@ -194,7 +198,7 @@ class PyAVReader:
         try:
             packets.extend(packet for packet in self._container.demux(self._stream) if packet.size)
         except (OSError, ValueError, av.FFmpegError) as error:
-            damage = _describe(error)
+            damage = cause_of(error)
         if packets and packets[-1].is_corrupt:
             packets.pop()
             damage = "the file ends inside a frame"
@@ -333,7 +337,7 @@ class PyAVReader:
                     if target < 0:
                         return
         except (OSError, ValueError, av.FFmpegError) as error:
-            cause = _describe(error)
+            cause = cause_of(error)
         raise DecodeError(self.path, f"no frame {target}, decoding yields {index + 1} frames: {cause}")
 
     def _count_frames(self) -> int:
@@ -349,7 +353,7 @@ class PyAVReader:
                 if kept is not None:
                     kept.append(frame)
         except (OSError, ValueError, av.FFmpegError) as error:
-            self._damage = _describe(error)
+            self._damage = cause_of(error)
             return max(self._stream.frames, len(self._packets))
         self._decoded = kept
         return count
@@ -378,7 +382,3 @@ def turn_upright(frames: Tensor, rotation: float) -> Tensor:
     """Turn images `(.., H, W)` counterclockwise by `rotation` degrees, rounded to a multiple of 90."""
     quarters = round(rotation / 90) % 4
     return torch.rot90(frames, quarters, dims=(-2, -1)) if quarters else frames
-
-
-def _describe(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
