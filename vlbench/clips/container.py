@@ -80,8 +80,9 @@ def best_video_stream(container: InputContainer) -> VideoStream | None:
 
 def _other_format(name: str) -> str:
     """The format for which FFmpeg refuses a file, empty if it refuses it for another reason; only its log tells."""
-    level = av.logging.get_level()
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # what was said of another file may not be said again of this one
     try:
         with av.logging.Capture() as messages:
             av.open(name, container_options=_OPTIONS).close()
@@ -89,6 +90,7 @@ def _other_format(name: str) -> str:
         return next((origin for _, origin, message in messages if "not on whitelist" in message), "")
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
     return ""
 
 
@@ -96,4 +98,4 @@ def cause_of(error: BaseException) -> str:
     """What went wrong with a file, in a few words."""
     if isinstance(error, OSError | ValueError | av.FFmpegError):
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
