@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ from vlbench.regular_files import NotRegularError, open_regular
 from vlbench.results.stored import StoredEvaluation
 from vlbench.tools.doctor import check_folder
 from vlbench.tools.doctor.probe import probe
-from vlbench.tools.prepare import prepare
+from vlbench.tools.prepare import prepare, subset
 
 # What hangs is a failure, and soon.
 pytestmark = pytest.mark.timeout(60)
@@ -434,6 +435,30 @@ def test_any_name_comes_back_equal_from_an_evaluation(
     assert f"{len(broken)} of {len(broken) + len(ids)} videos cannot be read" in output.err
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_name_each_unreadable_video_once(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "root")
+    broken = [f"test/{folder}/broken{k}.mp4" for folder in ("walk", "run") for k in range(2)]
+    for name in broken:
+        (root / name).write_text("no video")
+    options = ["--config", "zero_shot.yaml", "--config", "data/folder.yaml", "--data.root", str(root), *OVERLAYS]
+    options += ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.loading.eval_batch_size=1"]
+    said = subprocess.run(
+        [sys.executable, "-m", "vlbench", "predict", *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=240,
+        check=False,
+    )
+    assert said.returncode == 1, said.stderr
+    named = [line.split(": ")[1] for line in said.stderr.splitlines() if line.startswith("unreadable: ")]
+    assert named == sorted(broken)
+    assert "4 of 6 videos cannot be read" in said.stderr
+    assert sum(line.count("\t") == 2 for line in said.stdout.splitlines()) == 2
+
+
 def test_the_doctor_and_a_copy_name_files_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -455,6 +480,19 @@ def test_a_quoted_field_of_a_list_keeps_its_line_break(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(b'path,class\r\n"a\rb.mp4",walk\r\n"c\nd.mp4",walk\r\n"e\r\nf.mp4",walk\r\n')
     ids = [item.id for item in read_csv(tmp_path / "list.csv", tmp_path, class_names=["walk"])]
     assert ids == ["a\rb.mp4", "c\nd.mp4", "e\r\nf.mp4"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_subset_keeps_a_name_or_refuses_it(name: str, tmp_path: Path) -> None:
+    root, out = class_folders(tmp_path / "root"), tmp_path / "few"
+    (root / "test/walk/good.mp4").rename(root / "test/walk" / name)
+    if any("\ud800" <= sign <= "\udfff" for sign in name):
+        with pytest.raises(DataError, match=r"caf\\udce9.mp4\" has a name with bytes that are no UTF-8"):
+            subset(FolderVideos(str(root)), out, videos=1)
+        return
+    subset(FolderVideos(str(root)), out, videos=1)
+    ids = [item.id for item in FolderVideos(str(out)).videos("test")]
+    assert sorted(ids) == ["test/run/good.mp4", f"test/walk/{name}"]
 
 
 def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from vlbench.datasets.lists.splits import draw_shots
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
+from vlbench.names import name_bytes, quoted
 from vlbench.regular_files import copy_regular
 from vlbench.tools.doctor.findings import Finding, Report
 from vlbench.tools.doctor.probe import probe
@@ -122,7 +123,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
 
     Raises:
         ConfigError: If the folder holds something, or the videos are parts of files.
-        DataError: If a class has fewer videos than asked for.
+        DataError: If a class has fewer videos than asked for, or a video has a name that no list can hold.
     """
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")
@@ -135,6 +136,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     for part, split in splits.items():
         drawn = _draw(dataset.items(part, split), videos, seed, names)
         for item in drawn:
+            _check_listable(item)
             copy_regular(item.path, out / _file_name(item))
         if drawn:
             rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
@@ -258,6 +260,14 @@ def _not_copied(source: Path, target: Path) -> str:
     return ""
 
 
+def _check_listable(item: VideoItem) -> None:
+    if name_bytes(item.id).decode(errors="replace") != item.id or item.id != item.id.strip():
+        raise DataError(
+            f"video {quoted(item.id)} has a name with bytes that are no UTF-8 or blanks around it, which no list can"
+            " hold; rename it"
+        )
+
+
 def _draw(items: list[VideoItem], videos: int, seed: int, class_names: tuple[str, ...]) -> list[VideoItem]:
     if any(item.span for item in items):
         raise ConfigError("the dataset's videos are parts of files, and only whole files are copied; choose another")
@@ -276,5 +286,5 @@ def _file_name(item: VideoItem) -> str:
 
 def _csv(rows: list[tuple[str, str]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)  # Python 3.11 quotes no "\r" else
     return text.getvalue().encode()

@@ -9,6 +9,9 @@ returns that very frame or raises `DecodeError`; it never returns a neighbour. B
 
 Where a file's timestamps cannot be trusted, or a library reports another number of frames than the file has, the other
 backends hand over to PyAV's sequential path. Frames are turned upright (display matrix, multiples of 90 degrees).
+
+A file is read if it is a regular one of a format that opens no other file, see `vlbench.clips.container`; of several
+video streams the best one.
 """
 
 from __future__ import annotations

@@ -71,8 +71,13 @@ class PyAVReader:
     A file that its container knows to be cut keeps the promised `num_frames`; its missing frames raise `DecodeError`.
     A cut Matroska file carries no frame count and is simply a shorter video.
 
+    It reads the video stream that FFmpeg calls the best.
+
     Args:
         path: Path of the video file.
+
+    Attributes:
+        is_first_stream: Whether that stream is the first video stream of the container.
 
     Raises:
         DecodeError: If the file cannot be read or holds no video that FFmpeg knows.
@@ -90,6 +95,7 @@ class PyAVReader:
             raise DecodeError(self.path, cause_of(error)) from error
         try:
             self._stream = self._find_stream()
+            self.is_first_stream = self._stream.index == self._container.streams.video[0].index
             self._context = self._stream.codec_context
             self._context.thread_count = 1  # readers live in data workers, one core each
             # Opened now, while nothing is skipped: dav1d reads `skip_frame` on opening and never again.
@@ -123,11 +129,6 @@ class PyAVReader:
     def stream_index(self) -> int:
         """Number of the video stream inside the container."""
         return self._stream.index
-
-    @property
-    def is_first_stream(self) -> bool:
-        """Whether the video stream is the first one of the container."""
-        return self._container.streams.video[0].index == self.stream_index
 
     @property
     def num_frames(self) -> int:
