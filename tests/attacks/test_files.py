@@ -462,6 +462,7 @@ def test_two_processes_name_each_unreadable_video_once(tmp_path: Path) -> None:
 def test_the_doctor_and_a_copy_name_files_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     root = tmp_path / "root"
     root.mkdir()
     for name in NAMES:

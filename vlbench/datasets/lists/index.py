@@ -180,9 +180,8 @@ class FileIndex:
         try:
             content = json.loads(self.file.read_bytes())
             whole = all("stamp" in entry for entry in content["files"].values()) and all(
-                isinstance(name, str) and entry["changed"]
+                "changed" in entry and all(isinstance(name, str) for name in chain(entry["files"], entry["folders"]))
                 for entry in content["folders"].values()
-                for name in chain(entry["files"], entry["folders"])
             )
             if content["version"] == _VERSION and content["root"] == str(self.root) and whole:
                 return {name: dict(content[name]) for name in ("files", "folders")}
