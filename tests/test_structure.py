@@ -12,7 +12,10 @@ pytestmark = pytest.mark.quick
 
 PACKAGE = Path(vlbench.__file__).parent
 
-# What a room may import from vlbench, beside itself, `errors` and `files`.
+# What every room may import.
+FOR_ALL = ("errors", "files", "names", "regular_files", "temporary")
+
+# What a room may import from vlbench beside itself.
 ALLOWED = {
     "cli": {
         "",
@@ -38,6 +41,9 @@ ALLOWED = {
     "optim": set(),
     "errors": set(),
     "files": set(),
+    "names": set(),
+    "regular_files": set(),
+    "temporary": set(),
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -69,7 +75,7 @@ def test_imports_point_one_way(path):
     for name in imported_modules(path):
         top = name.split(".")[0]
         fine = (
-            top in (own, "errors", "files")
+            top in (own, *FOR_ALL)
             or any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[own] if allowed)
             or ("" in ALLOWED[own] and name in ("", "__version__"))
         )

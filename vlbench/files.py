@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+
+from vlbench.temporary import temporary_folder
 
 
 @contextmanager
@@ -39,11 +42,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @cache
 def cache_folder() -> Path:
-    """A writable folder of this user's: under `$XDG_CACHE_HOME` or `~/.cache`, else a new temporary one."""
+    """A writable folder of this user's: under `$XDG_CACHE_HOME` or `~/.cache`, else one that lasts as this process."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vlbench"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:  # a read-only home, as on some clusters
-        return Path(tempfile.mkdtemp(prefix="vlbench-"))
+        lasting = ExitStack()
+        atexit.register(lasting.close)
+        return lasting.enter_context(temporary_folder())

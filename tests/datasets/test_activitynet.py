@@ -71,7 +71,7 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not ActivityNet's annotation file"),
+        ("{", "is not JSON"),
         ("[]", "is not ActivityNet's annotation file"),
         ({"videos": {}}, "is not ActivityNet's annotation file: KeyError"),
         ({"database": {"a": {"subset": "training"}}}, "is not ActivityNet's annotation file: KeyError"),

@@ -25,15 +25,13 @@ def root(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-    settle(tmp_path)
     return tmp_path
 
 
-def settle(root):
-    """As if nothing had changed since yesterday: folders that just changed are not trusted."""
-    yesterday = time.time_ns() - DAY_NS
-    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        os.utime(folder, ns=(yesterday, yesterday))
+def settle(monkeypatch):
+    """As if it were tomorrow: folders that just changed are not trusted."""
+    tomorrow = time.time_ns() + DAY_NS
+    monkeypatch.setattr(time, "time_ns", lambda: tomorrow)
 
 
 def remember(root, path, value=7):
@@ -124,6 +122,7 @@ def test_files_are_listed_without_hidden_ones(root):
 
 
 def test_folders_that_have_not_changed_are_not_read_again(root, monkeypatch):
+    settle(monkeypatch)
     index = FileIndex(root)
     first = index.files(root)
     index.save()
@@ -156,3 +155,31 @@ def test_links_to_folders_are_followed_and_circles_end(root, tmp_path_factory):
     names = relative(root, FileIndex(root).files(root))
     assert "c/six.mp4" in names
     assert len(names) == 5
+
+
+def test_a_folder_whose_time_was_set_back_is_read_again(root, monkeypatch):
+    before = (root / "a").stat()
+    settle(monkeypatch)
+    index = FileIndex(root)
+    index.files(root)
+    index.save()
+    (root / "a" / "newer.mp4").write_text("newer")
+    os.utime(root / "a", ns=(before.st_atime_ns, before.st_mtime_ns))  # as tools do that copy a folder with its times
+    assert "a/newer.mp4" in relative(root, FileIndex(root).files(root))
+
+
+def test_a_folder_that_a_link_leads_to_later_is_found(root, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mounted"
+    (root / "a" / "disk").symlink_to(elsewhere)
+    settle(monkeypatch)
+    index = FileIndex(root)
+    assert "a/disk" in relative(root, index.files(root))
+    index.save()
+    elsewhere.mkdir()
+    (elsewhere / "six.mp4").write_text("six")
+    assert "a/disk/six.mp4" in relative(root, FileIndex(root).files(root))
+
+
+def test_a_link_to_itself_is_a_file(root):
+    (root / "a" / "loop.mp4").symlink_to("loop.mp4")
+    assert "a/loop.mp4" in relative(root, FileIndex(root).files(root))

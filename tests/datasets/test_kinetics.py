@@ -84,7 +84,7 @@ def test_two_files_of_one_clip_are_refused(dataset, root):
         ("", "lacks label, youtube_id"),
         (HEADER + "flying,x,1,2,train\n", r"train\.csv:2: 'flying' is none of the \d00 classes"),
         (HEADER + "yoga,x,one,2,train\n", r"train\.csv:2: the times are not whole seconds"),
-        (HEADER + "yoga,x\n", r"train\.csv:2: the times are not whole seconds"),
+        (HEADER + "yoga,x\n", r"train\.csv:2: 2 fields where the header has 5"),
         (HEADER + "yoga,x,1,2,train\nzumba,x,1,2,train\n", r"train\.csv:3: 'x_000001_000002' was listed before"),
     ],
 )

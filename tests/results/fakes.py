@@ -74,7 +74,7 @@ def store(folder, name, scores, labels, *, cosines=None, features=None, failures
         100 * hits / (len(labels) + len(failures)), expected=len(labels) + len(failures), evaluated=len(labels),
         failures=dict.fromkeys(failures, "empty"), **changes,
     )  # fmt: skip
-    metadata = {"ids": "\n".join(f"v{index}.mp4" for index in range(len(labels)))}
+    metadata = {"ids": json.dumps([f"v{index}.mp4" for index in range(len(labels))])}
     if know_failures:
         metadata["failures"] = json.dumps(failures)
     tensors = {"scores": scores, "labels": labels, "cosines": scores if cosines is None else torch.as_tensor(cosines)}

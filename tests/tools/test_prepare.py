@@ -362,7 +362,7 @@ def test_ids_without_extension_get_that_of_the_file(dataset, out, root, monkeypa
     monkeypatch.setattr(dataset, "items", lambda part, split: items if part == "test" else [])
     subset(dataset, out, videos=1)
     assert (out / "val" / "abc_0.00.mp4").read_text() == "train/0/0.mp4"
-    assert (out / "test.csv").read_text().startswith("path,class\nval/abc_0.00.mp4,")
+    assert (out / "test.csv").read_text().startswith('"path","class"\n"val/abc_0.00.mp4",')
 
 
 def test_a_folder_with_something_in_it_and_parts_of_files_are_refused(dataset, out, root):

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 import torch
@@ -24,6 +23,7 @@ from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
 from vlbench.results.report import check_fixed_features
 from vlbench.results.stored import StoredEvaluation
+from vlbench.temporary import temporary_folder
 from vlbench.tools.memory import MemoryEstimate, Precision, estimate
 
 
@@ -128,8 +128,8 @@ def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
     method = build(configs, meta=False).eval()
     if checkpoint is None:
         return method
-    with TemporaryDirectory() as folder:
-        path = as_checkpoint(checkpoint, Path(folder)) if checkpoint.suffix == ".safetensors" else checkpoint
+    with temporary_folder() as folder:
+        path = as_checkpoint(checkpoint, folder) if checkpoint.suffix == ".safetensors" else checkpoint
         check_checkpoint(checkpoint, method.name)
         content = torch.load(path, map_location="cpu", weights_only=True)
     method.on_load_checkpoint(content)
@@ -151,10 +151,10 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(VideoTextMethod, "model", required=True)
     arguments = []
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for index, name in enumerate(configs):
             content = yaml.safe_load(find_config(name).read_text()) or {}
-            path = Path(folder) / f"{index}.yaml"
+            path = folder / f"{index}.yaml"
             path.write_text(yaml.safe_dump({key: content[key] for key in ("model",) if key in content}))
             arguments += ["--config", str(path)]
         try:

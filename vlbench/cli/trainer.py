@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TextIO
 
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
@@ -38,7 +37,9 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
+from vlbench.names import name_bytes, one_line, quoted
 from vlbench.results.callback import RecordWriter
+from vlbench.temporary import temporary_folder
 
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 """Arguments of parsers that raise their errors and take no beginning of an option's name for the option."""
@@ -49,9 +50,11 @@ class VlbenchCLI(LightningCLI):
 
     Attributes:
         temporary_folder: Folder for a checkpoint that is made of an exported safetensors file.
+        exit_code: Exit code of the command, 1 if a prediction leaves videos out.
     """
 
     temporary_folder: Path
+    exit_code: int = 0
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -141,7 +144,7 @@ class VlbenchCLI(LightningCLI):
         if config.ckpt_path is not None and Path(config.ckpt_path).suffix == ".safetensors":
             config.ckpt_path = as_checkpoint(Path(config.ckpt_path), self.temporary_folder)
         text = self.parser.dump(self.config)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(name_bytes(text), digest_size=16).hexdigest()
         config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
@@ -209,10 +212,22 @@ class VlbenchCLI(LightningCLI):
             _say(line, file)
 
     def after_predict(self) -> None:
-        """Prints a line for each video: its id, the name of the best class and the score, with tabs between."""
+        """Prints a line for each video: its id, the name of the best class and the score, with tabs between.
+
+        The videos that could not be read are named on standard error, and the command ends with exit code 1.
+        """
         for batch in self.trainer.predict_loop.predictions:
             for video, name, score in batch:
-                print(f"{video}\t{name}\t{score:.4f}")  # noqa: T201 - what was asked for
+                print(f"{quoted(video)}\t{quoted(name)}\t{score:.4f}")  # noqa: T201 - what was asked for
+        sys.stdout.flush()
+        unreadable = self.model.unreadable
+        for video, cause in sorted(unreadable.items()):
+            _say(f"unreadable: {quoted(video)}: {one_line(cause)}", sys.stderr)
+        if unreadable:
+            total = len(self.datamodule.dataset.videos("test"))
+            _say(f"vlbench: error: {len(unreadable)} of {total} videos cannot be read", sys.stderr)
+            # Another process of a DDP run that ended with an error would have Lightning end this one.
+            self.exit_code = int(self.trainer.is_global_zero)
 
 
 def _stated_seed(seed: int | bool) -> int:
@@ -268,7 +283,7 @@ def run_trainer(arguments: Sequence[str]) -> int:
         arguments: The command and its options; configurations are given by path.
 
     Returns:
-        0.
+        0, or 1 if a prediction leaves out videos that cannot be read.
 
     Raises:
         VlbenchError: Whatever the user can mend.
@@ -276,12 +291,11 @@ def run_trainer(arguments: Sequence[str]) -> int:
     silence()
     # Lightning reads the process's own arguments, also when it starts the other processes of a DDP run.
     sys.argv[1:] = arguments
-    with TemporaryDirectory() as folder:
-        _run(arguments[0], Path(folder))
-    return 0
+    with temporary_folder() as folder:
+        return _run(arguments[0], folder)
 
 
-def _run(command: str, folder: Path) -> None:
+def _run(command: str, folder: Path) -> int:
     class OneCommand(VlbenchCLI):
         """Lightning builds a parser for each of its commands, each takes a quarter of a second; one is used."""
 
@@ -291,7 +305,7 @@ def _run(command: str, folder: Path) -> None:
         def subcommands() -> dict[str, set[str]]:
             return {command: LightningCLI.subcommands()[command]}
 
-    OneCommand(
+    command_line = OneCommand(
         VideoTextMethod,
         VideoDataModule,
         subclass_mode_model=True,
@@ -310,3 +324,4 @@ def _run(command: str, folder: Path) -> None:
             "enable_model_summary": False,
         },
     )
+    return command_line.exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch.utils.data import Dataset
 
 from vlbench.clips import sampling
 from vlbench.clips.batch import Clip
-from vlbench.clips.decoding import VideoReader, open_video
+from vlbench.clips.container import cause_of
+from vlbench.clips.decoding import open_video
 from vlbench.clips.options import Backend, Sampling, Views
 from vlbench.clips.transforms import test_views
 from vlbench.datasets.specs import VideoItem
@@ -59,18 +61,16 @@ class TrainClips(Dataset[Clip]):
         index, draw = key
         item = self.items[index]
         seed = int(np.random.SeedSequence([self.seed, draw, index]).generate_state(1)[0])
-        try:
-            with open_video(item.path, backend=self.backend) as reader:
-                generator = torch.Generator().manual_seed(seed)
-                shown = _frames_of(item, reader)
-                video = reader.frames_at([shown[k] for k in self.pick(len(shown), self.frames, generator=generator)])
-        except DecodeError as error:
-            return Clip(None, item.label, item.id, error.cause)
+        return _clip_of(item, lambda: self._read(item, seed))
+
+    def _read(self, item: VideoItem, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        video = _frames(item, self.backend, lambda count: self.pick(count, self.frames, generator=generator))
         # torchvision's transforms know the global generator only. `torch.manual_seed` would also seed accelerators, and
         # without one format three stack traces a clip, a tenth of the time that a short clip takes.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Clip(self.transform(video), item.label, item.id)
+            return self.transform(video)
 
 
 class TestViews(Dataset[Clip]):
@@ -112,17 +112,17 @@ class TestViews(Dataset[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         item = self.items[index]
-        try:
-            with open_video(item.path, backend=self.backend) as reader:
-                shown = _frames_of(item, reader)
-                clips = self.pick(len(shown), self.frames, self.views.clips)
-                frames = reader.frames_at([shown[k] for clip in clips for k in clip])
-        except DecodeError as error:
-            return Clip(None, item.label, item.id, error.cause)
+        return _clip_of(item, lambda: self._read(item))
+
+    def _read(self, item: VideoItem) -> Tensor:
+        frames = _frames(
+            item, self.backend, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
+        )
         crops = test_views(
             frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
         )
-        return Clip(crops.unflatten(1, (-1, self.frames)).flatten(0, 1), item.label, item.id)
+        views: Tensor = crops.unflatten(1, (-1, self.frames)).flatten(0, 1)
+        return views
 
 
 def _train_picker(kind: Sampling, shared_ends: bool) -> Callable[..., list[int]]:
@@ -147,6 +147,39 @@ def _pytorchvideo() -> ModuleType:
         ) from error
 
 
-def _frames_of(item: VideoItem, reader: VideoReader) -> range:
-    """Numbers of the frames that clips are sampled from."""
-    return range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
+def _clip_of(item: VideoItem, read: Callable[[], Tensor]) -> Clip:
+    """A video as it is read, or why it cannot be: whatever one file does to a decoder, the others are read.
+
+    Raises:
+        ConfigError: If no video could be read so, such as without the decoder's library.
+    """
+    try:
+        return Clip(read(), item.label, item.id)
+    except ConfigError:
+        raise
+    except DecodeError as error:
+        return Clip(None, item.label, item.id, error.cause)
+    except Exception as error:  # also a MemoryError, and what a library raises in a case that nobody has thought of
+        return Clip(None, item.label, item.id, cause_of(error))
+
+
+def _frames(item: VideoItem, backend: Backend, pick: Callable[[int], list[int]]) -> Tensor:
+    """Frames `(N, 3, H, W)` uint8 of a video.
+
+    Args:
+        item: Video that is read.
+        backend: Decoder of the video.
+        pick: Function from the number of frames, 1 or more, to the N numbers of those wanted.
+
+    Raises:
+        DecodeError: If the video cannot be read, has no frame, or a reader gives fewer than it promised.
+    """
+    with open_video(item.path, backend=backend) as reader:
+        frames = range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
+        if not frames:
+            raise DecodeError(item.path, "decoding yields no frame")
+        wanted = [frames[k] for k in pick(len(frames))]
+        images = reader.frames_at(wanted)
+    if len(images) != len(wanted):
+        raise DecodeError(item.path, f"decoding yields {len(images)} of the {len(wanted)} frames of a clip")
+    return images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -77,9 +77,10 @@ def _videos(annotations: Path, subset: str) -> Iterator[tuple[str, list[Any]]]:
     Raises:
         DataError: If the file is not JSON of the released shape.
     """
+    content = json_of(annotations)
     try:
-        videos = json.loads(annotations.read_text(encoding="utf-8"))["database"]
-        segments = [(video, facts["annotations"]) for video, facts in videos.items() if facts["subset"] == subset]
+        videos = content["database"]
+        segments = [(video, list(facts["annotations"])) for video, facts in videos.items() if facts["subset"] == subset]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{annotations} is not ActivityNet's annotation file: {error!r}; allowed: JSON whose 'database' has a"
@@ -100,7 +101,7 @@ def _label(where: str, segment: Any, labels: dict[str, int]) -> int:
 def _span(where: str, segment: dict[str, Any]) -> tuple[float, float]:
     try:
         start, end = (float(second) for second in segment["segment"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where} is {segment!r}; allowed: a 'segment' of two numbers, its start and end") from error
     if not (math.isfinite(start) and math.isfinite(end)):
         raise DataError(f"{where} lasts from {start} to {end}; allowed: finite seconds")

@@ -131,7 +131,7 @@ def _load(path: Path) -> dict[str, object]:
         raise DataError(f"cannot read the descriptions {path}: {error.strerror}; check the path") from error
     except _RepeatedKeyError as error:
         raise DataError(f"{path}: key {error.args[0]!r} occurs twice; keep one of the two") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
         raise DataError(f"{path} is not valid JSON ({error}); correct it at that place") from error
     if not isinstance(raw, dict):
         raise DataError(f"{path} holds a {type(raw).__name__}; allowed: an object, class index -> list of sentences")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -10,9 +10,17 @@ from typing import ClassVar, get_args
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import CLASS_COLUMNS, read_class_folders, read_csv, read_path_label
+from vlbench.datasets.lists.annotations import (
+    CLASS_COLUMNS,
+    csv_rows,
+    read_class_folders,
+    read_csv,
+    read_path_label,
+    text_of,
+)
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
+from vlbench.names import one_line
 
 
 class FolderVideos(VideoDataset):
@@ -37,7 +45,7 @@ class FolderVideos(VideoDataset):
     @override
     def spec(self) -> DatasetSpec:
         return DatasetSpec(
-            name=self.root.resolve().name, class_names=tuple(self._wordings.values()), source="your own videos"
+            name=one_line(_real_name(self.root)), class_names=tuple(self._wordings.values()), source="your own videos"
         )
 
     @property
@@ -54,20 +62,25 @@ class FolderVideos(VideoDataset):
             return read_csv(source, self.root, class_names=names)
         if source.suffix == ".txt":
             return read_path_label(source, self.root, class_names=names)
-        folders, items = read_class_folders(source)
+        folders, items = read_class_folders(source, prefix=f"{part}/")
         strange = [folder for folder in folders if folder not in names]
         if strange:
             raise DataError(
                 f"{source}: the folders {', '.join(strange)} are none of the {len(names)} classes of"
                 f" {self.root / 'classes.txt'}; rename them or list them there"
             )
-        return [VideoItem(item.path, names.index(folders[item.label]), f"{part}/{item.id}") for item in items]
+        labels = [names.index(folder) for folder in folders]
+        return [item.relabelled(labels[item.label]) for item in items]
 
     @cached_property
     def _wordings(self) -> dict[str, str]:
         """The wording of each class by its name, in the order of the labels."""
         listed = self.root / "classes.txt"
         return _read_classes(listed) if listed.is_file() else {name: name for name in _common_classes(self.root)}
+
+
+def _real_name(root: Path) -> str:
+    return Path(os.path.realpath(root)).name  # unlike `Path.resolve`, no error at a link to itself
 
 
 def _source(root: Path, part: Part) -> Path | None:
@@ -79,7 +92,7 @@ def _source(root: Path, part: Part) -> Path | None:
 
 
 def _read_classes(listed: Path) -> dict[str, str]:
-    lines = [line.partition("\t") for line in listed.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    lines = [line.partition("\t") for line in text_of(listed).split("\n") if line.strip()]
     wordings = {name.strip(): wording.strip() or name.strip() for name, _, wording in lines}
     if not lines or "" in wordings or len(set(wordings.values())) != len(lines):
         raise DataError(
@@ -115,13 +128,12 @@ def _common_classes(root: Path) -> list[str]:
 def _named_classes(source: Path) -> set[str]:
     if source.is_dir():
         return {entry.name for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        header = [name.strip().lower() for name in next(rows, [])]
-        columns = [column for column, name in enumerate(header) if name in CLASS_COLUMNS]
-        if source.suffix != ".csv" or not columns:
-            raise DataError(
-                f"{source} has labels and no class names; list the names, in the order of the labels, one a line in"
-                f" {source.with_name('classes.txt')}"
-            )
-        return {row[columns[0]].strip() for row in rows if len(row) > columns[0]}
+    rows = csv_rows(source) if source.suffix == ".csv" else iter(())
+    _, header = next(rows, ("", []))
+    columns = [column for column, name in enumerate(header) if name.strip().lower() in CLASS_COLUMNS]
+    if not columns:
+        raise DataError(
+            f"{source} has labels and no class names; list the names, in the order of the labels, one a line in"
+            f" {source.with_name('classes.txt')}"
+        )
+    return {row[columns[0]].strip() for _, row in rows if len(row) > columns[0]}

@@ -6,7 +6,6 @@ they still have and in how the files are named; the readers here take every usua
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.lists.annotations import csv_rows, read_path_label
 from vlbench.datasets.lists.published import PublishedList, VideoFiles, check_names
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -184,26 +183,22 @@ def _clips(annotations: Path, class_names: tuple[str, ...]) -> Iterator[tuple[st
     """
     labels = {name: label for label, name in enumerate(class_names)}
     seen: set[str] = set()
-    with annotations.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        absent = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if absent:
-            raise DataError(
-                f"{annotations}: the header {rows.fieldnames} lacks {', '.join(absent)}; use the released file"
-            )
-        for row in rows:
-            where = f"{annotations}:{rows.line_num}"
-            if row["label"] not in labels:
-                raise DataError(
-                    f"{where}: {row['label']!r} is none of the {len(labels)} classes; use the released file"
-                )
-            try:
-                clip = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
-            except (TypeError, ValueError) as error:
-                raise DataError(f"{where}: the times are not whole seconds: {error}; use the released file") from error
-            if clip in seen:
-                raise DataError(
-                    f"{where}: {clip!r} was listed before; a clip may be listed once, remove one of the lines"
-                )
-            seen.add(clip)
-            yield clip, row["youtube_id"], labels[row["label"]]
+    rows = csv_rows(annotations)
+    _, header = next(rows, ("", []))
+    absent = [column for column in _COLUMNS if column not in header]
+    if absent:
+        raise DataError(f"{annotations}: the header {header} lacks {', '.join(absent)}; use the released file")
+    name, youtube, first, last = (header.index(column) for column in _COLUMNS)
+    for where, row in rows:
+        if len(row) <= max(name, youtube, first, last):
+            raise DataError(f"{where}: {len(row)} fields where the header has {len(header)}; use the released file")
+        if row[name] not in labels:
+            raise DataError(f"{where}: {row[name]!r} is none of the {len(labels)} classes; use the released file")
+        try:
+            clip = f"{row[youtube]}_{int(row[first]):06d}_{int(row[last]):06d}"
+        except ValueError as error:
+            raise DataError(f"{where}: the times are not whole seconds: {error}; use the released file") from error
+        if clip in seen:
+            raise DataError(f"{where}: {clip!r} was listed before; a clip may be listed once, remove one of the lines")
+        seen.add(clip)
+        yield clip, row[youtube], labels[row[name]]

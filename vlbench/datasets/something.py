@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -97,10 +97,7 @@ def _entries(annotations: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: If the file is not a JSON list of such videos.
     """
-    try:
-        entries = json.loads(annotations.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{annotations} is not JSON: {error}; fetch it again") from error
+    entries = json_of(annotations)
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{annotations} holds no list of videos; use the released train.json or validation.json")
     for number, entry in enumerate(entries):

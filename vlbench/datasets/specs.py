@@ -39,7 +39,7 @@ class VideoItem(NamedTuple):
 
     def relabelled(self, label: int) -> VideoItem:
         """The same video under another label."""
-        return self._replace(label=label)
+        return self if label == self.label else VideoItem(self.path, label, self.id, self.span)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
+import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 from typing_extensions import override
 
@@ -18,11 +19,13 @@ class EvaluationLoops(LightningModule, ABC):
 
     Attributes:
         evaluations: Results of the last validation or test, of all processes, on each set of videos and classes.
+        unreadable: Id -> cause of the videos of the last prediction, of all processes, that could not be read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.evaluations: list[Evaluation] = []
+        self.unreadable: dict[str, str] = {}
         self._evaluator: Evaluator | None = None
         self._weights = ExitStack()
 
@@ -63,6 +66,7 @@ class EvaluationLoops(LightningModule, ABC):
 
     @override
     def on_predict_epoch_start(self) -> None:
+        self.unreadable = {}
         self.enter_evaluation("test")
 
     @override
@@ -77,6 +81,7 @@ class EvaluationLoops(LightningModule, ABC):
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[tuple[str, str, float]]:
         """`(id, class name, score)` of the best class of each readable video of the batch, for each set it is in."""
         evaluator = self._current()
+        self.unreadable |= {video: cause for video, (_, cause) in batch.failures.items()}
         best = []
         for evaluated, predictions in zip(evaluator.sets, evaluator.predict(batch), strict=True):
             if predictions.ids:
@@ -95,6 +100,11 @@ class EvaluationLoops(LightningModule, ABC):
 
     @override
     def on_predict_epoch_end(self) -> None:
+        parts: list[dict[str, str]] = [self.unreadable]
+        if dist.is_available() and dist.is_initialized() and self.trainer.world_size > 1:
+            parts = [{} for _ in range(self.trainer.world_size)]
+            dist.all_gather_object(parts, self.unreadable)
+        self.unreadable = {video: cause for part in parts for video, cause in part.items()}
         self.leave_evaluation()
 
     def _current(self) -> Evaluator:

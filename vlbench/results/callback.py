@@ -31,6 +31,7 @@ from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.files import write_atomically
+from vlbench.names import name_bytes
 from vlbench.results.details import Details
 from vlbench.results.record import Identity, Record
 
@@ -174,7 +175,7 @@ class RecordWriter(Callback):
             kept = ("scores", "cosines", "features", "labels")
             tensors = {key: getattr(predictions, key).contiguous() for key in kept}
             lost = {video: label for video, (label, _) in predictions.failures.items()}
-            metadata = {"ids": "\n".join(predictions.ids), "failures": json.dumps(lost)}
+            metadata = {"ids": json.dumps(predictions.ids), "failures": json.dumps(lost)}
             # The scores first: a record means that everything belonging to it is there.
             write_atomically(self.folder / "predictions" / f"{name}.safetensors", save(tensors, metadata=metadata))
             path = record.write(self.folder / "records", name)
@@ -246,7 +247,7 @@ def _recorded(method: LightningModule) -> RecordedMethod:
 def _digest_of_labels(labels: dict[str, int]) -> str:
     """Digest of the videos of a test set and their classes; two runs with one digest were asked the same."""
     lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
-    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(name_bytes(lines), digest_size=16).hexdigest()
 
 
 class _Environment(TypedDict):

@@ -55,7 +55,7 @@ class StoredEvaluation:
             raise DataError(f"{path}: its scores {source} cannot be read: {error}; run `vlbench test` again") from error
         labels = json.loads(metadata.get("failures", "{}"))
         failures = {video: (labels.get(video, -1), cause) for video, cause in record.failures.items()}
-        predictions = StoredScores(metadata.get("ids", "").splitlines(), **arrays, failures=failures)
+        predictions = StoredScores(json.loads(metadata.get("ids", "[]")), **arrays, failures=failures)
         scores = predictions.scores
         if not len(predictions.ids) == record.evaluated == len(scores) or scores.shape[1] != len(classes):
             raise DataError(

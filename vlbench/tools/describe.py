@@ -227,7 +227,7 @@ def _parse(text: str, number: int) -> Answer:
     """
     try:
         values = json.loads(text[text.find("{") : text.rfind("}") + 1])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it holds no valid JSON object ({error})") from error
     if set(values) != set(_KINDS):
         raise ValueError(f"its keys are {reprlib.repr(list(values))} instead of 'spatial' and 'temporal'")
@@ -297,7 +297,7 @@ def _append(file: BinaryIO, values: dict[str, object]) -> None:
 def _check_settings(path: Path, line: bytes, settings: _Settings) -> None:
     try:
         begun = dict(json.loads(line)["settings"])
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise DataError(f"{path}, line 1, holds no settings: {error!r}; give another folder to begin anew") from error
     different = [
         f"{name} {reprlib.repr(begun.get(name))}, now {reprlib.repr(value)}"
@@ -317,7 +317,7 @@ def _read_answer(path: Path, number: int, line: bytes, settings: _Settings) -> t
         if dict(enumerate(settings.class_names)).get(label) != name:
             raise ValueError(f"class {label} is not {name!r}")
         return label, _checked(values, settings.number)
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise DataError(
             f"{path}, line {number}, is no answer: {error!r}; delete the line, and its class is asked for again"
         ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +17,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from rich.progress import track
 
-from vlbench.clips.container import open_container
+from vlbench.clips.container import cause_of, open_container
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS
 from vlbench.datasets.lists.index import FileIndex, Stamp
@@ -26,6 +25,8 @@ from vlbench.datasets.lists.splits import draw_shots
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
+from vlbench.names import name_bytes, quoted
+from vlbench.regular_files import copy_regular
 from vlbench.tools.doctor.findings import Finding, Report
 from vlbench.tools.doctor.probe import probe
 from vlbench.tools.parallel import for_each
@@ -81,27 +82,29 @@ def prepare(root: Path, out: Path, *, resize: int = 256, workers: int | None = N
         ConfigError: If `resize` is no size, or one folder lies in the other.
         DataError: If the folder does not exist or holds no video.
     """
-    files = _files(root, out, resize)
-    videos = [path for path in files if path.suffix.lower() in VIDEO_EXTENSIONS]
+    _check_folders(root, out, resize)
+    index = FileIndex(root)
+    videos = sorted(index.named(root, VIDEO_EXTENSIONS))
     if not videos:
         raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
-    for path in files:
-        if path.suffix.lower() in ANNOTATIONS:
-            _copy(path, out / path.relative_to(root))
-    tasks = [_task(path, root, out, resize) for path in videos]
+    findings = [
+        Finding("error", "not_copied", name, f"{problem}; mend it, or the copy lacks this list")
+        for name in sorted(index.named(root, ANNOTATIONS))
+        if (problem := _not_copied(root / name, out / name))
+    ]
+    tasks = [_task(name, root, out, resize) for name in videos]
     log = out / _LOG
     done = _done(log)
     waiting = [task for task in tasks if done.get(task.entry["video"]) != task.entry or not task.target.is_file()]
-    findings = []
     out.mkdir(parents=True, exist_ok=True)
     with log.open("a") as lines:
         results = for_each(_prepare, waiting, workers=workers)
-        for task, problem in track(results, "preparing", total=len(waiting), disable=not progress or not waiting):
-            if problem == "":
+        for task, failure in track(results, "preparing", total=len(waiting), disable=not progress or not waiting):
+            if failure == "":
                 lines.write(json.dumps(task.entry) + "\n")
                 lines.flush()
             else:
-                findings.append(_not_prepared(task, problem))
+                findings.append(_not_prepared(task, failure))
     return Report(f"copy of {root} in {out}", len(tasks), len(waiting) - len(findings), tuple(findings))
 
 
@@ -120,7 +123,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
 
     Raises:
         ConfigError: If the folder holds something, or the videos are parts of files.
-        DataError: If a class has fewer videos than asked for.
+        DataError: If a class has fewer videos than asked for, or a video has a name that no list can hold.
     """
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")
@@ -133,14 +136,15 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     for part, split in splits.items():
         drawn = _draw(dataset.items(part, split), videos, seed, names)
         for item in drawn:
-            _copy(item.path, out / _file_name(item))
+            _check_listable(item)
+            copy_regular(item.path, out / _file_name(item))
         if drawn:
             rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
             write_atomically(out / f"{part}.csv", _csv(rows))
     write_atomically(out / "classes.txt", "".join(f"{name}\n" for name in names).encode())
 
 
-def _files(root: Path, out: Path, resize: int) -> list[Path]:
+def _check_folders(root: Path, out: Path, resize: int) -> None:
     if resize < 2:
         raise ConfigError(f"resize is {resize}; allowed: 2 pixels or more, 256 is usual")
     if not root.is_dir():
@@ -148,37 +152,36 @@ def _files(root: Path, out: Path, resize: int) -> list[Path]:
     inner, outer = out.resolve(), root.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise ConfigError(f"{out} and {root} lie in one another; give a folder for the copy elsewhere")
-    return FileIndex(root).files(root)
 
 
-def _task(path: Path, root: Path, out: Path, resize: int) -> _Task:
-    relative = path.relative_to(root)
+def _task(name: str, root: Path, out: Path, resize: int) -> _Task:
     try:
-        stamp: Stamp | None = Stamp.of(path)
+        stamp: Stamp | None = Stamp.of(root / name)
     except OSError:  # a link to nothing; preparing it says so
         stamp = None
-    entry = {"video": relative.as_posix(), "stamp": stamp and list(stamp), "resize": resize}
-    return _Task(path, out / relative, resize, entry)
+    return _Task(root / name, out / name, resize, {"video": name, "stamp": stamp and list(stamp), "resize": resize})
 
 
 def _done(log: Path) -> dict[str, dict[str, Any]]:
     """The log's entries by video; a line that a killed run left unfinished is closed and counts for nothing."""
     try:
-        text = log.read_text()
+        content = log.read_bytes()
     except FileNotFoundError:
         return {}
-    if text and not text.endswith("\n"):
+    if content and not content.endswith(b"\n"):
         with log.open("a") as lines:
             lines.write("\n")
-    return {entry["video"]: entry for entry in _entries(text)}
+    return {entry["video"]: entry for entry in _entries(content)}
 
 
-def _entries(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
+def _entries(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.split(b"\n"):
         try:
-            yield json.loads(line)
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(entry, dict) and isinstance(entry.get("video"), str):
+            yield entry
 
 
 def _prepare(task: _Task) -> str:
@@ -191,8 +194,8 @@ def _prepare(task: _Task) -> str:
             written = _encode(task.source, temporary, task.short_side)
             if written != facts.frames:
                 raise DataError(f"{written} of {facts.frames} frames were written")
-    except (OSError, ValueError, av.FFmpegError, DataError) as error:
-        return f"the copy failed: {error}"
+    except Exception as error:  # whatever a file does to a decoder or an encoder
+        return f"the copy failed: {cause_of(error)}"
     return ""
 
 
@@ -204,7 +207,7 @@ def _encode(source: Path, target: Path, short_side: int) -> int:
         index, timed = reader.stream_index, reader.planned
     with (
         open_container(source) as original,
-        av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as copy,
+        av.open(str(target.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as copy,
     ):
         stored: Any = original.streams[index]
         stored.codec_context.thread_count = 1
@@ -243,17 +246,26 @@ def _even(side: float) -> int:
 
 def _not_prepared(task: _Task, problem: str | None) -> Finding:
     cause = problem if problem is not None else "the process that decoded it died"
-    try:
-        _copy(task.source, task.target)
-        kept = "copied as it is; fetch it again"
-    except OSError as error:
-        kept = f"not copied: {error.strerror}"
+    failed = _not_copied(task.source, task.target)
+    kept = f"not copied: {failed}" if failed else "copied as it is; fetch it again"
     return Finding("error", "not_prepared", task.entry["video"], f"{cause}; {kept}")
 
 
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+def _not_copied(source: Path, target: Path) -> str:
+    """Copies a file as it is; why that failed, or nothing."""
+    try:
+        copy_regular(source, target)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _check_listable(item: VideoItem) -> None:
+    if name_bytes(item.id).decode(errors="replace") != item.id or item.id != item.id.strip():
+        raise DataError(
+            f"video {quoted(item.id)} has a name with bytes that are no UTF-8 or blanks around it, which no list can"
+            " hold; rename it"
+        )
 
 
 def _draw(items: list[VideoItem], videos: int, seed: int, class_names: tuple[str, ...]) -> list[VideoItem]:
@@ -274,5 +286,5 @@ def _file_name(item: VideoItem) -> str:
 
 def _csv(rows: list[tuple[str, str]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)  # Python 3.11 quotes no "\r" else
     return text.getvalue().encode()

@@ -9,12 +9,15 @@ returns that very frame or raises `DecodeError`; it never returns a neighbour. B
 
 Where a file's timestamps cannot be trusted, or a library reports another number of frames than the file has, the other
 backends hand over to PyAV's sequential path. Frames are turned upright (display matrix, multiples of 90 degrees).
+
+A file is read if it is a regular one of a format that opens no other file, see `vlbench.clips.container`; of several
+video streams the best one.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, get_args
@@ -103,19 +106,23 @@ def open_video(path: str | Path, *, backend: Backend = "pyav") -> VideoReader:
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"decoding backend is {backend!r}; allowed: {', '.join(get_args(Backend))}")
+    return _reader_class(backend)(path)
+
+
+def _reader_class(backend: Backend) -> Callable[[str | Path], VideoReader]:
     try:
         # Late and one by one: a missing or broken library must not harm the others, and each takes a while to load.
         if backend == "pyav":
             from vlbench.clips.decoding.pyav import PyAVReader
 
-            return PyAVReader(path)
+            return PyAVReader
         if backend == "torchcodec":
             from vlbench.clips.decoding.torchcodec import TorchCodecReader
 
-            return TorchCodecReader(path)
+            return TorchCodecReader
         from vlbench.clips.decoding.encoded_video import EncodedVideoReader
 
-        return EncodedVideoReader(path)
+        return EncodedVideoReader
     except (ImportError, RuntimeError) as error:  # torchcodec without FFmpeg raises a RuntimeError on import
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(

@@ -2,8 +2,8 @@
 
 `EncodedVideo` reads time ranges, files frames under their timestamps and swallows decoding errors. It is asked for the
 whole clip, whose frames are then picked by number; this costs a full decode and all frames in memory as float32.
-Files whose timestamps are not dependable, or of which it yields another number of frames than they have, are read by
-`PyAVReader`.
+It reads the first video stream. Files whose best one is another, whose timestamps are not dependable, or of which it
+yields another number of frames than they have, are read by `PyAVReader`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from vlbench.clips.decoding.pyav import PyAVReader, turn_upright
 from vlbench.clips.pytorchvideo import EncodedVideo
+from vlbench.regular_files import descriptor_path, open_regular
 
 
 class EncodedVideoReader(PyAVReader):
@@ -33,7 +34,7 @@ class EncodedVideoReader(PyAVReader):
     @override
     def frames_at(self, indices: Sequence[int]) -> Tensor:
         """Frames with these indices, `(len(indices), 3, H, W)` uint8 RGB; see `VideoReader.frames_at`."""
-        frames = self._whole_clip() if self.planned else None
+        frames = self._whole_clip() if self.planned and self.is_first_stream else None
         if (
             frames is None
             or len(frames) != self.num_frames
@@ -46,14 +47,17 @@ class EncodedVideoReader(PyAVReader):
     def _whole_clip(self) -> Tensor | None:
         """All frames `(T, 3, H, W)` uint8 as stored, `None` where `EncodedVideo` gives up."""
         try:
-            video = EncodedVideo.from_path(str(self.path), decode_audio=False)
-        except (RuntimeError, OSError, TypeError):  # TypeError: neither a duration nor a decodable frame
+            with open_regular(self.path) as file:
+                video = EncodedVideo.from_path(descriptor_path(file), decode_audio=False)
+            try:
+                # PyAV 19 keeps one converter per thread, with helper threads. A forked data worker inherits the
+                # converter without these and would wait for them for ever, so the conversion gets a thread that is new.
+                with ThreadPoolExecutor(1) as executor:
+                    clip: Tensor | None = executor.submit(video.get_clip, 0, math.inf).result()["video"]
+            finally:
+                video.close()
+        except Exception:
+            # A TypeError of a file that tells no duration, a RuntimeError of frames that differ in size, a MemoryError
+            # of too many: whatever it is, `PyAVReader` decides whether the frames can be had.
             return None
-        try:
-            # PyAV 19 keeps one converter per thread, with helper threads. A forked data worker inherits the converter
-            # without these and would wait for them for ever, so the conversion gets a thread that is new.
-            with ThreadPoolExecutor(1) as executor:
-                clip: Tensor | None = executor.submit(video.get_clip, 0, math.inf).result()["video"]
-        finally:
-            video.close()
         return None if clip is None else clip.permute(1, 0, 2, 3).to(torch.uint8)

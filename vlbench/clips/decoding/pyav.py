@@ -25,14 +25,13 @@ import av
 import numpy as np
 import torch
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlbench.clips.container import open_container
+from vlbench.clips.container import best_video_stream, cause_of, open_container
 from vlbench.errors import DecodeError
 
 # Containers that store a presentation time for every frame, with the codecs whose packets hold one shown frame each.
@@ -72,8 +71,13 @@ class PyAVReader:
     A file that its container knows to be cut keeps the promised `num_frames`; its missing frames raise `DecodeError`.
     A cut Matroska file carries no frame count and is simply a shorter video.
 
+    It reads the video stream that FFmpeg calls the best.
+
     Args:
         path: Path of the video file.
+
+    Attributes:
+        is_first_stream: Whether that stream is the first video stream of the container.
 
     Raises:
         DecodeError: If the file cannot be read or holds no video that FFmpeg knows.
@@ -88,9 +92,10 @@ class PyAVReader:
         try:
             self._container = open_container(self.path)
         except (OSError, ValueError, av.FFmpegError) as error:
-            raise DecodeError(self.path, _describe(error)) from error
+            raise DecodeError(self.path, cause_of(error)) from error
         try:
             self._stream = self._find_stream()
+            self.is_first_stream = self._stream.index == self._container.streams.video[0].index
             self._context = self._stream.codec_context
             self._context.thread_count = 1  # readers live in data workers, one core each
             # Opened now, while nothing is skipped: dav1d reads `skip_frame` on opening and never again.
@@ -181,12 +186,12 @@ class PyAVReader:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def _find_stream(self) -> VideoStream:
-        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams or self._container.format.name == "tty":  # FFmpeg draws *.txt as a film of letters
+        stream = best_video_stream(self._container)
+        if stream is None:
             raise DecodeError(self.path, "it holds no video stream")
-        if streams[0].codec_context is None:
+        if stream.codec_context is None:
             raise DecodeError(self.path, "FFmpeg has no decoder for its codec")
-        return streams[0]
+        return stream
 
     def _read_packets(self) -> tuple[list[Packet[VideoStream]], str | None]:
         packets: list[Packet[VideoStream]] = []
@@ -194,7 +199,7 @@ class PyAVReader:
         try:
             packets.extend(packet for packet in self._container.demux(self._stream) if packet.size)
         except (OSError, ValueError, av.FFmpegError) as error:
-            damage = _describe(error)
+            damage = cause_of(error)
         if packets and packets[-1].is_corrupt:
             packets.pop()
             damage = "the file ends inside a frame"
@@ -333,7 +338,7 @@ class PyAVReader:
                     if target < 0:
                         return
         except (OSError, ValueError, av.FFmpegError) as error:
-            cause = _describe(error)
+            cause = cause_of(error)
         raise DecodeError(self.path, f"no frame {target}, decoding yields {index + 1} frames: {cause}")
 
     def _count_frames(self) -> int:
@@ -349,7 +354,7 @@ class PyAVReader:
                 if kept is not None:
                     kept.append(frame)
         except (OSError, ValueError, av.FFmpegError) as error:
-            self._damage = _describe(error)
+            self._damage = cause_of(error)
             return max(self._stream.frames, len(self._packets))
         self._decoded = kept
         return count
@@ -378,7 +383,3 @@ def turn_upright(frames: Tensor, rotation: float) -> Tensor:
     """Turn images `(.., H, W)` counterclockwise by `rotation` degrees, rounded to a multiple of 90."""
     quarters = round(rotation / 90) % 4
     return torch.rot90(frames, quarters, dims=(-2, -1)) if quarters else frames
-
-
-def _describe(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -18,6 +18,7 @@ from torchcodec.decoders import VideoDecoder
 from typing_extensions import override
 
 from vlbench.clips.decoding.pyav import PyAVReader, turn_upright
+from vlbench.regular_files import descriptor_path, open_regular
 
 _SAME_TIME = 1e-5  # seconds; frames lie milliseconds apart
 
@@ -36,8 +37,9 @@ class TorchCodecReader(PyAVReader):
         super().__init__(path)
         self._decoder: VideoDecoder | None = None
         if self.can_seek():
-            with contextlib.suppress(RuntimeError, ValueError):
-                decoder = VideoDecoder(str(path), stream_index=self.stream_index, seek_mode="exact")
+            # PyAV has seen that the file is regular and of a format that opens no other file.
+            with contextlib.suppress(OSError, RuntimeError, ValueError), open_regular(self.path) as file:
+                decoder = VideoDecoder(descriptor_path(file), stream_index=self.stream_index, seek_mode="exact")
                 self._decoder = decoder if len(decoder) == self.num_frames else None
 
     @override
@@ -52,12 +54,15 @@ class TorchCodecReader(PyAVReader):
             return super().frames_at(indices)
         try:
             batch = self._decoder.get_frames_at(list(indices))
-        except RuntimeError:
-            # A decoder goes on behind the packet that it failed at, and predicts later frames from what is missing.
+        except Exception:
+            # Whatever it is, `PyAVReader` decides whether the frames can be had. A decoder goes on behind the packet
+            # that it failed at, and predicts later frames from what is missing.
             self._decoder = None
             return super().frames_at(indices)
         times = torch.tensor([self.time_of(index) for index in indices], dtype=torch.float64)
-        if not torch.allclose(batch.pts_seconds, times, rtol=0, atol=_SAME_TIME):
+        if len(batch.pts_seconds) != len(times) or not torch.allclose(
+            batch.pts_seconds, times, rtol=0, atol=_SAME_TIME
+        ):
             return super().frames_at(indices)
         frames: Tensor = batch.data
         if not hasattr(self._decoder.metadata, "rotation"):  # older releases leave the frames as they are stored

@@ -12,11 +12,15 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import DataError
+from vlbench.names import quoted
 
 VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 """What counts as a video in a class-folder tree; upper case counts too."""
@@ -29,6 +33,8 @@ LABEL_COLUMNS: tuple[str, ...] = ("label",)
 
 CLASS_COLUMNS: tuple[str, ...] = ("class", "class_name")
 """Header names of a CSV's column of class names."""
+
+_LONGEST_LABEL = 18  # digits
 
 
 def read_path_label(
@@ -63,7 +69,7 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
             row has too many or too few fields, or a row breaks the rules of `read_path_label`.
     """
     path = Path(list_file)
-    rows = _csv_rows(path)
+    rows = csv_rows(path)
     where, header = next(rows, (str(path), []))
     columns = [name.strip().lower() for name in header]
     path_column, class_column = _csv_columns(where, columns)
@@ -84,30 +90,33 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
 
 
 def read_class_folders(
-    root: str | Path, *, extensions: Collection[str] = VIDEO_EXTENSIONS
+    root: str | Path, *, prefix: str = "", extensions: Collection[str] = VIDEO_EXTENSIONS
 ) -> tuple[tuple[str, ...], list[VideoItem]]:
     """Read a tree of one folder a class; a folder's name is the class name.
 
     Classes are in code-point order and so are the videos of a class, whatever order the file system gives. Videos may
-    lie in deeper folders. Hidden files and folders and files with other extensions are ignored.
+    lie in deeper folders, and links to folders are followed. Hidden files and folders and files with other extensions
+    are ignored. A video is what is named like one: a link to nothing, a folder or a named pipe with such a name is
+    listed, so that it counts as unreadable.
+
+    Args:
+        root: Folder of the class folders.
+        prefix: Beginning of every video's id, before its path below the root.
+        extensions: Extensions of videos, with their dot; upper case counts too.
 
     Raises:
-        DataError: If the root is no folder or has no class folders, a class has no video, or a video lies directly
+        DataError: If the root is no folder or has no class folders, a class has no video or a name that is no UTF-8, a
+            folder cannot be read, a link to nothing lies where a class folder may be meant, or a video lies directly
             below the root and thus in no class.
     """
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; allowed: a folder with one folder of videos a class")
     suffixes = frozenset(extension.lower() for extension in extensions)
-    visible = sorted((entry for entry in root.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
-    folders = [entry for entry in visible if entry.is_dir()]
-    for entry in visible:
-        if entry.suffix.lower() in suffixes and not entry.is_dir():
-            raise DataError(f"{entry} lies in no class folder; move it into the folder of its class or out of {root}")
-    if not folders:
-        raise DataError(f"{root} has no folders; allowed: one folder of videos a class")
-    items = [item for label, folder in enumerate(folders) for item in _folder_items(root, folder, label, suffixes)]
-    return tuple(folder.name for folder in folders), items
+    try:
+        return _class_folders(root, prefix, suffixes)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; its videos would be missing, mend it") from error
 
 
 class ItemList:
@@ -139,28 +148,41 @@ class ItemList:
         return self._items
 
 
-def _text(path: Path) -> str:
-    """A list's text; a byte-order mark is dropped, which spreadsheets like to add."""
+def text_of(path: Path, newline: str | None = None) -> str:
+    """A list's text, line ends as `open` makes them; a byte-order mark is dropped, which spreadsheets like to add."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
 
 
+def json_of(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: If the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(text_of(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}; fetch it again") from error
+
+
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, each with `file:line`."""
     # Not splitlines(): that also splits at characters such as U+2028, which a file name may hold.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", line.strip()
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The rows that are not blank, each with `file:line` (the last line, where a quoted field spans several)."""
-    # StringIO yields lines with their ends, as csv asks for, so that a quoted field may hold a line break.
-    reader = csv.reader(io.StringIO(_text(path)), strict=True)
+    # StringIO yields lines with their ends as they are, so that a quoted field may hold any line break.
+    reader = csv.reader(io.StringIO(text_of(path, newline=""), newline=""), strict=True)
     try:
         for row in reader:
             if any(field.strip() for field in row):
@@ -189,9 +211,9 @@ def _one_column(where: str, columns: Sequence[str], allowed: Sequence[str], kind
 
 def _label(where: str, text: str, class_names: Sequence[str] | None) -> int:
     allowed = "0 or more" if class_names is None else f"0 to {len(class_names) - 1}"
-    # int() also accepts "1_0" and digits of other scripts, which in a list are slips
-    if not (text.isascii() and text.removeprefix("-").isdecimal()):
-        raise DataError(f"{where}: label {text!r} is not an integer; allowed: {allowed}")
+    # int() also accepts "1_0" and digits of other scripts, which in a list are slips, and refuses thousands of digits.
+    if not (text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= _LONGEST_LABEL):
+        raise DataError(f"{where}: label {text[:40]!r} is not an integer; allowed: {allowed}")
     label = int(text)
     if label < 0 or (class_names is not None and label >= len(class_names)):
         raise DataError(f"{where}: label {label} is out of range; allowed: {allowed}; do the labels count from 0?")
@@ -229,20 +251,43 @@ def named_label(where: str, name: str, by_name: Mapping[str, int]) -> int:
     return by_name[name]
 
 
-def _folder_items(root: Path, folder: Path, label: int, suffixes: Collection[str]) -> Iterable[VideoItem]:
-    ids = sorted(
-        path.relative_to(root).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and path.is_file() and not _hidden(path.relative_to(root))
-    )
-    if not ids:
+def _class_folders(root: Path, prefix: str, suffixes: Collection[str]) -> tuple[tuple[str, ...], list[VideoItem]]:
+    visible = sorted((entry for entry in root.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
+    folders = [entry for entry in visible if entry.is_dir()]
+    for entry in visible:
+        if entry.suffix.lower() in suffixes and not entry.is_dir():
+            raise DataError(f"{entry} lies in no class folder; move it into the folder of its class or out of {root}")
+        if entry.is_symlink() and not entry.exists():
+            raise DataError(f"{entry} is a link to {entry.readlink()}, which is not there; mend the link or remove it")
+    if not folders:
+        raise DataError(f"{root} has no folders; allowed: one folder of videos a class")
+    index = FileIndex(root)
+    items: list[VideoItem] = []
+    for label, folder in enumerate(folders):
+        items += _folder_items(index, folder, label, prefix, suffixes)
+    index.save()
+    return tuple(folder.name for folder in folders), items
+
+
+def _folder_items(
+    index: FileIndex, folder: Path, label: int, prefix: str, suffixes: Collection[str]
+) -> Iterable[VideoItem]:
+    if not _is_text(folder.name):
+        raise DataError(f"class folder {quoted(str(folder))} has a name that is no UTF-8; rename it")
+    # Hidden files are not in the index: macOS leaves "._video.avi" beside each video it copies, which is no video.
+    names = sorted(index.named(folder, suffixes))
+    if not names:
         raise DataError(
             f"class folder {folder} holds no video; allowed extensions: {', '.join(sorted(suffixes))}; add videos or"
             " remove the folder"
         )
-    return (VideoItem(root / video_id, label, video_id) for video_id in ids)
+    beginning = f"{prefix}{folder.name}/"
+    return (VideoItem(folder / name, label, beginning + name) for name in names)
 
 
-def _hidden(relative: Path) -> bool:
-    # macOS leaves "._video.avi" beside each video it copies: right extension, no video
-    return any(part.startswith(".") for part in relative.parts)
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

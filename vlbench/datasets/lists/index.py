@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlbench.files import cache_folder, write_atomically
+from vlbench.regular_files import regular_status
 
-_VERSION = 1
+_VERSION = 2
 # A folder that changed this recently may change again within the same tick of the file system's clock.
 _SETTLED_NS = 2_000_000_000
 
@@ -36,9 +38,9 @@ class Stamp(NamedTuple):
         """The file's present stamp.
 
         Raises:
-            OSError: If the file cannot be looked at.
+            OSError: If the file cannot be looked at or is no regular one, see `regular_status`.
         """
-        status = path.stat()
+        status = regular_status(path)
         return cls(status.st_size, status.st_mtime_ns)
 
 
@@ -54,7 +56,7 @@ class FileIndex:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         key = hashlib.blake2b(os.fsencode(self.root), digest_size=10).hexdigest()
-        self.file = cache_folder() / "index" / f"{self.root.name}-{key}.json"
+        self.file = cache_folder() / "index" / f"{self.root.name[:40]}-{key}.json"
         self._changed = False
         content = self._read()
         self._facts: dict[str, dict[str, Any]] = content["files"]
@@ -87,12 +89,37 @@ class FileIndex:
     def walk(self, folder: Path) -> Iterator[tuple[Path, list[str]]]:
         """A folder and those below it, each with the sorted names of its files, parents before children.
 
-        Hidden names are left out, links to folders are followed. Only folders that changed since the last call are read
-        again, so a large tree costs one look at each folder.
+        A file is whatever is no folder, also a link to nothing. Hidden names are left out, links to folders are
+        followed. Only folders that changed since the last call are read again, so a large tree costs one look at each
+        folder.
 
         Raises:
-            OSError: If the folder cannot be read.
+            OSError: If a folder cannot be read.
         """
+        for current, entry in self._entries(folder):
+            yield current, entry["files"]
+
+    def named(self, folder: Path, extensions: Collection[str]) -> Iterator[str]:
+        """Paths below a folder, with forward slashes, of what is named like a video, whatever it is.
+
+        A folder with such a name is among them, and so is what lies in it.
+
+        Args:
+            folder: Folder to look below.
+            extensions: Extensions in lower case, with their dot.
+
+        Raises:
+            OSError: If a folder cannot be read.
+        """
+        start = len(str(folder)) + 1 if folder.parts else 0
+        for current, entry in self._entries(folder):
+            below = "" if current == folder else f"{str(current)[start:]}/"
+            for name in chain(entry["files"], entry["folders"]):
+                if os.path.splitext(name)[1].lower() in extensions:  # noqa: PTH122 - a Path for each file is slow
+                    yield below + name
+
+    def _entries(self, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """A folder and those below it, each with what it holds, parents before children."""
         waiting, seen = [folder], set()
         while waiting:
             current = waiting.pop()
@@ -100,8 +127,8 @@ class FileIndex:
             if (status.st_dev, status.st_ino) in seen:  # a link to a folder that holds it
                 continue
             seen.add((status.st_dev, status.st_ino))
-            entry = self._listing(current, status.st_mtime_ns)
-            yield current, entry["files"]
+            entry = self._listing(current, status)
+            yield current, entry
             waiting += (current / name for name in reversed(entry["folders"]))
 
     def files(self, folder: Path) -> list[Path]:
@@ -119,21 +146,28 @@ class FileIndex:
             write_atomically(self.file, json.dumps(content, separators=(",", ":")).encode())
             self._changed = False
 
-    def _listing(self, folder: Path, mtime_ns: int) -> dict[str, Any]:
+    def _listing(self, folder: Path, status: os.stat_result) -> dict[str, Any]:
         """Names of the files and folders in a folder."""
         key = self._key(folder)
+        # Copying tools set the first back, and nothing sets the second.
+        changed = [status.st_mtime_ns, status.st_ctime_ns]
         known = self._folders.get(key)
-        if known is not None and known["mtime_ns"] == mtime_ns:
+        if known is not None and known["changed"] == changed:
             return known
         now = time.time_ns()
+        files: list[str] = []
+        folders: list[str] = []
+        lasting = True
         with os.scandir(folder) as entries:
-            kinds = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
-        listing = {
-            "mtime_ns": mtime_ns,
-            "files": sorted(name for name, is_folder in kinds if not is_folder),
-            "folders": sorted(name for name, is_folder in kinds if is_folder),
-        }
-        if now - mtime_ns > _SETTLED_NS:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                is_folder = _is_folder(entry)
+                (folders if is_folder else files).append(entry.name)
+                # What a link leads to may come to be, a folder among others, without a change of this folder.
+                lasting &= is_folder or not entry.is_symlink() or _leads_to_file(entry)
+        listing = {"changed": changed, "files": sorted(files), "folders": sorted(folders)}
+        if lasting and now - max(changed) > _SETTLED_NS:
             self._folders[key] = listing
             self._changed = True
         return listing
@@ -145,8 +179,26 @@ class FileIndex:
     def _read(self) -> dict[str, Any]:
         try:
             content = json.loads(self.file.read_bytes())
-            if content["version"] == _VERSION and content["root"] == str(self.root):
+            whole = all("stamp" in entry for entry in content["files"].values()) and all(
+                "changed" in entry and all(isinstance(name, str) for name in chain(entry["files"], entry["folders"]))
+                for entry in content["folders"].values()
+            )
+            if content["version"] == _VERSION and content["root"] == str(self.root) and whole:
                 return {name: dict(content[name]) for name in ("files", "folders")}
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass
         return {"files": {}, "folders": {}}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or through a folder that is closed to this user
+        return False
+
+
+def _leads_to_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DataError
+from vlbench.names import name_bytes
 
 
 def draw_shots(
@@ -96,9 +97,7 @@ def select(items: Iterable[VideoItem], labels: Sequence[int]) -> list[VideoItem]
 
 def _rank(video_id: str, seed: int) -> tuple[bytes, str]:
     """A video's place in its class: a hash and not a random generator, whose stream would depend on the order."""
-    # surrogateescape: file names need not be UTF-8, and this gives their bytes back as they are on disk
-    key = f"{seed}/{video_id}".encode(errors="surrogateescape")
-    digest = hashlib.blake2b(key, digest_size=16).digest()
+    digest = hashlib.blake2b(name_bytes(f"{seed}/{video_id}"), digest_size=16).digest()
     return digest, video_id
 
 

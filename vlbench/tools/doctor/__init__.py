@@ -64,10 +64,10 @@ def check_folder(
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give the folder that holds the videos")
     index = FileIndex(root)
-    paths = [path for path in index.files(root) if path.suffix.lower() in VIDEO_EXTENSIONS]
-    if not paths:
+    names = sorted(index.named(root, VIDEO_EXTENSIONS))
+    if not names:
         raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
-    files = {path: File(path.relative_to(root).as_posix()) for path in paths}
+    files = {root / name: File(name) for name in names}
     decoded, of_files = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
     return Report(str(root), len(files), decoded, tuple(of_files))
 
@@ -171,13 +171,18 @@ def _listing(path: Path, class_names: Sequence[str]) -> Listing:
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(int(row["id"]), row["name"]) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            rows = [(int(row["id"]), row["name"] or "") for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"cannot read class names from {path}: {error!r}; allowed: CSV with columns id, name"
         ) from error
     names = tuple(name for _, name in sorted(rows))
-    if [label for label, _ in sorted(rows)] != list(range(len(rows))) or len(set(names)) != len(names) or not names:
+    if (
+        [label for label, _ in sorted(rows)] != list(range(len(rows)))
+        or len(set(names)) != len(names)
+        or not all(names)
+        or not names
+    ):
         raise DataError(f"{path}: ids or names are missing or come twice; allowed: ids 0, 1, .. with a name each")
     return names
 

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from vlbench.datasets.lists.index import FileIndex, Stamp
 from vlbench.datasets.specs import Part
+from vlbench.regular_files import NotRegularError, open_regular
 from vlbench.tools.doctor.findings import Finding
 from vlbench.tools.doctor.probe import FACT, Probe, probe
 from vlbench.tools.parallel import cores, for_each
@@ -26,6 +27,7 @@ _MEND = {
     "missing": "fetch it, or it counts as wrong in every test",
     "empty": "fetch it again",
     "unreadable": "mend its permissions or the disk",
+    "no_file": "put the video in its place",
     "no_video": "it has sound only, or was cut in its header; fetch it again",
     "undecodable": "fetch it again",
     "truncated": "fetch it again",
@@ -73,7 +75,10 @@ def check_presence(files: Mapping[Path, File]) -> tuple[dict[Path, Stamp], list[
         try:
             stamp = Stamp.of(path)
         except FileNotFoundError:
-            findings.append(_problem(file, "missing", f"{path} does not exist"))
+            target = f": it is a link to {path.readlink()}" if path.is_symlink() else ""
+            findings.append(_problem(file, "missing", f"{path} does not exist{target}"))
+        except NotRegularError as error:
+            findings.append(_problem(file, "no_file", f"{error.strerror}"))
         except OSError as error:
             findings.append(_problem(file, "unreadable", f"{path}: {error.strerror}"))
         else:
@@ -153,7 +158,12 @@ def _judgement(file: File, result: Probe | None, frames: int) -> Iterator[Findin
     if result.variable_rate:
         text = "frames are unevenly spaced in time and clips with them; re-encode at a constant rate if time matters"
         yield Finding("warning", "variable_rate", file.name, text)
-    if result.rotation:
+    if result.rotation % 90:
+        turned = 90 * round(result.rotation / 90) % 360
+        text = f"stored turned by {result.rotation % 360} degrees; vlbench turns it by {turned}, so it is not upright;"
+        text += " re-encode it"
+        yield Finding("warning", "rotated", file.name, text)
+    elif result.rotation:
         text = f"stored turned by {result.rotation % 360} degrees; vlbench turns it upright, other readers may not"
         yield Finding("note", "rotated", file.name, text)
 
@@ -178,7 +188,7 @@ def _digests(
 
 def _digest(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError:  # decoding says so
         return None

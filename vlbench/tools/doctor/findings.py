@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vlbench.files import write_atomically
+from vlbench.names import one_line, quoted
 
 SCHEMA_VERSION = 1
 Severity = Literal["error", "warning", "note"]
@@ -75,11 +76,11 @@ class Report:
         for finding in self.findings:
             line = Text.assemble(
                 (f"{finding.severity:8}", _STYLES[finding.severity]),
-                f"{finding.code:13} {finding.where}: ",
-                finding.text,
+                f"{finding.code:13} {quoted(finding.where)}: ",
+                one_line(finding.text),
             )
             console.print(line, soft_wrap=True, highlight=False)
-        console.print(self.summary, soft_wrap=True, highlight=False, markup=False)
+        console.print(one_line(self.summary), soft_wrap=True, highlight=False, markup=False)
 
     def write(self, path: Path) -> None:
         """Writes the report as JSON, in one step."""

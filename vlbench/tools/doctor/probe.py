@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
-from vlbench.clips.container import open_container
+from vlbench.clips.container import cause_of, open_container
 from vlbench.errors import DecodeError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-FACT = "probe/1"
+FACT = "probe/2"
 """Name of a probe in the index; raised when the same file gives another probe."""
 
 
@@ -51,8 +51,8 @@ def probe(path: Path) -> Probe:
             return _decode(container, stream, promised, timed)
     except DecodeError as error:
         return Probe(problem="no_video" if "no video" in error.cause else "undecodable", cause=error.cause)
-    except (OSError, ValueError, av.FFmpegError) as error:
-        return Probe(problem="undecodable", cause=_describe(error))
+    except Exception as error:  # whatever a file does to a decoder
+        return Probe(problem="undecodable", cause=cause_of(error))
 
 
 def uneven(times: list[float]) -> bool:
@@ -78,7 +78,7 @@ def _decode(container: InputContainer, index: int, promised: int, timed: bool) -
     frame: Any
     times: list[float] = []
     sizes: set[tuple[int, int]] = set()
-    packets = rotation = 0
+    packets = hidden = rotation = 0
     end = 0.0
     cause, cut, corrupt = "", False, False
     try:
@@ -88,6 +88,7 @@ def _decode(container: InputContainer, index: int, promised: int, timed: bool) -
             if packet.stream.index != index:
                 continue
             packets += packet.dts is not None or packet.pts is not None  # the last one is empty: it ends the stream
+            hidden += packet.is_discard
             cut |= packet.is_corrupt
             if cause:  # as in reading, nothing after the first error counts; but where the file ends is still to tell
                 continue
@@ -98,13 +99,18 @@ def _decode(container: InputContainer, index: int, promised: int, timed: bool) -
                     rotation = rotation or frame.rotation
                     corrupt |= frame.is_corrupt
             except (OSError, ValueError, av.FFmpegError) as error:
-                cause = _describe(error)
+                cause = cause_of(error)
     except (OSError, ValueError, av.FFmpegError) as error:
-        cause, cut = cause or _describe(error), True
-    listed = stream.frames if "mov" in container.format.name.split(",") else 0
-    cut |= packets < listed or _ends_early(container, end)
+        cause, cut = cause or cause_of(error), True
+    listed = 0
+    if "mov" in container.format.name.split(","):
+        # An edit list leaves some frames out of the index and has others decoded and not shown.
+        listed = min(stream.frames, len(stream.index_entries))
+    cut |= packets < listed if listed else _ends_early(container, end)
     facts = Probe(len(times), rotation, timed and not cause and uneven(times))
-    return _judged(facts, expected=max(promised, listed), cause=cause, cut=cut, corrupt=corrupt, sizes=len(sizes))
+    return _judged(
+        facts, expected=max(promised, listed - hidden), cause=cause, cut=cut, corrupt=corrupt, sizes=len(sizes)
+    )
 
 
 def _judged(facts: Probe, *, expected: int, cause: str, cut: bool, corrupt: bool, sizes: int) -> Probe:
@@ -128,7 +134,3 @@ def _ends_early(container: InputContainer, end: float) -> bool:
         return False
     promised = container.duration / av.time_base
     return end - (container.start_time or 0) / av.time_base < promised - max(1.0, 0.1 * promised)
-
-
-def _describe(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
