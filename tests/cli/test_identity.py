@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
@@ -321,6 +322,15 @@ def test_an_option_of_the_trainer_changes_its_side(kitchen, name):
 
 def test_the_number_of_processes_counts_where_it_makes_the_batch(kitchen):
     assert sides(identified(kitchen), identified(kitchen, run=trainer(devices=4))) == {"training"}
+
+
+def test_the_precision_of_matrix_products_counts(kitchen):
+    plain = identified(kitchen)
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert sides(plain, identified(kitchen)) == {"test", "training"}
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_one_batch_is_not_all_of_them(kitchen):

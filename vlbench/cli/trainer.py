@@ -51,6 +51,7 @@ ELSEWHERE = {
     "seed_everything": "identity.seed",
     "selection": "identity.selection",
     "ckpt_path": "identity.weights",
+    "matmul_precision": "a setting of the training and of the test",
     "record": "identity.protocol and identity.selection; its other options say what a record holds and where it goes",
 }
 """Options of a training or a test that an identity states in fields of its own, and where."""

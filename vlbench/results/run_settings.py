@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 
@@ -83,7 +84,7 @@ class _Data(Protocol):
 
 
 def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]:
-    """Every option of data and trainer that can change a number, by its name, such as `data.frames`.
+    """Every option of data, trainer and torch that can change a number, by its name, such as `data.frames`.
 
     Args:
         trainer: Trainer of the run.
@@ -97,6 +98,7 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
     return {
         **{f"data.{name}": value for name, value in {**data.settings(side), **batch}.items()},
         **{f"trainer.{name}": value for name, value in of_side(options, TRAINER_SIDES, side).items()},
+        "matmul_precision": torch.get_float32_matmul_precision(),
     }
 
 
