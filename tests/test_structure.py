@@ -13,7 +13,7 @@ pytestmark = pytest.mark.quick
 PACKAGE = Path(vlbench.__file__).parent
 
 # What every room may import.
-FOR_ALL = ("errors", "files", "names", "regular_files", "temporary")
+FOR_ALL = ("errors", "files", "names", "regular_files", "settings", "temporary")
 
 # What a room may import from vlbench beside itself.
 ALLOWED = {
@@ -40,6 +40,7 @@ ALLOWED = {
     "synthetic": set(),
     "optim": set(),
     "errors": set(),
+    "settings": set(),
     "files": set(),
     "names": set(),
     "regular_files": set(),

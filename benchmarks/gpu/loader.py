@@ -24,7 +24,7 @@ import torch
 from lightning import Callback, Trainer
 from throughput import BATCHES, FRAMES, build
 
-from vlbench.clips.datamodules import FolderDataModule
+from vlbench.clips.datamodules import FolderVideosDataModule
 
 SKIPPED = 6
 
@@ -73,12 +73,12 @@ def main():
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"class {index % 4}" / f"{index}.mp4" for index in range(options.videos)]
+        paths = [Path(folder) / "train" / f"class {index % 4}" / f"{index}.mp4" for index in range(options.videos)]
         with ProcessPoolExecutor() as pool:
             list(pool.map(write, paths, range(options.videos)))
         for backbone in options.backbone:
             batch_size = BATCHES["mote", backbone, "train"]
-            data = FolderDataModule(
+            data = FolderVideosDataModule(
                 folder, frames=FRAMES, batch_size=batch_size, num_workers=options.workers, image_size=224
             )
             data.loading = type(data.loading)(epoch_size=batch_size * (options.steps + SKIPPED))

@@ -21,7 +21,8 @@ def record(top1=50.0, **changes):
         "train_dataset": "ucf101/words", "train": {"classes": "all", "shots": 8, "split": 1, "seed": 0},
         "test": {"classes": "all", "shots": None, "split": 1, "seed": 0}, "views": "1x1", "frames": 8,
         "protocol": "few_shot@1", "seed": 0, "selection": "last", "train_list": "own/8-shot seed 0",
-        "test_list": "official/split 1",
+        "test_list": "official/split 1", "test_videos": None, "settings": "5e77", "training_settings": "7a1e",
+        "untrained": False,
     }  # fmt: skip
     values = {
         "metrics": {"top1": top1, "top5": 90.0, "mean_per_class": top1},
@@ -35,6 +36,7 @@ def record(top1=50.0, **changes):
         identity["train"] = {**identity["train"], "shots": shots}
         if shots == 0:
             identity |= {"train": None, "train_dataset": None, "train_list": None, "weights": None}
+            identity["training_settings"] = None
     for key, value in changes.items():
         next((part for part in (identity, values) if key in part), details)[key] = value
     subsets = {key: identity[key] and Subset(**identity[key]) for key in ("train", "test")}

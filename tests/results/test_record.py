@@ -17,7 +17,8 @@ def record(top1=50.0, *, method="msta", shots=8, seed=0, dataset="ucf101/words",
         method=method, backbone="ViT-B-16-quickgelu:openai", weights=f"w{seed}" if train else None, dataset=dataset,
         train_dataset=dataset if train else None, train=train,
         test=Subset(), views="1x1", frames=8,
-        protocol="few_shot@1", seed=seed, selection="last",
+        protocol="few_shot@1", seed=seed, selection="last", settings="5e77",
+        training_settings="7a1e" if train else None,
     )  # fmt: skip
     metrics = {"top1": top1, "top5": 90.0, "mean_per_class": top1}
     return Record(

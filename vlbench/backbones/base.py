@@ -13,6 +13,9 @@ from vlbench.backbones.identity import BackboneIdentity
 from vlbench.backbones.text import TextTower
 from vlbench.backbones.towers import Tower
 
+_PIXELS = ("mean", "std")
+"""Attributes with the constants that pixels are normalised by."""
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -83,6 +86,14 @@ class DualEncoder(nn.Module, ABC):
         Returns:
             `(B, F, D)`: F = T where every frame is encoded by itself, F = 1 where the frames attend to each other.
         """
+
+    def settings(self) -> dict[str, object]:
+        """What features depend on beside the names of the architecture and of the weights, as plain values.
+
+        A backbone with more options adds them. Random weights are a matter of the seed and have no digest here.
+        """
+        constants = {name: [round(value, 6) for value in getattr(self, name).flatten().tolist()] for name in _PIXELS}
+        return {**constants, "weights": self.identity.digest if self.identity.pretrained is not None else None}
 
     def set_grad_checkpointing(self, enabled: bool) -> None:
         """Recomputes the image tower's activations in the backward pass instead of keeping them."""

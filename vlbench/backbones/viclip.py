@@ -20,6 +20,7 @@ from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TemporalResizing, TextParts, ViCLIPSizes, VideoParts
 from vlbench.backbones.weight_files import check_keys, read_released
 from vlbench.errors import CheckpointError, ConfigError
+from vlbench.settings import flat
 
 SIZES = {
     "ViCLIP-B-16": ViCLIPSizes(512, 224, 16, 768, 12, 12, 512, 12, 8),
@@ -61,9 +62,11 @@ class ViCLIP(DualEncoder):
         from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD
 
         super().__init__()
+        self.temporal_resizing = temporal_resizing
         if sizes is None and model not in SIZES:
             raise ConfigError(f"model is {model!r}; allowed: {', '.join(SIZES)}, or any name with sizes")
         sizes = sizes or SIZES[model]
+        self.sizes = sizes
         self.embed_dim = sizes.embed_dim
         self.text_width = sizes.text_width
         self.image_size = sizes.image_size
@@ -81,6 +84,11 @@ class ViCLIP(DualEncoder):
         for key, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(key, torch.tensor(default).view(3, 1, 1), persistent=False)
         self.identity = BackboneIdentity(model, pretrained, weights_digest(self.named_parameters()))
+
+    @override
+    def settings(self) -> dict[str, object]:
+        options = {"temporal_resizing": self.temporal_resizing, **dict(flat("sizes", self.sizes))}
+        return {**super().settings(), **options}
 
     @property
     @override

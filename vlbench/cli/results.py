@@ -16,7 +16,7 @@ from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.record import read_records
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
 
-_SHOWN = ("protocol", "dataset", "shots", "method", "top1", "top5", "base", "novel", "hm", "runs", "videos")
+_SHOWN = ("protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "runs", "videos")
 
 
 def leaderboard(

@@ -44,6 +44,27 @@ from vlbench.temporary import temporary_folder
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 """Arguments of parsers that raise their errors and take no beginning of an option's name for the option."""
 
+ELSEWHERE = {
+    "model": "its settings",
+    "data": "its settings",
+    "trainer": "its settings",
+    "seed_everything": "identity.seed",
+    "selection": "identity.selection",
+    "ckpt_path": "identity.weights",
+    "matmul_precision": "a setting of the training and of the test",
+    "record": "identity.protocol and identity.selection; its other options say what a record holds and where it goes",
+}
+"""Options of a training or a test that an identity states in fields of its own, and where."""
+
+SAME_NUMBERS = {
+    "compile": "the same computation by other kernels, which round in the last bits",
+    "resume": "a resumed training draws what an uninterrupted one does",
+    "checkpoint": "what is kept; a checkpoint says whether its training was finished",
+    "weights_only": "how a checkpoint is read",
+    "verbose": "it shows",
+}
+"""Options of a training or a test that cannot change a number, and why."""
+
 
 class VlbenchCLI(LightningCLI):
     """LightningCLI with a record writer, a checkpoint of the last epoch and, where asked for, one of the best.

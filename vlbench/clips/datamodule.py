@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any, ClassVar
 
@@ -11,13 +12,21 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from vlbench.clips.batch import ClipBatch
-from vlbench.clips.options import Augmentation, ClipOptions, LoadingOptions
+from vlbench.clips.options import (
+    DATA_ELSEWHERE,
+    DATA_SAME_NUMBERS,
+    DATA_SIDES,
+    Augmentation,
+    ClipOptions,
+    LoadingOptions,
+)
 from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
 from vlbench.clips.transforms import train_transform
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Subset
 from vlbench.errors import ConfigError, DecodeError
+from vlbench.settings import Side, flat, of_side
 
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
@@ -118,6 +127,28 @@ class VideoDataModule(LightningDataModule):
         """
         self.dataset.check(_PARTS[stage])
 
+    def settings(self, side: Side) -> dict[str, object]:
+        """Every option that can change a number, by its name, as plain values; see `vlbench.settings`.
+
+        Args:
+            side: What the option can change.
+        """
+        options: dict[str, object] = {"dataset": self.dataset.content("train" if side == "training" else "test")}
+        for name in inspect.signature(type(self)).parameters.keys() - DATA_ELSEWHERE.keys():
+            kept_by = self.dataset if name in ("heldout", "validate_on_test") else self
+            if not hasattr(kept_by, name):
+                raise ConfigError(
+                    f"{type(self).__name__} does not keep its argument {name}, so that records could not hold its"
+                    f" value: set self.{name} = {name} in the constructor"
+                )
+            options.update(flat(name, getattr(kept_by, name)))
+        options["augmentation.flip"] = self._flips()
+        # 1.142857 and 256/224 are the same number of pixels.
+        options["augmentation.short_side"] = round(self.augmentation.short_side, 6)
+        options["clip.test_short_side"] = round(self.clip.test_short_side, 6)
+        known = options.keys() - DATA_ELSEWHERE.keys() - DATA_SAME_NUMBERS.keys()
+        return of_side({name: options[name] for name in sorted(known)}, DATA_SIDES, side)
+
     def batch_of_step(self, trainer: Trainer) -> int:
         """Training clips of an optimizer step, over all processes."""
         effective = self.loading.effective_batch
@@ -140,7 +171,6 @@ class VideoDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
         augmentation, size = self.augmentation, self._size()
-        flip = augmentation.flip if augmentation.flip is not None else not self.dataset.spec.directional
         dataset = TrainClips(
             self.dataset.videos("train"),
             frames=self.frames,
@@ -150,7 +180,7 @@ class VideoDataModule(LightningDataModule):
                 resize=round(augmentation.short_side * size),
                 fused_resize=augmentation.fused_resize,
                 scale=augmentation.scale,
-                horizontal_flip=flip,
+                horizontal_flip=self._flips(),
                 color_jitter=augmentation.color_jitter,
                 gray=augmentation.gray,
             ),
@@ -241,6 +271,11 @@ class VideoDataModule(LightningDataModule):
             "persistent_workers": workers > 0,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
+
+    def _flips(self) -> bool:
+        """Whether half of the training clips are mirrored."""
+        flip = self.augmentation.flip
+        return flip if flip is not None else not self.dataset.spec.directional
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

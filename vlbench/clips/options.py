@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from vlbench.errors import ConfigError
+from vlbench.settings import Side
 
 Backend = Literal["pyav", "torchcodec", "pytorchvideo"]
 """Decoders; all three return the same pixels."""
@@ -109,3 +111,47 @@ class LoadingOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; allowed: 1 or more, or null")
+
+
+DATA_SIDES: Mapping[str, Side] = {
+    "dataset": "both",
+    "heldout": "training",
+    "frames": "both",
+    "image_size": "both",
+    "clip.sampling": "both",
+    "clip.segment_ends": "training",
+    "clip.views.clips": "test",
+    "clip.views.crops": "test",
+    "clip.views.right_edge": "test",
+    "clip.test_short_side": "test",
+    "augmentation.short_side": "training",
+    "augmentation.fused_resize": "training",
+    "augmentation.scale": "training",
+    "augmentation.flip": "training",
+    "augmentation.color_jitter": "training",
+    "augmentation.gray": "training",
+    "loading.epoch_size": "training",
+    "loading.on_error": "training",
+    "validate_on_test": "validation",
+}
+"""What each option of a DataModule can change, and `dataset`, the digest of what the dataset consists of."""
+
+DATA_ELSEWHERE: Mapping[str, str] = {
+    "root": "the dataset's digest says what lies in the folder",
+    "variant": "in the name of the dataset, and the dataset's digest has the names of its classes",
+    "train": "identity.train",
+    "test": "identity.test",
+    "splits_dir": "identity.train_list and identity.test_list name the lists",
+    "batch_size": "data.batch, the clips of an optimizer step",
+    "loading.effective_batch": "data.batch, the clips of an optimizer step",
+    "seed": "identity.seed",
+}
+"""Options of a DataModule that an identity states in a field of its own, and where."""
+
+DATA_SAME_NUMBERS: Mapping[str, str] = {
+    "num_workers": "clips are drawn by seed, epoch and video, whoever decodes them",
+    "loading.eval_batch_size": "videos are scored one by one; batches of another size round in the last bits, as other "
+    "processors do",
+    "loading.backend": "all decoders return the same pixels",
+}
+"""Options of a DataModule that cannot change a number, and why."""

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, NamedTuple
 from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.lists.published import PublishedLists, VideoFiles, check_names
 from vlbench.datasets.lists.splits import base_labels, draw_shots, select
-from vlbench.datasets.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem
+from vlbench.datasets.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem, content_digest
 from vlbench.errors import ConfigError, DataError
 
 _Source = Literal["train", "heldout", "validation", "test"]
@@ -102,6 +102,14 @@ class VideoDataset(ABC):
     def label(self) -> str:
         """Dataset and variant, as records name them."""
         return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
+
+    def content(self, part: Part) -> str:  # noqa: ARG002 - for subclasses
+        """Digest of what makes two datasets of one name differ: the names of the classes, in the order of their labels.
+
+        Args:
+            part: Part of the dataset; where its videos are the user's own, they count too.
+        """
+        return content_digest(self.spec.class_names)
 
     def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to make
         """Makes the videos that the dataset can make by itself, where they are missing."""

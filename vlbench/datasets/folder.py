@@ -18,7 +18,7 @@ from vlbench.datasets.lists.annotations import (
     read_path_label,
     text_of,
 )
-from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
+from vlbench.datasets.specs import DatasetSpec, Part, VideoItem, content_digest
 from vlbench.errors import DataError
 from vlbench.names import one_line
 
@@ -71,6 +71,12 @@ class FolderVideos(VideoDataset):
             )
         labels = [names.index(folder) for folder in folders]
         return [item.relabelled(labels[item.label]) for item in items]
+
+    @override
+    def content(self, part: Part) -> str:
+        # Sorted: the order in which a folder lists its videos is no part of them.
+        videos = sorted(f"{item.label} {item.id} {item.span or ''}" for item in self.items(part, 1))
+        return content_digest([*self.spec.class_names, *videos])
 
     @cached_property
     def _wordings(self) -> dict[str, str]:

@@ -5,7 +5,8 @@ Imports neither torch nor a decoder, so that plans and `--help` stay cheap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -168,3 +169,8 @@ class DatasetSpec:
             raise ConfigError(f"{self.name} defines no base and novel classes; use classes: all")
         base = frozenset(self.base_classes)
         return tuple(label for label in of_split if (label in base) == (classes == "base"))
+
+
+def content_digest(lines: Iterable[str]) -> str:
+    """Sixteen hexadecimal characters that differ between sequences of lines, such as names of classes and of videos."""
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()

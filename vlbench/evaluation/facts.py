@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-from vlbench.datasets.specs import Subset
+from vlbench.datasets.specs import Selection, Subset
 from vlbench.errors import CheckpointError, ConfigError
 
 
@@ -28,7 +28,10 @@ class TrainingFacts:
         seconds: Duration of the training, in seconds.
         processes: Number of processes that trained.
         seed: Seed of the training.
-        deviations: Options whose value is not the paper's, by their names.
+        deviations: Options of the training whose value is not the paper's, by their names.
+        settings: Every option that the weights of the last epoch depend on, by its name; see `vlbench.settings`.
+        validation: Every option that the choice of the best epoch depends on beside `settings`, by its name.
+        finished: Whether the training went on to its end; `False` in a checkpoint that was written before.
     """
 
     dataset: str
@@ -44,6 +47,22 @@ class TrainingFacts:
     processes: int | None = None
     seed: int = 0
     deviations: Mapping[str, object] | None = None
+    settings: Mapping[str, object] | None = None
+    validation: Mapping[str, object] | None = None
+    finished: bool | None = None
+
+    def settings_behind(self, selection: Selection) -> dict[str, object] | None:
+        """Every option that the weights of an epoch depend on, by its name; `None` where the options are not known.
+
+        Args:
+            selection: Which epoch it is. What the validation did counts where it chose the epoch, and the number of
+                epochs where the last one is that of a training which was broken off.
+        """
+        if self.settings is None:
+            return None
+        if selection == "last":
+            return {**self.settings, **({"epochs": self.epochs} if self.finished is False else {})}
+        return {**self.settings, **{f"validation.{name}": value for name, value in (self.validation or {}).items()}}
 
     def as_dict(self) -> dict[str, object]:
         """The known facts as plain values, for a checkpoint or a record."""

@@ -22,11 +22,12 @@ from vlbench.methods.loops import EvaluationLoops
 from vlbench.methods.parts.checkpoint import check_complete, read_header, state_digest, write_header
 from vlbench.methods.parts.class_features import frozen_ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion, fused
-from vlbench.methods.parts.paper import deviations
+from vlbench.methods.parts.paper import constructor_options, deviations, recipe_deviations
 from vlbench.methods.parts.pooling import unit_mean
-from vlbench.methods.parts.prompts import templates
+from vlbench.methods.parts.prompts import prompts_name, templates
 from vlbench.methods.parts.running_terms import RunningTerms
 from vlbench.optim import Schedule
+from vlbench.settings import Side, of_side
 
 
 class VideoTextMethod(EvaluationLoops):
@@ -65,6 +66,36 @@ class VideoTextMethod(EvaluationLoops):
         "grad_checkpointing": "the same numbers in less memory",
     }
     """Arguments of the constructor that cannot be a deviation from the paper, and why."""
+
+    PAPER_RECIPE: ClassVar[Mapping[str, object]] = {}
+    """The paper's value of options of the data and the trainer, by the names that records have for them, such as
+    `data.frames`, `data.batch` or `trainer.max_epochs`; `data.clip.views` is `4x3`. Where the paper has several values
+    they are a frozenset, an empty one where it states none; where a value depends on the training or on the tested
+    dataset it is a function of the method, a `TrainingFacts` and the name of the tested dataset, `None` in a training.
+    A value that the paper does not state is not named."""
+
+    SIDES: ClassVar[Mapping[str, Side]] = {
+        "prompts": "both",
+        "view_fusion": "test",
+        "lr": "training",
+        "weight_decay": "training",
+        "warmup_epochs": "training",
+        "final_ratio": "training",
+        "refresh_every": "training",
+    }
+    """What each argument of the constructor and each field of the schedule can change, for the identity of records; an
+    option that is not named can change weights and scores."""
+
+    SAME_NUMBERS: ClassVar[Mapping[str, str]] = {
+        "grad_checkpointing": "the same numbers in less memory",
+    }
+    """Arguments of the constructor that cannot change a number, and why."""
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        "backbone": "identity.backbone, and its own settings",
+        "seed": "identity.seed",
+    }
+    """Arguments of the constructor that an identity states in a field of its own, and where."""
 
     opens_vocabulary: ClassVar[bool] = True
     """Whether classes are known by their names, so that classes without training videos can be scored. A method without
@@ -189,9 +220,38 @@ class VideoTextMethod(EvaluationLoops):
         self.backbone.image.compile()
         self.backbone.text.compile(dynamic=True)  # texts have many lengths
 
-    def deviations(self) -> dict[str, object]:
-        """Options whose value is not the paper's, for the record; see `PAPER`."""
-        return deviations(self, self.PAPER, self.NO_DEVIATION)
+    def settings(self, side: Side) -> dict[str, object]:
+        """Every option of method and backbone that can change a number, by its name; see `vlbench.settings`.
+
+        Args:
+            side: What the option can change.
+        """
+        left_out = {*self.SAME_NUMBERS, *self.ELSEWHERE}
+        options = {name: value for name, (value, _) in constructor_options(self).items() if name not in left_out}
+        if "prompts" in options:
+            options["prompts"] = prompts_name(self.templates)
+        of_backbone = {f"backbone.{name}": value for name, value in self.backbone.settings().items()}
+        return of_side(options | of_backbone, self.SIDES, side)
+
+    def deviations(
+        self,
+        side: Side | None = None,
+        run: Mapping[str, object] | None = None,
+        training: TrainingFacts | None = None,
+        tested: str | None = None,
+    ) -> dict[str, object]:
+        """Options whose value is not the paper's, by their names, for the record; see `PAPER` and `PAPER_RECIPE`.
+
+        Args:
+            side: What the options can change; `None` takes all of the method's.
+            run: Settings of the data and the trainer, by their names.
+            training: Facts about the training; `None` if there was none.
+            tested: Name of the tested dataset; `None` in a training.
+        """
+        of_method = deviations(self, self.PAPER, self.NO_DEVIATION)
+        if side is not None:
+            of_method = {name: of_method[name] for name in of_side(of_method, self.SIDES, side)}
+        return {**of_method, **recipe_deviations(self, self.PAPER_RECIPE, run or {}, training, tested)}
 
     # Training ----------------------------------------------------------------------------------------------------
 

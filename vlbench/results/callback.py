@@ -7,24 +7,19 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, TypedDict, cast
+from typing import TypedDict
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from safetensors.torch import save
-from torch import nn
 from typing_extensions import override
 
 import vlbench
-from vlbench.backbones.base import DualEncoder
-from vlbench.clips.options import ClipOptions
-from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluation
@@ -33,44 +28,16 @@ from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.files import write_atomically
 from vlbench.names import name_bytes
 from vlbench.results.details import Details
-from vlbench.results.record import Identity, Record
+from vlbench.results.identities import check_replaceable, identities_of_test
+from vlbench.results.record import Identity, Record, record_name
+from vlbench.results.recorded import RecordedData, RecordedMethod, recorded
+from vlbench.results.run_settings import run_settings, with_views
+from vlbench.settings import Side, settings_digest
 
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
 
-
-class RecordedData(Protocol):
-    """What a record says of the data; a `VideoDataModule` answers it."""
-
-    dataset: VideoDataset
-    frames: int
-    clip: ClipOptions
-    skipped: set[str]
-
-    def batch_of_step(self, trainer: Trainer, /) -> int: ...  # noqa: D102 - explained by the class
-
-    def epochs_done(self, trainer: Trainer, /) -> int: ...  # noqa: D102
-
-
-class RecordedMethod(Protocol):
-    """What a record says of the method; a `VideoTextMethod` answers it."""
-
-    name: str
-    backbone: DualEncoder
-    provenance: TrainingFacts | None
-    evaluations: list[Evaluation]
-    describe_training: Callable[[], TrainingFacts] | None
-
-    @property
-    def device(self) -> torch.device: ...  # noqa: D102 - explained by the class
-
-    @property
-    def features_depend_on_classes(self) -> bool: ...  # noqa: D102
-
-    def deviations(self) -> dict[str, object]: ...  # noqa: D102
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
-
-    def trained_digest(self) -> str: ...  # noqa: D102
+_START = "started_from"
+"""Setting of a training that began with a checkpoint of another one: a digest of that one's settings and seed."""
 
 
 class RecordWriter(Callback):
@@ -80,12 +47,17 @@ class RecordWriter(Callback):
     Args:
         folder: Results folder; the record goes to `<folder>/records`, the scores to `<folder>/predictions`. `None`
             writes nothing.
-        name: File name of the record without suffix; `None` makes one from the record's identity.
+        name: File name of the record without suffix; `None` makes one from the record's identity. A record of another
+            evaluation under this name is not replaced, unless both are of the runner.
         stage: Digest of the runner's stage that the record belongs to.
         protocol: Versioned name of the protocol that the run belongs to.
         selection: Epoch of the training that the tested checkpoint is of.
         half_classes: Whether to evaluate on ten random halves of the classes too, as MoTE's zero-shot protocol does.
         bootstrap: Number of resampled test sets for the 95 % interval of top-1; 0 leaves the interval out.
+
+    Attributes:
+        settings: Every option of the current test that can change a number, by its name.
+        identities: Identities of the evaluations that the current test makes, one for each test subset.
     """
 
     def __init__(
@@ -109,6 +81,10 @@ class RecordWriter(Callback):
         self._seed = 0
         self._config_digest: str | None = None
         self._started = 0.0
+        self._run: dict[Side, dict[str, object]] = {}
+        self.settings: dict[str, object] = {}
+        self.identities: list[Identity] = []
+        self._training_facts: TrainingFacts | None = None
 
     def use(self, data: RecordedData, seed: int, config_digest: str | None = None) -> None:
         """Hands over what records and checkpoints say of the run beside the method.
@@ -125,26 +101,40 @@ class RecordWriter(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            method = _recorded(pl_module)
+            method = recorded(pl_module)
             method.describe_training = partial(self._training, trainer, method)
+            # Now: callbacks change their attributes while they work.
+            self._run = {side: run_settings(trainer, self._used(), side) for side in ("training", "validation")}
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
         data = self._used()
         timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
-        return TrainingFacts(
+        epochs = data.epochs_done(trainer)
+        facts = TrainingFacts(
             dataset=data.dataset.label,
             subset=data.dataset.train_subset,
             list=data.dataset.list_name("train"),
             videos=len(data.dataset.videos("train")),
             skipped=tuple(sorted(data.skipped)),
             steps=trainer.global_step,
-            epochs=data.epochs_done(trainer),
+            epochs=epochs,
             heldout=data.dataset.heldout,
             batch=data.batch_of_step(trainer),
             seconds=round(timer.time_elapsed(), 3) if timer is not None else None,
             processes=trainer.world_size,
             seed=self._seed,
-            deviations=method.deviations(),
+            settings=_with_start(
+                {**method.settings("training"), **self._run["training"]}, self._seed, method.provenance
+            ),
+            finished=trainer.should_stop
+            or trainer.global_step >= trainer.max_steps > -1
+            or (trainer.max_epochs is not None and epochs >= trainer.max_epochs > -1),
+        )
+        validation = {**method.settings("validation"), **self._run["validation"]}
+        return replace(
+            facts,
+            validation={name: value for name, value in validation.items() if name not in (facts.settings or ())},
+            deviations=method.deviations("training", self._run["training"], facts, None),
         )
 
     def _used(self) -> RecordedData:
@@ -154,7 +144,25 @@ class RecordWriter(Callback):
 
     @override
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._used()
+        data, method = self._used(), recorded(pl_module)
+        self.settings = {**method.settings("test"), **run_settings(trainer, data, "test")}
+        self._training_facts = method.provenance
+        if trainer.ckpt_path is None and method.describe_training is not None and trainer.global_step:
+            self._training_facts = method.describe_training()  # trained by this very trainer
+        trained = trainer.ckpt_path is not None or self._training_facts is not None
+        self.identities = identities_of_test(
+            method,
+            data,
+            settings=self.settings,
+            weights=method.trained_digest() if trained else None,
+            training=self._training_facts,
+            protocol=self.protocol,
+            seed=self._seed,
+            selection=self.selection,
+        )
+        if self.folder is not None:
+            for identity in self.identities:
+                check_replaceable(self._path(identity), identity, self.settings, self.stage)
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -163,14 +171,11 @@ class RecordWriter(Callback):
         """Rank zero writes; every rank holds the gathered predictions."""
         if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        method = _recorded(pl_module)
+        method = recorded(pl_module)
         seconds = round(time.monotonic() - self._started, 3)
-        weights = method.trained_digest() if trainer.ckpt_path is not None else None
-        for evaluation in method.evaluations:
-            record = self._record(trainer, method, evaluation, weights, seconds)
-            name = self.name or record.name
-            if self.name is not None and len(method.evaluations) > 1:
-                name = f"{name}-{evaluation.set.subset.key}"
+        for identity, evaluation in zip(self.identities, method.evaluations, strict=True):
+            record = self._record(trainer, method, evaluation, identity, seconds)
+            name = self._path(identity).stem
             predictions = evaluation.predictions
             kept = ("scores", "cosines", "features", "labels")
             tensors = {key: getattr(predictions, key).contiguous() for key in kept}
@@ -181,32 +186,25 @@ class RecordWriter(Callback):
             path = record.write(self.folder / "records", name)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
 
+    def _path(self, identity: Identity) -> Path:
+        """Where the record of an evaluation goes."""
+        assert self.folder is not None
+        name = self.name or record_name(identity)
+        if self.name is not None and len(self.identities) > 1:
+            name = f"{name}-{identity.test.key}"
+        return self.folder / "records" / f"{name}.json"
+
     def _record(
-        self, trainer: Trainer, method: RecordedMethod, evaluation: Evaluation, weights: str | None, seconds: float
+        self, trainer: Trainer, method: RecordedMethod, evaluation: Evaluation, identity: Identity, seconds: float
     ) -> Record:
-        data, training = self._used(), method.provenance
-        trained = training if weights is not None else None
+        data, training = self._used(), self._training_facts
+        of_test = method.deviations("test", with_views(self.settings), training, data.dataset.label)
         evaluated, predictions = evaluation.set, evaluation.predictions
         metrics = {**evaluation.metrics, **bootstrap_interval(predictions, self.bootstrap)}
         if self.half_classes:
             metrics |= half_class_metrics(predictions)
         return Record(
-            identity=Identity(
-                method=method.name,
-                backbone="{name}:{pretrained}".format(**method.backbone.identity.as_dict()),
-                weights=weights,
-                dataset=data.dataset.label,
-                train_dataset=trained.dataset if trained else None,
-                train=trained.subset if trained else None,
-                test=evaluated.subset,
-                views=f"{data.clip.views.clips}x{data.clip.views.crops}",
-                frames=data.frames,
-                protocol=self.protocol,
-                seed=training.seed if training else self._seed,
-                selection=self.selection,
-                train_list=trained.list if trained else None,
-                test_list=evaluated.list_name,
-            ),
+            identity=identity,
             metrics=metrics,
             expected=len(evaluated.labels),
             evaluated=len(predictions.ids),
@@ -216,10 +214,13 @@ class RecordWriter(Callback):
                 classes=evaluated.classes.names,
                 test_digest=_digest_of_labels(evaluated.labels),
                 features_depend_on_classes=method.features_depend_on_classes,
-                deviations=method.deviations(),
+                deviations={**((training.deviations if training else None) or {}), **of_test},
                 views=asdict(data.clip.views),
                 sampling=data.clip.sampling,
-                training=training,
+                settings=self.settings,
+                training_settings=(training.settings_behind(self.selection) if training else None) or {},
+                # The settings of the training once: as those that the weights depend on.
+                training=replace(training, settings=None, validation=None) if training else None,
                 trainable_params=sum(p.numel() for p in method.parameters() if p.requires_grad),
                 total_params=sum(p.numel() for p in method.parameters()),
                 backbone_digest=method.backbone.identity.digest,
@@ -233,15 +234,22 @@ class RecordWriter(Callback):
         )
 
 
-def _recorded(method: LightningModule) -> RecordedMethod:
-    # Not isinstance: from Python 3.12 on it looks for attributes statically, and modules keep their parts elsewhere.
-    wanted = {*RecordedMethod.__annotations__, *(name for name in vars(RecordedMethod) if not name.startswith("_"))}
-    missing = sorted(name for name in wanted if not hasattr(method, name))
-    if missing:
-        raise ConfigError(
-            f"RecordWriter records a VideoTextMethod, {type(method).__name__} is none: it has no {', '.join(missing)}"
-        )
-    return cast(RecordedMethod, method)
+def _with_start(settings: dict[str, object], seed: int, start: TrainingFacts | None) -> dict[str, object]:
+    """Settings of a training that may have begun with a checkpoint: what that depends on counts, unless it is a part of
+    this very training.
+
+    Args:
+        settings: Every option of the training that can change the weights, by its name.
+        seed: Seed of the training.
+        start: Facts in the checkpoint; `None` if the training began with none.
+    """
+    if start is None:
+        return settings
+    before = dict(start.settings or {})
+    earlier = before.pop(_START, None)
+    if (settings_digest(before), start.seed) != (settings_digest(settings), seed):
+        return {**settings, _START: settings_digest({"settings": start.settings, "seed": start.seed})}
+    return settings if earlier is None else {**settings, _START: earlier}
 
 
 def _digest_of_labels(labels: dict[str, int]) -> str:

@@ -64,6 +64,7 @@ class ComparisonKey:
         train_classes: Class sets that were trained on, sorted; empty at 0 shots.
         train_lists: Origins of the lists of training videos, sorted; empty at 0 shots.
         tests: Test sets of the row, sorted.
+        untrained: Whether the weights are the initial ones of a method that trains: no result of it, and not ranked.
     """
 
     protocol: str
@@ -73,6 +74,7 @@ class ComparisonKey:
     train_classes: tuple[str, ...]
     train_lists: tuple[str, ...]
     tests: tuple[TestedVideos, ...]
+    untrained: bool = False
 
     @classmethod
     def of(cls, records: Sequence[Record], shots: int | str) -> ComparisonKey:
@@ -92,11 +94,12 @@ class ComparisonKey:
             tuple(sorted({str(each.train and each.train.classes) for each in trained})),
             tuple(sorted({lineage(each.train_list) for each in trained})),
             tuple(sorted({TestedVideos.of(record) for record in records}, key=str)),
+            identity.untrained,
         )
 
     @cached_property
     def digest(self) -> str:
         """Eight hexadecimal characters, for display."""
-        same = [self.protocol, self.dataset, self.shots, self.selection]
+        same = [self.protocol, self.dataset, self.shots, self.selection, *(["untrained"] if self.untrained else [])]
         text = f"({same!r}, {list(self.train_classes)!r}, {list(self.train_lists)!r}, {[*map(str, self.tests)]!r})"
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -75,6 +75,9 @@ class Details:
         deviations: Options whose value is not the paper's, by their names.
         views: Options of the test views.
         sampling: Rule that picked the frames of a clip.
+        settings: Every option of the test that its scores depend on, by its name; `identity.settings` is their digest.
+        training_settings: Every option that the tested weights depend on, by its name; `identity.training_settings` is
+            their digest.
         training: Training that the weights come from.
         trainable_params: Number of parameters that train.
         total_params: Number of parameters of backbone and method.
@@ -100,6 +103,8 @@ class Details:
     deviations: Mapping[str, object] = field(default_factory=dict)
     views: Mapping[str, object] = field(default_factory=dict)
     sampling: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    training_settings: Mapping[str, object] = field(default_factory=dict)
     training: Training | None = None
     trainable_params: int | None = None
     total_params: int | None = None
@@ -144,6 +149,8 @@ class Details:
             deviations=_mapping(stored, "deviations"),
             views=_mapping(stored, "views"),
             sampling=_value(stored, "sampling", str),
+            settings=_mapping(stored, "settings"),
+            training_settings=_mapping(stored, "training_settings"),
             training=StoredTraining.from_dict(training) if training else None,
             trainable_params=_value(stored, "trainable_params", int),
             total_params=_value(stored, "total_params", int),

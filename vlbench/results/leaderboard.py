@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from vlbench.errors import DataError
 from vlbench.results.comparison import ComparisonKey
+from vlbench.results.options import differing, settings_of
 from vlbench.results.published_values import published_beside
 from vlbench.results.record import Record
 from vlbench.results.row import COLUMNS, Row, Setting
@@ -18,10 +20,12 @@ from vlbench.results.row import COLUMNS, Row, Setting
 def rows(records: Iterable[Record]) -> list[Row]:
     """One row for each method and setting, ranked among those it can be compared with.
 
-    Seeds and test splits are averaged; `*_std` is the population standard deviation. Records of the base and the novel
-    classes make one row. Rows compare if their `ComparisonKey` is the same: protocol, dataset and its variant, shots,
-    origin of the training list, selection, and, test set by test set, videos, class names and unreadable videos. Order:
-    protocol, dataset, lists, shots, then the best first.
+    Seeds and test splits are averaged, and nothing else: evaluations that differ in an option, or in weights that seed
+    and split do not tell apart, are rows of their own, and `options` says in what they differ. `*_std` is the
+    population standard deviation. Records of the base and the novel classes make one row. Rows compare if their
+    `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list, selection, and,
+    test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists, shots, then the
+    best first.
 
     Raises:
         DataError: If two records of one evaluation have different results.
@@ -29,7 +33,60 @@ def rows(records: Iterable[Record]) -> list[Row]:
     groups: dict[Setting, list[Record]] = {}
     for record in records:
         groups.setdefault(Setting.of(record), []).append(record)
-    return _ranked(sorted((_row(setting, _distinct(members)) for setting, members in groups.items()), key=_order))
+    parts = [
+        _Part(setting, members, told_apart)
+        for setting, group in groups.items()
+        for told_apart, members in _runs(_distinct(group)).items()
+    ]
+    table = [_row(part.setting, part.members, options) for part, options in zip(parts, _options(parts), strict=True)]
+    return _ranked(sorted(table, key=_order))
+
+
+class _Part(NamedTuple):
+    """Records of one row.
+
+    Attributes:
+        setting: Setting of the row.
+        members: Evaluations of the row.
+        told_apart: Fields of the identity that tell the row from others of its setting, and their values.
+    """
+
+    setting: Setting
+    members: list[Record]
+    told_apart: tuple[tuple[str, object], ...]
+
+
+def _runs(members: Sequence[Record]) -> dict[tuple[tuple[str, object], ...], list[Record]]:
+    """Evaluations of one setting that seeds and splits tell apart; what else tells others apart, such as weights."""
+    places: dict[object, list[Record]] = {}
+    for record in members:
+        places.setdefault((record.identity.seed, record.identity.train, record.identity.test), []).append(record)
+    runs: dict[tuple[tuple[str, object], ...], list[Record]] = {}
+    for same in places.values():
+        values = [vars(record.identity) for record in same]
+        differ = [name for name in values[0] if len(same) > 1 and any(one[name] != values[0][name] for one in values)]
+        for record, identity in zip(same, values, strict=True):
+            runs.setdefault(tuple((name, identity[name]) for name in differ), []).append(record)
+    return runs
+
+
+def _options(parts: Sequence[_Part]) -> list[str]:
+    """For each row the options in which the rows of its method differ, where all else that rows show is the same."""
+    scopes: dict[object, list[int]] = {}
+    for index, part in enumerate(parts):
+        each = part.setting
+        scope = (each.method, each.backbone, each.weights, each.protocol, each.dataset, each.shots, each.trained_on)
+        scopes.setdefault(scope, []).append(index)
+    options = [""] * len(parts)
+    for indices in scopes.values():
+        if len(indices) == 1:
+            continue
+        known = [settings_of(parts[index].members[0]) for index in indices]
+        apart = [dict(parts[index].told_apart) for index in indices]
+        both = [None if one is None else {**one, **fields} for one, fields in zip(known, apart, strict=True)]
+        for index, text in zip(indices, differing(both), strict=True):
+            options[index] = text
+    return options
 
 
 def _order(row: Row) -> tuple[object, ...]:
@@ -56,13 +113,14 @@ def check_provenance(records: Sequence[Record], *, allow_dirty: bool = False, al
             f"{len(dirty)} of {len(records)} records were made by code that differs from its commit, such as"
             f" {dirty[0]}; commit and test again, or say --allow_dirty"
         )
-    # Only version 1 of the schema did not know the lists.
-    old = [record.name for record in records if record.identity.test_list is None]
-    if 0 < len(old) < len(records) and not allow_mixed:
-        raise DataError(
-            f"{len(old)} of {len(records)} records are of an older schema that names no lists, such as {old[0]}; test"
-            " again, give folders of one schema, or say --allow_mixed"
-        )
+    # Version 1 of the schema did not know the lists, version 2 not the options.
+    for unknown, field in (("lists", "test_list"), ("options", "settings")):
+        old = [record.name for record in records if getattr(record.identity, field) is None]
+        if 0 < len(old) < len(records) and not allow_mixed:
+            raise DataError(
+                f"{len(old)} of {len(records)} records are of an older schema that names no {unknown}, such as"
+                f" {old[0]}; test again, give folders of one schema, or say --allow_mixed"
+            )
 
 
 def _distinct(members: Sequence[Record]) -> list[Record]:
@@ -70,7 +128,8 @@ def _distinct(members: Sequence[Record]) -> list[Record]:
     distinct: dict[str, Record] = {}
     for record in members:
         other = distinct.setdefault(record.identity.digest(), record)
-        if other.metrics != record.metrics:
+        shared = other.metrics.keys() & record.metrics.keys()  # such as without `half_classes` and with
+        if other is not record and any(other.metrics[name] != record.metrics[name] for name in shared):
             raise DataError(
                 f"two records of {record.name} differ: top-1 {other.metrics['top1']:.3f} and"
                 f" {record.metrics['top1']:.3f}; give only the folder of one of them"
@@ -78,7 +137,7 @@ def _distinct(members: Sequence[Record]) -> list[Record]:
     return [distinct[digest] for digest in sorted(distinct)]
 
 
-def _row(setting: Setting, members: Sequence[Record]) -> Row:
+def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
     everything, base, novel = (
         [record for record in members if record.identity.test.classes == classes]
         for classes in ("all", "base", "novel")
@@ -94,6 +153,7 @@ def _row(setting: Setting, members: Sequence[Record]) -> Row:
     coverage = _coverage(members)
     return Row(
         **vars(setting),
+        options=options,
         top1=top1.mean,
         top1_std=top1.std,
         top5=_mean([record.metrics["top5"] for record in everything]),
@@ -136,15 +196,24 @@ def _harmonic(base: Sequence[Record], novel: Sequence[Record], metric: Callable[
 
 
 def _ranked(table: Sequence[Row]) -> list[Row]:
-    """Ranks within each comparison; equal scores share one."""
+    """Ranks within each comparison; equal scores share one. What was not trained has none."""
     scores: dict[ComparisonKey, list[float]] = {}
     for row in table:
-        if row.score is not None:
+        if row.score is not None and not row.comparison.untrained:
             scores.setdefault(row.comparison, []).append(row.score)
+    for members in scores.values():
+        members.sort()
     return [
-        row if row.score is None else replace(row, rank=1 + sum(other > row.score for other in scores[row.comparison]))
+        row
+        if row.score is None or row.comparison.untrained
+        else replace(row, rank=1 + _better(scores[row.comparison], row.score))
         for row in table
     ]
+
+
+def _better(ascending: Sequence[float], score: float) -> int:
+    """Number of scores that are better than a score."""
+    return len(ascending) - bisect_right(ascending, score)
 
 
 def _rounded(value: float | None) -> float | None:

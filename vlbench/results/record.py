@@ -13,9 +13,10 @@ from vlbench.errors import ConfigError, DataError
 from vlbench.files import write_atomically
 from vlbench.results.details import Details
 
-SCHEMA_VERSION = 2
-"""Version 2 added the names of the lists to the identity; records of version 1 read as not knowing theirs."""
-_READABLE = (1, 2)
+SCHEMA_VERSION = 3
+"""Version 2 added the names of the lists to the identity, version 3 the settings; an older record does not know its
+own."""
+_READABLE = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Identity:
             `own/16-shot seed 0`; `None` if nothing was trained or the list is not known.
         test_list: Name of the list of test videos, such as `vifi/val1 (verified)` or `official/split 1`; `None` if the
             list is not known.
+        test_videos: Digest of the test videos, their labels and the names of the classes; `None` if it is not known.
+        settings: Digest of every option of the test that its scores depend on; `None` if the options are not known.
+        training_settings: Digest of every option that the weights depend on, but for seed and videos; `None` if nothing
+            was trained or the options are not known.
+        untrained: Whether the weights are the initial ones of a method that trains, so that this is no result of it.
     """
 
     method: str
@@ -55,6 +61,10 @@ class Identity:
     selection: Selection
     train_list: str | None = None
     test_list: str | None = None
+    test_videos: str | None = None
+    settings: str | None = None
+    training_settings: str | None = None
+    untrained: bool = False
 
     def digest(self) -> str:
         """Twelve hexadecimal characters that differ between evaluations."""
@@ -98,10 +108,7 @@ class Record:
     @property
     def name(self) -> str:
         """File name without suffix: readable, and unique by the identity's digest."""
-        identity = self.identity
-        shots = "0" if identity.train is None else identity.train.shots or "full"
-        dataset = identity.dataset.replace("/", "-")
-        return f"{identity.method}-{dataset}-{shots}shot-seed{identity.seed}-{identity.digest()}"
+        return record_name(self.identity)
 
     def write(self, folder: Path, name: str | None = None) -> Path:
         """Writes `folder/<name>.json` in one step: a reader sees the whole file or none."""
@@ -133,6 +140,18 @@ class Record:
             raise DataError(
                 f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again"
             ) from error
+
+
+def record_name(identity: Identity) -> str:
+    """File name of a record without suffix: readable, and unique by the identity's digest.
+
+    Args:
+        identity: Identity of the evaluation.
+    """
+    shots = "0" if identity.train is None else identity.train.shots or "full"
+    method = f"{identity.method}-untrained" if identity.untrained else identity.method
+    dataset = identity.dataset.replace("/", "-")
+    return f"{method}-{dataset}-{shots}shot-seed{identity.seed}-{identity.digest()}"
 
 
 def lineage(list_name: str | None) -> str:

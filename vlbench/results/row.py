@@ -30,6 +30,8 @@ class Setting:
     selection: str
     deviations: str
     trainable_params: int | None
+    settings: str
+    training_settings: str
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -45,7 +47,7 @@ class Setting:
             lists, parts = lists[1:], [*parts, f"{train.shots} a class" if train.shots else "", lists[0]]
         backbone, _, weights = identity.backbone.partition(":")
         return cls(
-            method=identity.method,
+            method=f"{identity.method} (untrained)" if identity.untrained else identity.method,
             backbone=backbone,
             weights=weights,
             protocol=identity.protocol,
@@ -58,6 +60,9 @@ class Setting:
             selection=identity.selection,
             deviations=", ".join(f"{key}={value}" for key, value in record.details.deviations.items()),
             trainable_params=record.details.trainable_params,
+            settings=identity.settings or "",
+            # Without the options of a training nothing says that other weights are only those of another seed.
+            training_settings=identity.training_settings or ("" if identity.weights is None else identity.weights[:16]),
         )
 
 
@@ -68,7 +73,7 @@ def _collection(dataset: str | None) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One method in one setting, over seeds and splits; the fields are the leaderboard's columns, in their order.
+    """One method in one setting, over seeds and splits only; the fields are the leaderboard's columns, in their order.
 
     `docs/leaderboard.md` says what is in them.
     """
@@ -101,6 +106,7 @@ class Row:
     views: str
     selection: str
     deviations: str
+    options: str
     trainable_params: int | None
     trainable_percent: float | None
     steps: int | None
@@ -109,6 +115,8 @@ class Row:
     published: float | None
     published_source: str
     difference: float | None
+    settings: str
+    training_settings: str
     config_digests: str
     git_commits: str
     comparison: ComparisonKey

@@ -10,8 +10,8 @@ from itertools import groupby
 from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
-    "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "top1", "top5", "base", "novel", "hm",
-    "half_top1", "runs", "coverage", "upper_bound", "trainable_params", "published", "difference",
+    "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "top5", "base",
+    "novel", "hm", "half_top1", "runs", "coverage", "upper_bound", "trainable_params", "published", "difference",
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -15,14 +15,20 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import CheckpointError, ConfigError
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TemporalHead, modulation
 from vlbench.methods.parts.blending import blended
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
+from vlbench.settings import Side
 
 _TRAIN_CLASSES = "train_class_features"
+_FULL_LISTS = {"ucf101": 9537, "hmdb51": 3570, "ssv2": 168_913}
+"""Training videos of the whole first split, which is the size of an epoch in the few-shot protocol."""
+_RELEASED = "released:"
+"""Beginning of the dataset's name in the facts about weights that were released with the paper."""
 
 
 class MoTE(VideoTextMethod):
@@ -78,6 +84,30 @@ class MoTE(VideoTextMethod):
         "warmup_epochs": 5.0,
         "final_ratio": 0.0,
         "refresh_every": 1,
+    }
+    # Few-shot repeats the few videos to the size of the whole list; zero-shot tests the fully-supervised weights.
+    PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
+        "data.frames": 8,
+        "data.batch": 144,
+        "data.clip.test_short_side": 1.0,
+        "data.augmentation.short_side": 256 / 224,
+        "data.loading.epoch_size": lambda _, training, __: _epoch_size(training),
+        "data.clip.views": lambda _, training, tested: _views(training, tested),
+        "trainer.max_epochs": lambda method, training, _: _epochs(method, training),
+        "trainer.max_steps": -1,
+    }
+    SIDES: ClassVar[Mapping[str, Side]] = {
+        **VideoTextMethod.SIDES,
+        "layers": "both",
+        "experts": "both",
+        "backbone_lr_ratio": "training",
+        "decay_norms_and_biases": "training",
+        "merge_loss": "training",
+        "mse_loss": "training",
+        "original_share": "test",
+        "modulate": "test",
+        "modulation_scale": "test",
+        "modulation_top_k": "test",
     }
 
     def __init__(
@@ -259,3 +289,33 @@ class MoTE(VideoTextMethod):
 def _is_large(method: MoTE) -> bool:
     """Whether the paper's values for ViT-L/14 apply; ViT-B/16 and smaller towers embed in fewer dimensions."""
     return method.backbone.embed_dim >= 768
+
+
+def _collection(dataset: str) -> str:
+    """The name of a dataset without its variant."""
+    return dataset.partition("/")[0]
+
+
+def _epoch_size(training: TrainingFacts) -> frozenset[int | None]:
+    """The paper's number of clips of an epoch, `None` for each video once; the empty set where it is not known."""
+    if training.subset.shots is None:
+        return frozenset({None})
+    size = _FULL_LISTS.get(_collection(training.dataset))
+    return frozenset() if size is None else frozenset({size})
+
+
+def _epochs(method: MoTE, training: TrainingFacts) -> int:
+    """The paper's number of epochs."""
+    if training.subset.shots is not None:
+        return 2 if _collection(training.dataset) == "ssv2" else 10
+    return 20 if _is_large(method) else 30
+
+
+def _views(training: TrainingFacts, tested: str | None) -> frozenset[str]:
+    """The paper's views of a test video; none are stated for the validation of a training."""
+    if tested is None:
+        return frozenset()
+    trained = "kinetics400" if training.dataset.startswith(_RELEASED) else _collection(training.dataset)
+    if _collection(tested) != trained:
+        return frozenset({"3x1"})
+    return frozenset({"1x1", "4x3"} if training.subset.shots is None else {"1x1"})

@@ -17,13 +17,15 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
 from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.descriptions import Descriptions, read_descriptions
-from vlbench.datasets.specs import ClassList
+from vlbench.datasets.specs import ClassList, content_digest
 from vlbench.errors import ConfigError
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.optim import Schedule
+from vlbench.settings import Side
 
 
 class MSTA(VideoTextMethod):
@@ -80,6 +82,27 @@ class MSTA(VideoTextMethod):
         "warmup_epochs": 5.0,
         "final_ratio": 0.01,
         "refresh_every": 1,
+    }
+    PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
+        "data.frames": 8,
+        "data.batch": lambda _, training, __: 256 if training.subset.shots is None else 32,
+        "data.clip.test_short_side": 256 / 224,
+        "data.augmentation.short_side": 256 / 224,
+        "data.augmentation.color_jitter": 0.8,
+        "data.augmentation.gray": 0.2,
+        "trainer.max_epochs": lambda _, training, __: _epochs(training),
+        "trainer.max_steps": -1,
+    }
+    SIDES: ClassVar[Mapping[str, Side]] = {
+        **VideoTextMethod.SIDES,
+        "blocks": "both",
+        "bottleneck": "both",
+        "scale": "both",
+        "rescale_gradient": "training",
+        "adapter_input": "both",
+        "initialization": "training",
+        "consistency": "training",
+        "descriptions": "training",
     }
     NO_DEVIATION: ClassVar[Mapping[str, str]] = {
         **VideoTextMethod.NO_DEVIATION,
@@ -174,6 +197,16 @@ class MSTA(VideoTextMethod):
             )
         return whole.subset(classes.labels)
 
+    @override
+    def settings(self, side: Side) -> dict[str, object]:
+        settings = super().settings(side)
+        if "descriptions" in settings:
+            # Where the sentences lie says nothing of them.
+            described = self._descriptions(self.train_classes) if self.consistency and self.train_classes else None
+            sentences = () if described is None else (*described.spatial, *described.temporal)
+            settings["descriptions"] = content_digest(sentence for texts in sentences for sentence in texts)
+        return settings
+
     def consistency_loss(self, text: Tensor) -> Tensor:
         """L_CC: mean over classes of `2 - cos(w, spatial) - cos(w, temporal)`, in [0, 4].
 
@@ -204,3 +237,10 @@ class MSTA(VideoTextMethod):
     @override
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.adapters.parameters()), "lr": self.lr, "weight_decay": self.weight_decay}]
+
+
+def _epochs(training: TrainingFacts) -> frozenset[int]:
+    """The paper's number of epochs; for base-to-novel the authors' logs have another than the paper."""
+    if training.subset.shots is None:
+        return frozenset({100})
+    return frozenset({50} if training.subset.classes == "all" else {11, 50})

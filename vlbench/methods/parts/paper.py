@@ -1,12 +1,14 @@
-"""Which options of a method differ from its paper's."""
+"""Which options of a method, of the data and of the trainer differ from those of the method's paper."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 
 from vlbench.errors import ConfigError
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.prompts import templates
 
 
@@ -61,3 +63,37 @@ def deviations(method: object, paper: Mapping[str, object], left_out: Collection
         if not same:
             different[name] = value
     return different
+
+
+def recipe_deviations(
+    method: object,
+    recipe: Mapping[str, object],
+    run: Mapping[str, object],
+    training: TrainingFacts | None,
+    tested: str | None,
+) -> dict[str, object]:
+    """Options of the data and the trainer whose value is not the paper's, by their names.
+
+    Args:
+        method: Method of the run.
+        recipe: The paper's value of each option, see `VideoTextMethod.PAPER_RECIPE`.
+        run: Settings of the data and the trainer, by their names.
+        training: Facts about the training; `None` if there was none, and nothing that depends on it is compared.
+        tested: Name of the tested dataset; `None` in a training.
+    """
+    different: dict[str, object] = {}
+    for name, expected in recipe.items():
+        if name not in run or (callable(expected) and training is None):
+            continue
+        stated = expected(method, training, tested) if callable(expected) else expected
+        allowed = stated if isinstance(stated, frozenset) else frozenset({stated})
+        if allowed and not any(_same(run[name], value) for value in allowed):
+            different[name] = run[name]
+    return different
+
+
+def _same(value: object, expected: object) -> bool:
+    """Whether two values are one; rounded numbers, such as 1.142857 for 256/224, are."""
+    if isinstance(value, int | float) and isinstance(expected, int | float):
+        return math.isclose(value, expected, rel_tol=1e-4)
+    return value == expected

@@ -44,3 +44,12 @@ def templates(prompts: str | Sequence[str]) -> tuple[str, ...]:
     if bad or not prompts:
         raise ConfigError(f"prompts are {list(prompts)}; each template needs exactly one {{}}, and there must be one")
     return tuple(prompts)
+
+
+def prompts_name(given: Sequence[str]) -> str | list[str]:
+    """The name of a set of templates, or the templates where they have no name.
+
+    Args:
+        given: Templates with one `{}` each, in order.
+    """
+    return next((name for name, known in PROMPTS.items() if known == tuple(given)), [*given])

@@ -14,7 +14,7 @@ const LABELS = {
   params_m: "params (M)", contradicted_by: "contradicted by", value: "value %", over: "over",
 };
 const MAIN = [
-  "rank", "protocol", "dataset", "shots", "method", "top1", "top5", "base", "novel", "hm", "half_top1", "published",
+  "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "half_top1", "published",
   "difference", "runs", "coverage", "upper_bound", "backbone", "views", "frames", "trainable_params", "device_hours",
   "lists", "trained_on",
 ];
@@ -22,7 +22,7 @@ const PUBLISHED = [
   "method", "protocol", "dataset", "shots", "metric", "value", "std", "backbone", "origin", "source", "contradicted_by",
   "frames", "views", "selection", "over", "params_m", "note",
 ];
-const WIDE = new Set(["published_source", "source", "contradicted_by", "note", "deviations"]);
+const WIDE = new Set(["published_source", "source", "contradicted_by", "note", "deviations", "options"]);
 const SCORES = new Set(["top1", "top5", "mean_per_class", "base", "novel", "hm", "half_top1", "upper_bound", "published"]);
 const SPREAD = new Set(["top1", "base", "novel", "half_top1"]);
 
@@ -230,7 +230,7 @@ function drawChart(chart, rows) {
   for (const row of points) {
     const label = [
       `${row.method}, ${row.backbone}`, `${row.score.toFixed(2)} %, ${row.shots} shots, ${row.views}`,
-      `${LABELS[chart.column] ?? chart.column}: ${shown(chart.column, row[chart.column])}`, row.deviations,
+      `${LABELS[chart.column] ?? chart.column}: ${shown(chart.column, row[chart.column])}`, row.deviations, row.options,
     ].filter(Boolean).join("\n");
     const dot = svg("circle", { cx: place(row[chart.column]), cy: y(row.score), r: 5, fill: color(row.method), tabindex: 0, "aria-label": label });
     for (const [on, off] of [["mouseenter", "mouseleave"], ["focus", "blur"]]) {
@@ -242,7 +242,7 @@ function drawChart(chart, rows) {
   return panel;
 }
 
-const lineOf = (row) => JSON.stringify([row.method, row.backbone, row.lists, row.views, row.frames, row.selection, row.deviations]);
+const lineOf = (row) => JSON.stringify([row.method, row.backbone, row.lists, row.views, row.frames, row.selection, row.deviations, row.options]);
 
 function showTip(dot, text) {
   const tip = byId("tip"), box = dot.getBoundingClientRect();

@@ -1,0 +1,134 @@
+"""Options of the data and the trainer that are not the paper's are deviations, too."""
+
+import warnings
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning import Trainer
+
+import vlbench.clips.datamodules  # noqa: F401 - class names in configurations are found among imported classes
+from vlbench.backbones import OpenCLIP, TinyCLIP
+from vlbench.cli.configs import find_config
+from vlbench.clips.datamodule import VideoDataModule
+from vlbench.clips.options import DATA_SIDES
+from vlbench.datasets.specs import Subset
+from vlbench.evaluation.facts import TrainingFacts
+from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
+
+pytestmark = pytest.mark.quick
+
+KEYS = {f"data.{name}" for name in (*DATA_SIDES, "batch", "clip.views")} | {f"trainer.{name}" for name in TRAINER_SIDES}
+K400 = TrainingFacts("kinetics400/words", Subset())
+SHOTS = TrainingFacts("ucf101/words", Subset(shots=16))
+
+
+def built(method):
+    with torch.device("meta"):
+        return method(OpenCLIP("ViT-B-16-quickgelu")) if method is MoTE else method(TinyCLIP(pretrained=False))
+
+
+@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE])
+def test_a_recipe_names_options_that_there_are(method):
+    assert method.PAPER_RECIPE.keys() <= KEYS
+
+
+def merged(one, other):
+    both = dict(one)
+    for key, value in other.items():
+        both[key] = merged(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+    return both
+
+
+def recipe(*names):
+    """Settings of data and trainer, for the training and for the test, and the facts of the training."""
+    config = {}
+    for name in names:
+        config = merged(config, yaml.safe_load(find_config(name).read_text()))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(VideoDataModule, "data")
+    data = parser.instantiate(parser.parse_object({"data": config["data"]})).data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(accelerator="cpu", devices=1, logger=False, **config.get("trainer", {}))
+    facts = TrainingFacts(data.dataset.label, data.dataset.train_subset)
+    training, test = (run_settings(trainer, data, side) for side in ("training", "test"))
+    return training, with_views(test), facts
+
+
+PAPERS = [
+    (MoTE, ("mote_fully_supervised.yaml",), None),
+    (MoTE, ("mote_fully_supervised.yaml", "views/4x3.yaml"), None),
+    (MoTE, ("mote_fewshot.yaml",), None),
+    (MoTE, ("mote_fewshot.yaml", "data/hmdb51.yaml", "overlay/mote_fewshot_hmdb51.yaml"), None),
+    (MoTE, ("mote_fewshot.yaml", "data/ssv2.yaml", "overlay/mote_fewshot_ssv2.yaml"), None),
+    (MoTE, ("mote_zeroshot.yaml",), K400),
+    (MSTA, ("msta_fully_supervised.yaml",), None),
+    (MSTA, ("msta_zeroshot.yaml",), None),
+    (MSTA, ("msta_fewshot.yaml",), None),
+    (MSTA, ("msta_base2novel.yaml",), None),
+    (MSTA, ("msta_base2novel.yaml", "overlay/msta_base2novel_logs.yaml"), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "names", "trained"), PAPERS, ids=lambda value: "-".join(value) if isinstance(value, tuple) else ""
+)
+def test_the_papers_configurations_deviate_nowhere(method, names, trained):
+    training, test, facts = recipe(*names)
+    method = built(method)
+    own = method.deviations("test")
+    if trained is None:
+        assert method.deviations("training", training, facts).keys() == method.deviations("training").keys()
+    assert method.deviations("test", test, trained or facts, facts.dataset).keys() == own.keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "facts"),
+    [
+        (MoTE, "trainer.max_epochs", 30, SHOTS), (MoTE, "trainer.max_epochs", 10, K400), (MoTE, "data.batch", 32, K400),
+        (MoTE, "data.frames", 16, K400), (MoTE, "data.loading.epoch_size", None, SHOTS),
+        (MoTE, "data.loading.epoch_size", 9537, K400), (MoTE, "trainer.max_steps", 5, K400),
+        (MoTE, "data.augmentation.short_side", 1.0, K400), (MSTA, "trainer.max_epochs", 11, SHOTS),
+        (MSTA, "trainer.max_epochs", 50, K400), (MSTA, "data.batch", 256, SHOTS), (MSTA, "data.batch", 32, K400),
+        (MSTA, "data.augmentation.color_jitter", 0.0, K400), (MSTA, "data.augmentation.gray", 0.0, SHOTS),
+    ],
+)  # fmt: skip
+def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
+    method = built(method)
+    assert method.deviations("training", {name: value}, facts) == {**method.deviations("training"), name: value}
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "facts", "tested"),
+    [
+        (MoTE, "data.clip.views", "4x3", K400, "hmdb51/words"), (MoTE, "data.clip.views", "3x1", K400, K400.dataset),
+        (MoTE, "data.clip.views", "4x3", SHOTS, SHOTS.dataset), (MoTE, "data.frames", 4, None, "hmdb51/words"),
+        (MoTE, "data.clip.test_short_side", 1.142857, K400, "hmdb51/words"),
+        (MSTA, "data.clip.test_short_side", 1.0, K400, "hmdb51/words"),
+    ],
+)  # fmt: skip
+def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):
+    method = built(method)
+    assert method.deviations("test", {name: value}, facts, tested) == {**method.deviations("test"), name: value}
+
+
+def test_epochs_depend_on_the_backbone_and_released_weights_are_those_of_the_paper():
+    with torch.device("meta"):
+        large = MoTE(OpenCLIP("ViT-L-14-quickgelu"), layers=6, backbone_lr_ratio=0.06)
+    assert large.deviations("training", {"trainer.max_epochs": 20}, K400) == {}
+    assert large.deviations("training", {"trainer.max_epochs": 30}, K400) == {"trainer.max_epochs": 30}
+    released = TrainingFacts("released:MoTE_B16.pt", Subset())
+    method = built(MoTE)
+    assert "data.clip.views" not in method.deviations("test", {"data.clip.views": "4x3"}, released, "kinetics400/words")
+    assert "data.clip.views" not in method.deviations("test", {"data.clip.views": "3x1"}, released, "ucf101/words")
+
+
+def test_what_a_paper_does_not_state_is_no_deviation():
+    msta = built(MSTA)
+    run = {"data.clip.views": "7x3", "trainer.precision": "bf16-mixed", "data.loading.epoch_size": 12}
+    assert msta.deviations("training", run, K400) == msta.deviations("training")
+    base = TrainingFacts("ucf101/words", Subset(classes="base", shots=16))
+    assert all("max_epochs" not in str(msta.deviations("training", {"trainer.max_epochs": n}, base)) for n in (11, 50))
