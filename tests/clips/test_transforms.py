@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.fakes import crops_of as views
 from tests.fakes import moving_frames
-from vlbench.clips.transforms import test_views as views
 from vlbench.clips.transforms import train_transform
 from vlbench.errors import ConfigError
 

@@ -5,9 +5,9 @@ import torch
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torchvision.transforms import v2
 
+from tests.fakes import crops_of as views
 from tests.reference.golden import golden_cases
 from vlbench.clips.decoding import open_video
-from vlbench.clips.transforms import test_views as views
 from vlbench.clips.transforms import train_transform
 
 

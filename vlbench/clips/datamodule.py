@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import ClipBatch, ViewBatch
 from vlbench.clips.options import Augmentation, ClipOptions, LoadingOptions
 from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
@@ -184,6 +185,7 @@ class VideoDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             drop_last=len(sampler) >= batch_size,
+            collate_fn=ClipBatch.collate,
             **self._loading(),
         )
 
@@ -200,11 +202,11 @@ class VideoDataModule(LightningDataModule):
         return self._evaluation("test")
 
     @override
-    def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+    def on_before_batch_transfer(self, batch: ClipBatch | ViewBatch, dataloader_idx: int) -> ClipBatch | ViewBatch:
         """Deals with unreadable training videos in the main process."""
         if batch.failures and self.trainer is not None and self.trainer.training:
             video, (_, cause) = next(iter(batch.failures.items()))
-            if self.loading.on_error == "raise" or batch.video is None:
+            if self.loading.on_error == "raise" or not batch.ids:
                 raise DecodeError(video, f"{cause} (data.loading.on_error: skip leaves such training videos out)")
             self.skipped.update(batch.failures)
         return batch
@@ -222,11 +224,17 @@ class VideoDataModule(LightningDataModule):
         )
         rank, world_size = self._process()
         sampler = UnpaddedSampler(len(dataset), rank=rank, world_size=world_size)
+        views = self.clip.views.clips * self.clip.views.crops
+        collate = partial(ViewBatch.collate, at_once=self.loading.eval_batch_size or self.batch_size)
         if not len(sampler):
             # One empty batch: Lightning runs no hook of an empty evaluation, and the other processes would wait for it.
-            return DataLoader(dataset, batch_sampler=[[]], **self._loading())
+            return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate, **self._loading())
         return DataLoader(
-            dataset, batch_size=self.loading.eval_batch_size or self.batch_size, sampler=sampler, **self._loading()
+            dataset,
+            batch_size=self.loading.eval_batch_size or max(1, self.batch_size // views),
+            sampler=sampler,
+            collate_fn=collate,
+            **self._loading(),
         )
 
     def _loading(self) -> dict[str, Any]:
@@ -235,7 +243,6 @@ class VideoDataModule(LightningDataModule):
             workers = cores_of_a_process(self.trainer.num_devices if self.trainer is not None else 1)
         return {
             "num_workers": workers,
-            "collate_fn": ClipBatch.collate,
             # Its own, so that starting to read does not move the global one: a resumed training does so once more.
             "generator": torch.Generator().manual_seed(self.seed),
             "persistent_workers": workers > 0,

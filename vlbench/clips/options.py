@@ -90,7 +90,8 @@ class LoadingOptions:
         effective_batch: Training clips of an optimizer step, over all processes; how many a process takes at once, at
             most `batch_size`, and how often gradients are accumulated follow from it. Null means `batch_size` in each
             process.
-        eval_batch_size: Videos that a process takes at once in evaluation; null means `batch_size`.
+        eval_batch_size: Videos that a process takes at once in evaluation, and clips that it computes at once; null
+            means `batch_size` clips, of as many videos as have so many views, at least one.
         epoch_size: Training clips of an epoch, over all processes; above the number of videos the videos come several
             times. Null means each video once.
         backend: Decoder of the videos; all decoders return the same pixels.

@@ -18,7 +18,7 @@ from vlbench.clips.batch import Clip
 from vlbench.clips.container import cause_of
 from vlbench.clips.decoding import open_video
 from vlbench.clips.options import Backend, Sampling, Views
-from vlbench.clips.transforms import test_views
+from vlbench.clips.transforms import test_frames
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DecodeError
 
@@ -63,18 +63,18 @@ class TrainClips(Dataset[Clip]):
         seed = int(np.random.SeedSequence([self.seed, draw, index]).generate_state(1)[0])
         return _clip_of(item, lambda: self._read(item, seed))
 
-    def _read(self, item: VideoItem, seed: int) -> Tensor:
+    def _read(self, item: VideoItem, seed: int) -> Clip:
         generator = torch.Generator().manual_seed(seed)
         video = _frames(item, self.backend, lambda count: self.pick(count, self.frames, generator=generator))
         # torchvision's transforms know the global generator only. `torch.manual_seed` would also seed accelerators, and
         # without one format three stack traces a clip, a tenth of the time that a short clip takes.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return self.transform(video)
+            return Clip(self.transform(video), item.label, item.id)
 
 
 class TestViews(Dataset[Clip]):
-    """Every view of a video, the same at every call.
+    """Frames of a video and the crops that its views are, the same at every call.
 
     Args:
         items: Videos that clips are read from.
@@ -114,15 +114,14 @@ class TestViews(Dataset[Clip]):
         item = self.items[index]
         return _clip_of(item, lambda: self._read(item))
 
-    def _read(self, item: VideoItem) -> Tensor:
+    def _read(self, item: VideoItem) -> Clip:
         frames = _frames(
             item, self.backend, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
         )
-        crops = test_views(
+        resized, crops = test_frames(
             frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
         )
-        views: Tensor = crops.unflatten(1, (-1, self.frames)).flatten(0, 1)
-        return views
+        return Clip(resized.unflatten(0, (-1, self.frames)), item.label, item.id, crops=crops)
 
 
 def _train_picker(kind: Sampling, shared_ends: bool) -> Callable[..., list[int]]:
@@ -147,14 +146,14 @@ def _pytorchvideo() -> ModuleType:
         ) from error
 
 
-def _clip_of(item: VideoItem, read: Callable[[], Tensor]) -> Clip:
+def _clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
     """A video as it is read, or why it cannot be: whatever one file does to a decoder, the others are read.
 
     Raises:
         ConfigError: If no video could be read so, such as without the decoder's library.
     """
     try:
-        return Clip(read(), item.label, item.id)
+        return read()
     except ConfigError:
         raise
     except DecodeError as error:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from vlbench.clips.batch import Box
 from vlbench.errors import ConfigError
 
 
@@ -72,19 +72,19 @@ def train_transform(
     return chain
 
 
-def test_views(
+def test_frames(
     frames: Tensor,
     *,
     size: int,
     resize: int,
     crops: int,
     right_edge: Literal["exact", "quarters"] = "exact",  # noqa: PT028 - not a test case
-) -> Tensor:
-    """Square crops for testing, the same at every call.
+) -> tuple[Tensor, tuple[Box, ...]]:
+    """Resized frames for testing and the squares of them that are looked at, the same at every call.
 
     The short side is resized to `resize` and the long side in proportion, rounded down. One crop is the centre; three
     crops are left, right, centre along the long side (top, bottom, centre of an upright clip). This order is the
-    released code's.
+    released code's. What no crop covers is cut off.
 
     Args:
         frames: `(T, 3, H, W)`, uint8.
@@ -96,15 +96,18 @@ def test_views(
             3 pixels short of the edge, and whose three crops of an upright clip are all its centre.
 
     Returns:
-        `(crops, T, 3, size, size)`, uint8.
+        `(T, 3, h, w)`, uint8, and as many squares of side `size` as there are crops.
 
     Raises:
         ConfigError: If an argument is not one of the allowed.
 
     Example:
         >>> frames = torch.zeros(8, 3, 240, 320, dtype=torch.uint8)
-        >>> test_views(frames, size=224, resize=224, crops=3).shape
-        torch.Size([3, 8, 3, 224, 224])
+        >>> resized, boxes = test_frames(frames, size=224, resize=224, crops=3)
+        >>> resized.shape
+        torch.Size([8, 3, 224, 298])
+        >>> [box.left for box in boxes]
+        [0, 74, 37]
     """
     _check_sizes(size=size, resize=resize)
     if size > resize:
@@ -116,10 +119,13 @@ def test_views(
     resized: Tensor = _short_side(resize)(frames)
     height, width = resized.shape[-2:]
     offsets = _offsets(height - size, width - size, crops, right_edge)
-    return torch.stack([resized[..., top : top + size, left : left + size] for top, left in offsets])
+    tops, lefts = zip(*offsets, strict=True)
+    top, left = min(tops), min(lefts)
+    covered = Box(top, left, max(tops) + size - top, max(lefts) + size - left)
+    return covered.cut(resized), tuple(Box(y - top, x - left, size, size) for y, x in offsets)
 
 
-test_views.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test case
+test_frames.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test case
 
 
 def _short_side(size: int) -> v2.Transform:
