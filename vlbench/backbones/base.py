@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vlbench.backbones.identity import BackboneIdentity
-from vlbench.backbones.text import TextTower
+from vlbench.backbones.text import TextTower, lengths_of
 from vlbench.backbones.towers import Tower
 
 
@@ -118,5 +118,11 @@ class DualEncoder(nn.Module, ABC):
         Returns:
             `(N, D)`.
         """
-        parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-        return torch.cat([self.text.encode(self.text.tokenize(part), adapted=adapted) for part in parts])
+        tokens = self.text.tokenize(texts)
+        lengths = lengths_of(tokens)
+        # Texts of about one length together: a chunk is as long as its longest text.
+        order = lengths.argsort(stable=True)
+        parts = [
+            self.text.encode(tokens[rows, : int(lengths[rows[-1]])], adapted=adapted) for rows in order.split(chunk)
+        ]
+        return torch.cat(parts)[order.argsort()]

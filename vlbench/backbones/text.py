@@ -25,6 +25,11 @@ def first_id(tokens: Tensor, end: int) -> Tensor:
     return (tokens == end).int().argmax(dim=-1)
 
 
+def lengths_of(tokens: Tensor) -> Tensor:
+    """Lengths `(N,)` of texts, given ids `(N, L)` padded with 0, which inside a text is a token of CLIP's."""
+    return (tokens != 0).int().cumsum(dim=-1).argmax(dim=-1) + 1
+
+
 @dataclass(frozen=True)
 class PreparedTexts:
     """Texts, and what the first blocks make of them.
@@ -82,7 +87,7 @@ class TextTower(Tower):
         """
         # One token more than the context tells a text that fits from one that would be cut.
         ids: Tensor = self._tokenizer(list(texts), context_length=self.context + (not self._truncate))
-        lengths = (ids != 0).sum(dim=1)
+        lengths = lengths_of(ids)
         longest = int(lengths.max())
         if longest > self.context:
             text = texts[int(lengths.argmax())]
