@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from vlbench.clips.batch import ClipBatch, ViewBatch
+from vlbench.clips.batch import ClipBatch, CutBatch, ViewBatch
 from vlbench.clips.options import Augmentation, ClipOptions, LoadingOptions
 from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
-from vlbench.clips.transforms import train_transform
+from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Subset
 from vlbench.errors import ConfigError, DecodeError
+
+Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
 
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
@@ -140,21 +142,12 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
-        augmentation, size = self.augmentation, self._size()
-        flip = augmentation.flip if augmentation.flip is not None else not self.dataset.spec.directional
+        transform, on_device = self._train_transform(), self.augmentation.run_on == "device"
         dataset = TrainClips(
             self.dataset.videos("train"),
             frames=self.frames,
             sampling=self.clip.sampling,
-            transform=train_transform(
-                size,
-                resize=round(augmentation.short_side * size),
-                fused_resize=augmentation.fused_resize,
-                scale=augmentation.scale,
-                horizontal_flip=flip,
-                color_jitter=augmentation.color_jitter,
-                gray=augmentation.gray,
-            ),
+            transform=transform.cut if on_device else transform,
             backend=self.loading.backend,
             seed=self.seed,
             shared_ends=self.clip.segment_ends == "shared",
@@ -185,7 +178,7 @@ class VideoDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             drop_last=len(sampler) >= batch_size,
-            collate_fn=ClipBatch.collate,
+            collate_fn=CutBatch.collate if on_device else ClipBatch.collate,
             **self._loading(),
         )
 
@@ -202,7 +195,7 @@ class VideoDataModule(LightningDataModule):
         return self._evaluation("test")
 
     @override
-    def on_before_batch_transfer(self, batch: ClipBatch | ViewBatch, dataloader_idx: int) -> ClipBatch | ViewBatch:
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Deals with unreadable training videos in the main process."""
         if batch.failures and self.trainer is not None and self.trainer.training:
             video, (_, cause) = next(iter(batch.failures.items()))
@@ -210,6 +203,23 @@ class VideoDataModule(LightningDataModule):
                 raise DecodeError(video, f"{cause} (data.loading.on_error: skip leaves such training videos out)")
             self.skipped.update(batch.failures)
         return batch
+
+    @override
+    def on_after_batch_transfer(self, batch: Batch | CutBatch, dataloader_idx: int) -> Batch | ClipBatch:
+        """Makes the clips of boxes on the model's device, where `augmentation.run_on` says so."""
+        return batch.finished(self._train_transform().finish) if isinstance(batch, CutBatch) else batch
+
+    def _train_transform(self) -> TrainTransform:
+        augmentation, size = self.augmentation, self._size()
+        return TrainTransform(
+            size,
+            resize=round(augmentation.short_side * size),
+            fused_resize=augmentation.fused_resize,
+            scale=augmentation.scale,
+            horizontal_flip=augmentation.flip if augmentation.flip is not None else not self.dataset.spec.directional,
+            color_jitter=augmentation.color_jitter,
+            gray=augmentation.gray,
+        )
 
     def _evaluation(self, part: Part) -> DataLoader[Any]:
         size = self._size()

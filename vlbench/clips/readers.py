@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vlbench.clips import sampling
-from vlbench.clips.batch import Clip
+from vlbench.clips.batch import Clip, Draw
 from vlbench.clips.container import cause_of
 from vlbench.clips.decoding import open_video
 from vlbench.clips.options import Backend, Sampling, Views
-from vlbench.clips.transforms import test_frames
+from vlbench.clips.transforms import Cut, test_frames
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DecodeError
 
@@ -30,7 +30,8 @@ class TrainClips(Dataset[Clip]):
         items: Videos that clips are read from.
         frames: Number T of frames of a clip.
         sampling: Choice of a clip's frames, see `Sampling`.
-        transform: Function from uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
+        transform: Function from uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`, or to a `Cut` of which the model's device
+            makes the clip; draws from torch's global generator.
         backend: Decoder of the videos.
         seed: Seed of every draw.
         shared_ends: Whether neighbouring segments share a frame.
@@ -42,7 +43,7 @@ class TrainClips(Dataset[Clip]):
         *,
         frames: int,
         sampling: Sampling,
-        transform: Callable[[Tensor], Tensor],
+        transform: Callable[[Tensor], Tensor | Cut],
         backend: Backend,
         seed: int,
         shared_ends: bool = True,
@@ -70,7 +71,10 @@ class TrainClips(Dataset[Clip]):
         # without one format three stack traces a clip, a tenth of the time that a short clip takes.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Clip(self.transform(video), item.label, item.id)
+            clip = self.transform(video)
+        if isinstance(clip, Cut):
+            return Clip(clip.box, item.label, item.id, draw=Draw(seed, clip.height, clip.width))
+        return Clip(clip, item.label, item.id)
 
 
 class TestViews(Dataset[Clip]):
