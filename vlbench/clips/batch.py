@@ -157,7 +157,7 @@ class ViewBatch(NamedTuple):
 
     Attributes:
         videos: Frames of the readable videos, each uint8 `(C, T, 3, h, w)`.
-        crops: K rectangles of each readable video's frames; a video has V = K x C views, crop by crop.
+        crops: Rectangles of each readable video's frames, K; a video has V = K x C views, crop by crop.
         ids: Ids of the B readable videos.
         failures: Id -> `(label, cause)` of the videos that could not be read.
         at_once: Number of clips that are computed together; less than B, and one view of every video is.

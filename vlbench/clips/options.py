@@ -72,8 +72,8 @@ class Augmentation:
         flip: Whether half of the clips are mirrored; null means unless the dataset's classes have a direction.
         color_jitter: Probability of changing brightness, contrast, saturation and hue.
         gray: Probability of dropping the colours.
-        run_on: Where clips change: `worker`, in the processes that decode, or `device`, on the model's device, to which
-            the workers hand over the box of each clip. The draws are the same; on a GPU resizing rounds otherwise.
+        run_on: Place of the changes: `worker`, the processes that decode, or `device`, the model's device, to which the
+            workers hand over the box of each clip. The draws are the same; on a GPU resizing rounds otherwise.
     """
 
     short_side: float = 256 / 224
