@@ -149,6 +149,7 @@ class VideoDataModule(LightningDataModule):
             sampling=self.clip.sampling,
             transform=transform.cut if on_device else transform,
             backend=self.loading.backend,
+            device=self._decoding_device(),
             seed=self.seed,
             shared_ends=self.clip.segment_ends == "shared",
         )
@@ -231,6 +232,7 @@ class VideoDataModule(LightningDataModule):
             size=size,
             resize=round(self.clip.test_short_side * size),
             backend=self.loading.backend,
+            device=self._decoding_device(),
         )
         rank, world_size = self._process()
         sampler = UnpaddedSampler(len(dataset), rank=rank, world_size=world_size)
@@ -256,8 +258,19 @@ class VideoDataModule(LightningDataModule):
             # Its own, so that starting to read does not move the global one: a resumed training does so once more.
             "generator": torch.Generator().manual_seed(self.seed),
             "persistent_workers": workers > 0,
+            # A forked process cannot use CUDA.
+            "multiprocessing_context": "spawn" if workers and self.loading.decode_on == "cuda" else None,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
+
+    def _decoding_device(self) -> str:
+        """Device that decodes: the CPU, or the GPU of this process."""
+        if self.loading.decode_on == "cpu":
+            return "cpu"
+        if not torch.cuda.is_available():
+            raise ConfigError("loading.decode_on is cuda and torch finds no CUDA device here; set it to cpu")
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cuda")
+        return str(device) if device.type == "cuda" else "cuda"
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -98,6 +98,8 @@ class LoadingOptions:
         epoch_size: Training clips of an epoch, over all processes; above the number of videos the videos come several
             times. Null means each video once.
         backend: Decoder of the videos; all decoders return the same pixels.
+        decode_on: Processor of the decoder: `cpu`, or `cuda` with the backend torchcodec, the same frames with colours
+            some grey levels off. Data workers that use a GPU are started afresh and not forked.
         on_error: What a training video that cannot be read does: `raise` ends the run, `skip` leaves the video out and
             the record says so. A test video that cannot be read always counts as wrong.
     """
@@ -106,6 +108,7 @@ class LoadingOptions:
     eval_batch_size: int | None = None
     epoch_size: int | None = None
     backend: Backend = "pyav"
+    decode_on: Literal["cpu", "cuda"] = "cpu"
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
@@ -113,3 +116,7 @@ class LoadingOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; allowed: 1 or more, or null")
+        if self.decode_on == "cuda" and self.backend != "torchcodec":
+            raise ConfigError(
+                f"decode_on is cuda with the backend {self.backend}; allowed: the backend torchcodec, or decode_on: cpu"
+            )

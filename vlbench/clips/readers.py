@@ -34,6 +34,7 @@ class TrainClips(Dataset[Clip]):
             makes the clip; draws from torch's global generator.
         backend: Decoder of the videos.
         seed: Seed of every draw.
+        device: Device that decodes and changes the frames; clips come in the main memory.
         shared_ends: Whether neighbouring segments share a frame.
     """
 
@@ -46,6 +47,7 @@ class TrainClips(Dataset[Clip]):
         transform: Callable[[Tensor], Tensor | Cut],
         backend: Backend,
         seed: int,
+        device: str = "cpu",
         shared_ends: bool = True,
     ) -> None:
         self.items = items
@@ -53,6 +55,7 @@ class TrainClips(Dataset[Clip]):
         self.pick = _train_picker(sampling, shared_ends)
         self.transform = transform
         self.backend = backend
+        self.device = device
         self.seed = seed
 
     def __len__(self) -> int:
@@ -66,15 +69,17 @@ class TrainClips(Dataset[Clip]):
 
     def _read(self, item: VideoItem, seed: int) -> Clip:
         generator = torch.Generator().manual_seed(seed)
-        video = _frames(item, self.backend, lambda count: self.pick(count, self.frames, generator=generator))
+        video = _frames(
+            item, self.backend, self.device, lambda count: self.pick(count, self.frames, generator=generator)
+        )
         # torchvision's transforms know the global generator only. `torch.manual_seed` would also seed accelerators, and
         # without one format three stack traces a clip, a tenth of the time that a short clip takes.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             clip = self.transform(video)
         if isinstance(clip, Cut):
-            return Clip(clip.box, item.label, item.id, draw=Draw(seed, clip.height, clip.width))
-        return Clip(clip, item.label, item.id)
+            return Clip(clip.box.cpu(), item.label, item.id, draw=Draw(seed, clip.height, clip.width))
+        return Clip(clip.cpu(), item.label, item.id)
 
 
 class TestViews(Dataset[Clip]):
@@ -88,6 +93,7 @@ class TestViews(Dataset[Clip]):
         size: Side of the crops, in pixels.
         resize: Short side before cropping, in pixels.
         backend: Decoder of the videos.
+        device: Device that decodes and resizes the frames; they come in the main memory.
     """
 
     __test__ = False  # pytest would take the name for a test case
@@ -102,6 +108,7 @@ class TestViews(Dataset[Clip]):
         size: int,
         resize: int,
         backend: Backend,
+        device: str = "cpu",
     ) -> None:
         self.items = items
         self.frames = frames
@@ -110,6 +117,7 @@ class TestViews(Dataset[Clip]):
         self.size = size
         self.resize = resize
         self.backend = backend
+        self.device = device
 
     def __len__(self) -> int:
         return len(self.items)
@@ -120,12 +128,12 @@ class TestViews(Dataset[Clip]):
 
     def _read(self, item: VideoItem) -> Clip:
         frames = _frames(
-            item, self.backend, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
+            item, self.backend, self.device, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
         )
         resized, crops = test_frames(
             frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
         )
-        return Clip(resized.unflatten(0, (-1, self.frames)), item.label, item.id, crops=crops)
+        return Clip(resized.cpu().unflatten(0, (-1, self.frames)), item.label, item.id, crops=crops)
 
 
 def _train_picker(kind: Sampling, shared_ends: bool) -> Callable[..., list[int]]:
@@ -155,10 +163,11 @@ def _clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
 
     Raises:
         ConfigError: If no video could be read so, such as without the decoder's library.
+        OutOfMemoryError: If a GPU that decodes is full, which is no fault of the video.
     """
     try:
         return read()
-    except ConfigError:
+    except (ConfigError, torch.OutOfMemoryError):
         raise
     except DecodeError as error:
         return Clip(None, item.label, item.id, error.cause)
@@ -166,18 +175,19 @@ def _clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
         return Clip(None, item.label, item.id, cause_of(error))
 
 
-def _frames(item: VideoItem, backend: Backend, pick: Callable[[int], list[int]]) -> Tensor:
+def _frames(item: VideoItem, backend: Backend, device: str, pick: Callable[[int], list[int]]) -> Tensor:
     """Frames `(N, 3, H, W)` uint8 of a video.
 
     Args:
         item: Video that is read.
         backend: Decoder of the video.
+        device: Device that decodes the video.
         pick: Function from the number of frames, 1 or more, to the N numbers of those wanted.
 
     Raises:
         DecodeError: If the video cannot be read, has no frame, or a reader gives fewer than it promised.
     """
-    with open_video(item.path, backend=backend) as reader:
+    with open_video(item.path, backend=backend, device=device) as reader:
         frames = range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
         if not frames:
             raise DecodeError(item.path, "decoding yields no frame")
