@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vlbench.backbones.identity import BackboneIdentity
-from vlbench.backbones.text import TextTower, lengths_of
+from vlbench.backbones.text import TextTower
 from vlbench.backbones.towers import Tower
 
 
@@ -118,11 +118,10 @@ class DualEncoder(nn.Module, ABC):
         Returns:
             `(N, D)`.
         """
-        tokens = self.text.tokenize(texts)
-        lengths = lengths_of(tokens)
+        if len(texts) <= chunk:
+            return self.text.encode(self.text.tokenize(texts), adapted=adapted)
         # Texts of about one length together: a chunk is as long as its longest text.
-        order = lengths.argsort(stable=True)
-        parts = [
-            self.text.encode(tokens[rows, : int(lengths[rows[-1]])], adapted=adapted) for rows in order.split(chunk)
-        ]
-        return torch.cat(parts)[order.argsort()]
+        order = sorted(range(len(texts)), key=self.text.lengths(texts).__getitem__)
+        parts = [[texts[index] for index in order[first : first + chunk]] for first in range(0, len(texts), chunk)]
+        features = torch.cat([self.text.encode(self.text.tokenize(part), adapted=adapted) for part in parts])
+        return features.index_select(0, torch.tensor(order).argsort().to(features.device))

@@ -114,12 +114,12 @@ class TorchCodecReader(PyAVReader):
         near = sorted({min(max(index + step, 0), last) for index in indices for step in (-1, 0, 1)})
         pictures = dict(zip(near, super().frames_at(near).float(), strict=True))
         for index, frame in zip(indices, frames.cpu().float(), strict=True):
-            own, *others = (
+            error, *others = (
                 float((frame - pictures[k]).abs().mean()) for k in (index, max(index - 1, 0), min(index + 1, last))
             )
-            if own > FARTHEST or min(others) < own - _NEARER:
+            if error > FARTHEST or min(others) < error - _NEARER:
                 raise ConfigError(
-                    f"decode_on is cuda, and frame {index} of {self.path} differs from the CPU's by {own:.1f} grey"
+                    f"decode_on is cuda, and frame {index} of {self.path} differs from the CPU's by {error:.1f} grey"
                     f" levels on average; allowed: {FARTHEST:.0f}, and none that is nearer to a neighbour; set"
                     " decode_on: cpu"
                 )
