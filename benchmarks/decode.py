@@ -1,12 +1,18 @@
-"""Reading one video as a sample: vlbench's loader against the released code's way and two others.
+"""Reading one video as a sample: vlbench's loader against the released code's way and others.
 
 The released way opens a decord reader of one thread for each sample, fetches frame after frame, resizes and crops each
-with PIL, and normalises floats. PyAV sequential and EncodedVideo decode the whole video and then use vlbench's
-transforms. vlbench hands over uint8, which the model's device normalises; "vlbench, floats" does that on the CPU. The
-chain is MoTE's, without colour jitter. All take the same frames of the same files in turn, one thread, and ratios are
-taken within a turn: the speed of a shared machine drifts by tens of per cent. Printed are medians over the turns, in
-samples per CPU second and times the released way's, and how many of the frames that the first sample asks for differ
-from sequential decoding in any pixel.
+with PIL, and normalises floats. torchcodec is used as its users write it: a decoder, the frames by number, the
+transforms of torchvision. PyAV sequential and EncodedVideo decode the whole video and then use the transforms of
+vlbench. The floor is told beforehand which packets it needs: it decodes these alone, converts the wanted frames and
+transforms them as vlbench does. Samples are handed over as uint8, which the model's device normalises, or as floats;
+"boxes" are training samples as workers hand them over where the device augments. "train" is MoTE's chain without
+jitter, "jittered" has the colours of MSTA.
+
+All take the same frames of the same files in turn, one thread: the speed of a shared machine drifts by tens of per
+cent. Printed are medians over the turns, in samples per CPU second (means for "jittered", whose samples are not alike),
+and how many of the frames that the first sample asks for show another picture than sequential decoding has there: one
+that is nearer to another frame, or far from all. Then, for a loader with one worker, CPU milliseconds a sample of both
+processes, and times those of a sample in the process itself.
 
     python benchmarks/decode.py --repeats 9 --videos DIR
 """
@@ -18,21 +24,24 @@ import statistics
 import tempfile
 import time
 from functools import partial
-from operator import truediv
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 from pytorchvideo.data.encoded_video import EncodedVideo
-from torchvision.transforms import RandomResizedCrop
+from torch.utils.data import DataLoader
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
+from vlbench.clips.batch import ClipBatch, CutBatch, ViewBatch
 from vlbench.clips.decoding import available_backends, open_video
+from vlbench.clips.decoding.pyav import PyAVReader
 from vlbench.clips.readers import TestViews, TrainClips, Views
 from vlbench.clips.sampling import uniform_test, uniform_train
-from vlbench.clips.transforms import test_views, train_transform
+from vlbench.clips.transforms import TrainTransform, test_frames
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import DecodeError
 
@@ -40,12 +49,18 @@ try:
     import decord
 except ImportError:
     decord = None
+try:
+    from torchcodec.decoders import VideoDecoder
+except (ImportError, RuntimeError):
+    VideoDecoder = None
 
 SIZE, FRAMES = 224, 8
-VIEWS = {"train": None, "1x1": Views(1, 1), "4x3": Views(4, 3, right_edge="quarters")}
+JITTER = {"train": 0.0, "jittered": 0.8}
+VIEWS = {"1x1": Views(1, 1), "4x3": Views(4, 3, right_edge="quarters")}
+KINDS = (*JITTER, *VIEWS)
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-AUGMENT = train_transform(SIZE, color_jitter=0)
-FAILURES = (DecodeError, av.FFmpegError, *((decord.DECORDError,) if decord else ()))
+AUGMENT = {kind: TrainTransform(SIZE, color_jitter=jitter) for kind, jitter in JITTER.items()}
+FAILURES = (DecodeError, av.FFmpegError, RuntimeError, *((decord.DECORDError,) if decord else ()))
 
 
 def normalise(video):
@@ -123,12 +138,59 @@ def read_vlbench(path, pick, *, backend="pyav"):
         return reader.frames_at(pick(reader.num_frames))
 
 
+def read_torchcodec(path, pick):
+    decoder = VideoDecoder(str(path))
+    return decoder.get_frames_at(pick(len(decoder))).data
+
+
+class Floor:
+    """Reads frames by a plan made before: which packets to decode, and which of their frames are wanted."""
+
+    def __init__(self, path, count, draws):
+        self.reformatter = VideoReformatter()
+        picks = {tuple(chosen(count, kind, seed_of(draw))) for kind in KINDS for draw in range(draws)}
+        self.plans = {indices: self.plan(path, indices) for indices in picks} if count else {}
+
+    def plan(self, path, indices):
+        """Packets that are decoded, those whose every frame is, and the wanted frames' times (numbers, where times tell
+        nothing)."""
+        with PyAVReader(path) as reader:
+            if reader.planned:
+                times = [reader._times[reader._order[index]] for index in indices]
+                wanted = {reader._order[index] for index in indices}
+                runs = reader._runs(sorted(wanted))
+                return [range(run.start, run.stop) for run in runs], wanted | {run.start for run in runs}, times
+            return [range(len(reader._packets))], None, list(indices)
+
+    def __call__(self, path, pick, *, count):
+        spans, whole, wanted = self.plans[tuple(pick(count))]
+        frames, number = {}, 0
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            context.thread_count = 1
+            packets = list(itertools.islice((p for p in container.demux(stream) if p.size), spans[-1].stop))
+            for span in spans:
+                context.flush_buffers()
+                for position in (*span, None):
+                    if whole is not None and position is not None:
+                        context.skip_frame = "DEFAULT" if position in whole else "NONREF"
+                    for frame in context.decode(None if position is None else packets[position]):
+                        key = number if whole is None else frame.pts
+                        if key in wanted:
+                            frames[key] = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                        number += 1
+                    if whole is None and number > max(wanted):
+                        break
+        return torch.from_numpy(np.stack([frames[key] for key in wanted])).permute(0, 3, 1, 2)
+
+
 # Samples: a tensor from a file, the kind of sample and the number of the draw -----------------------------------------
 
 
 def chosen(count, kind, seed):
     """Numbers of the frames of a sample, clip by clip."""
-    if kind == "train":
+    if kind in JITTER:
         return uniform_train(count, FRAMES, generator=torch.Generator().manual_seed(seed))
     return list(itertools.chain(*uniform_test(count, FRAMES, VIEWS[kind].clips)))
 
@@ -140,17 +202,23 @@ def seed_of(draw):
 
 def released(path, kind, draw):
     images = [Image.fromarray(image) for image in read_decord(path, partial(chosen, kind=kind, seed=seed_of(draw)))]
-    side = 256 if kind == "train" else SIZE
+    side = 256 if kind in JITTER else SIZE
     scale = side / min(images[0].size)
     width, height = (side if edge == min(images[0].size) else int(scale * edge) for edge in images[0].size)
     images = [image.resize((width, height), Image.Resampling.BICUBIC) for image in images]
-    if kind == "train":
+    if kind in JITTER:
         torch.manual_seed(seed_of(draw))
         top, left, tall, wide = RandomResizedCrop.get_params(images[0], (0.08, 1), (3 / 4, 4 / 3))
         box = (left, top, left + wide, top + tall)
         images = [image.crop(box).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for image in images]
         if torch.rand(1) < 0.5:
             images = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
+        if torch.rand(1) < JITTER[kind]:
+            order, *factors = v2.ColorJitter(0.4, 0.4, 0.2, 0.1).make_params([]).values()
+            changes = (v2.functional.adjust_brightness, v2.functional.adjust_contrast)
+            changes += (v2.functional.adjust_saturation, v2.functional.adjust_hue)
+            for k in order.tolist():
+                images = [changes[k](image, factors[k]) for image in images]
         if torch.rand(1) < 0.2:
             images = [image.convert("L").convert("RGB") for image in images]
     else:
@@ -162,44 +230,78 @@ def released(path, kind, draw):
     return normalise(video.permute(2, 0, 1).contiguous().unflatten(0, (-1, 3)))
 
 
-def decoded_otherwise(path, kind, draw, *, read):
-    frames = read(path, partial(chosen, kind=kind, seed=seed_of(draw)))
-    if kind == "train":
-        torch.manual_seed(seed_of(draw))
-        return AUGMENT(frames)
-    views = VIEWS[kind]
-    return test_views(frames, size=SIZE, resize=SIZE, crops=views.crops, right_edge=views.right_edge)
-
-
-def loaded(path, kind, draw, *, backend="pyav"):
-    items = [VideoItem(path, 0, path.name)]
-    if kind == "train":
-        clips = TrainClips(items, frames=FRAMES, sampling="uniform", transform=AUGMENT, backend=backend, seed=0)
-        return clips[0, draw].video
-    clips = TestViews(
-        items, frames=FRAMES, sampling="uniform", views=VIEWS[kind], size=SIZE, resize=SIZE, backend=backend
+def usual_chain(jitter):
+    """Training transforms as one writes them with torchvision."""
+    return v2.Compose(
+        [
+            v2.Resize(256, interpolation=InterpolationMode.BICUBIC, antialias=True),
+            v2.RandomResizedCrop(SIZE, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=jitter),
+            v2.RandomGrayscale(0.2),
+        ]
     )
-    return clips[0].video
+
+
+USUAL = {kind: usual_chain(jitter) for kind, jitter in JITTER.items()}
+
+
+def decoded_otherwise(path, kind, draw, *, read, chains=AUGMENT):
+    frames = read(path, partial(chosen, kind=kind, seed=seed_of(draw)))
+    if kind in JITTER:
+        torch.manual_seed(seed_of(draw))
+        return chains[kind](frames)
+    views = VIEWS[kind]
+    resized, boxes = test_frames(frames, size=SIZE, resize=SIZE, crops=views.crops, right_edge=views.right_edge)
+    return torch.stack([box.cut(resized) for box in boxes])
+
+
+def dataset_of(path, kind, *, backend="pyav", boxes=False, copies=1):
+    items = [VideoItem(path, 0, path.name)] * copies
+    shape = {"frames": FRAMES, "sampling": "uniform", "backend": backend}
+    if kind in JITTER:
+        return TrainClips(items, transform=AUGMENT[kind].cut if boxes else AUGMENT[kind], seed=0, **shape)
+    return TestViews(items, views=VIEWS[kind], size=SIZE, resize=SIZE, **shape)
+
+
+def loaded(path, kind, draw, **options):
+    """A sample as the model's device gets it from the collation of one; test crops are cut from it."""
+    dataset = dataset_of(path, kind, **options)
+    if kind in JITTER:
+        clip = dataset[0, draw]
+        return (CutBatch if options.get("boxes") else ClipBatch).collate([clip])[0]
+    return torch.cat(list(ViewBatch.collate([dataset[0]]).views()))
 
 
 # The table -----------------------------------------------------------------------------------------------------------
 
 
-def readers():
-    """Name -> (sample, frames for counting wrong ones)."""
+def readers(path=None, count=0, draws=0):
+    """Name -> (sample, frames for counting wrong ones), for a video of so many frames."""
     table = {"released": (released, read_decord)} if decord else {}
     for name, read in (("PyAV sequential", read_sequentially), ("EncodedVideo", read_encoded_video)):
         table[name] = (partial(decoded_otherwise, read=read), read)
+    if VideoDecoder is not None:
+        usual = partial(decoded_otherwise, read=read_torchcodec, chains=USUAL)
+        table["torchcodec"] = (usual, read_torchcodec)
+        table["torchcodec, floats"] = (lambda *sample: normalise(usual(*sample)), read_torchcodec)
+    floor = partial(Floor(path, count, draws), count=count)
+    table["floor"] = (partial(decoded_otherwise, read=floor), floor)
     for backend in ("pyav", "torchcodec"):
         if backend in available_backends():
             name = "vlbench" if backend == "pyav" else f"vlbench, {backend}"
             table[name] = (partial(loaded, backend=backend), partial(read_vlbench, backend=backend))
+    table["vlbench, boxes"] = (partial(loaded, boxes=True), read_vlbench)
     table["vlbench, floats"] = (lambda *sample: normalise(loaded(*sample)), read_vlbench)
     return table
 
 
-def wrong_frames(read, path, kind, truth):
-    """How many of the frames of the first draw are not those of sequential decoding; `None` if reading fails."""
+def wrong_frames(read, path, kind, truth, near=10, rounding=0.1, far=8):
+    """How many frames of the first draw show another picture than the truth has there; `None` if reading fails.
+
+    Decoders round colours otherwise: a picture is wrong if one of the `near` frames before and after is nearer to it,
+    by more than `rounding` grey levels on average, or if it is `far` from the right one.
+    """
     indices = chosen(len(truth), kind, seed_of(0))
     try:
         frames = read(path, lambda _: indices)
@@ -207,7 +309,15 @@ def wrong_frames(read, path, kind, truth):
         return None
     if isinstance(frames, list):
         frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    return sum(not torch.equal(frame, truth[index]) for frame, index in zip(frames, indices, strict=True))
+    wrong = 0
+    for frame, index in zip(frames, indices, strict=True):
+        if torch.equal(frame, truth[index]):
+            continue
+        others = truth[max(0, index - near) : index + near + 1]
+        own = (frame.float() - truth[index].float()).abs().mean()
+        nearest = min((frame.float() - other.float()).abs().mean() for other in others)
+        wrong += bool(own > nearest + rounding or own > far)
+    return wrong
 
 
 def measure(samples, path, kind, repeats):
@@ -225,13 +335,39 @@ def measure(samples, path, kind, repeats):
 def report(table, path, kind, truth, repeats):
     wrong = {name: wrong_frames(read, path, kind, truth) for name, (_, read) in table.items()}
     times = measure({name: table[name][0] for name in table if wrong[name] is not None}, path, kind, repeats)
-    speeds = [f"{1 / statistics.median(times[name]):.1f}" if name in times else "fails" for name in table]
-    ratios = [
-        f"{statistics.median(map(truediv, times['released'], times[name])):.2f}" if "released" in times else "-"
-        for name in ("vlbench", "vlbench, floats")
-    ]
-    found = ", ".join(f"{name}: {count}" for name, count in wrong.items() if count) or "none"
-    print("|", " | ".join([path.name, kind, *speeds, *ratios, found]), "|", flush=True)
+    middle = statistics.mean if kind == "jittered" else statistics.median
+    speeds = [f"{1 / middle(times[name]):.1f}" if name in times else "fails" for name in table]
+    shown = ", ".join(f"{name}: {count}" for name, count in wrong.items() if count) or "none"
+    print("|", " | ".join([path.name, kind, *speeds, shown]), "|", flush=True)
+
+
+def cpu_seconds(pid):
+    """CPU seconds of all threads of a process, also of one that still runs; Linux's number of its clock."""
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def through_a_loader(path, kind, repeats):
+    """Medians of the CPU seconds of a sample in the process itself, and through a loader with one worker."""
+    collate = ClipBatch.collate if kind in JITTER else ViewBatch.collate
+
+    def consume(batch):
+        """Cuts the views, as the model's device does."""
+        return sum(len(group) for group in batch.views()) if isinstance(batch, ViewBatch) else len(batch.video)
+
+    dataset = dataset_of(path, kind, copies=repeats + 1)
+    keys = [(0, draw) for draw in range(repeats + 1)] if kind in JITTER else list(range(repeats + 1))
+    loader = iter(DataLoader(dataset, batch_size=1, sampler=keys, num_workers=1, prefetch_factor=1, collate_fn=collate))
+    (worker,) = loader._workers
+    direct, loaders = [], []
+    for key in keys:
+        consume(next(loader))
+        loaders.append(cpu_seconds(worker.pid) + time.process_time())
+        start = time.process_time()
+        consume(collate([dataset[key]]))
+        direct.append(time.process_time() - start)
+    # The worker reads ahead by a sample or two: its time is taken over all turns, less what the process itself read.
+    total = loaders[-1] - loaders[0] - sum(direct[:-1])
+    return statistics.mean(direct[1:]), total / repeats
 
 
 def main():
@@ -243,24 +379,27 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     if decord is None:
-        print(
-            "The released way and the ratios are left out: `pip install decord` brings the library that it reads with."
-        )
-    table = readers()
-    header = ["file", "sample", *table, "ratio", "ratio, floats", "wrong frames"]
+        print("The released way is left out: `pip install decord` brings the library that it reads with.")
+    header = ["file", "sample", *readers(), "wrong frames"]
     print("| " + " | ".join(header) + " |")
     print("|---" * len(header) + "|")
+    in_a_loader = []
     with tempfile.TemporaryDirectory() as folder:
         files = [render(Path(folder) / name, **how) for name, how in RENDERED.items()]
-        files += sorted(options.videos.iterdir()) if options.videos.is_dir() else []
+        files += sorted(path for path in options.videos.glob("*.*") if path.is_file())
         for path in files:
             try:
                 truth = read_sequentially(path, range)
             except av.FFmpegError as error:
                 print(f"{path.name} left out, decoding fails: {error.strerror}")
                 continue
-            for kind in VIEWS:
+            table = readers(path, len(truth), options.repeats + 1)
+            for kind in KINDS:
                 report(table, path, kind, truth, options.repeats)
+                in_a_loader.append((path.name, kind, *through_a_loader(path, kind, options.repeats)))
+    print("\n| file | sample | in the process, ms | through a loader, ms | ratio |\n|---|---|---|---|---|")
+    for name, kind, alone, loader in in_a_loader:
+        print(f"| {name} | {kind} | {1e3 * alone:.1f} | {1e3 * loader:.1f} | {loader / alone:.2f} |")
 
 
 if __name__ == "__main__":

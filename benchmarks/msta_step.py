@@ -2,9 +2,10 @@
 
 The naive step runs the frozen text tower on 77 tokens and every block in full, in every step, as a method written on
 top of open_clip does. Both have the same adapters, weights and losses and run in turn in one process; printed are
-medians over the turns, and the memory of the activations that are saved for the backward pass.
+medians over the turns, and the memory of the activations that are saved for the backward pass, without the weights that
+are saved beside them. The paper's batch is 32: a clip takes 0.3 GiB in the naive step, so that it is an option.
 
-    python benchmarks/msta_step.py --threads 2 --repeats 3
+    python benchmarks/msta_step.py --threads 2 --repeats 3 --batch 2 32
 """
 
 import argparse
@@ -40,7 +41,8 @@ def build(classes, threads):
 
 
 def naive(method):
-    """Puts the method on open_clip's own model; gives a function for its class features, on the whole context."""
+    """Puts the method on open_clip's own model; gives a function for its class features, on the whole context, and the
+    model."""
     clip = plain_clip(method.backbone).train().requires_grad_(False)
     first, frames = -len(method.adapters), {"video": FRAMES, "text": 1}
     for side, tower in (("video", clip.visual.transformer), ("text", clip.transformer)):
@@ -49,7 +51,7 @@ def naive(method):
     tokens = method.backbone.tokenize([f"a video of {name}" for name in method.train_classes.names])
     padded = F.pad(tokens, (0, clip.context_length - tokens.shape[1]))
     method.backbone.encode_frames = lambda clips: clip.encode_image(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
-    return lambda: F.normalize(clip.encode_text(padded), dim=-1)
+    return lambda: F.normalize(clip.encode_text(padded), dim=-1), clip
 
 
 def add_branch(block, branch, frames):
@@ -78,13 +80,14 @@ def whole_step(method, features, batch):
     return loss.item()
 
 
-def saved_mib(function):
-    """MiB of tensors that autograd saves, parameters left out."""
+def saved_mib(function, *modules):
+    """MiB of tensors that autograd saves, without the weights of the modules and views of these."""
+    weights = {weight.untyped_storage().data_ptr() for module in modules for weight in module.parameters()}
     storages = {}
 
     def keep(tensor):
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
             storages[storage.data_ptr()] = (storage.nbytes(), tensor)  # kept alive: an address must not be used twice
         return tensor
 
@@ -116,18 +119,19 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--classes", type=int, nargs="+", default=[51, 101, 400])
+    parser.add_argument("--batch", type=int, nargs="+", default=[2], help="clips of whole steps, at most 101")
     options = parser.parse_args()
 
     print("| step | naive, CPU s | vlbench, CPU s | ratio | naive, saved MiB | vlbench, saved MiB | ratio |")
     print("|---|---|---|---|---|---|---|")
 
     def report(label, ours, reference, function, repeats, *arguments):
-        prompts, whole_texts = ours.backbone.text, naive(reference)
+        prompts, (whole_texts, clip) = ours.backbone.text, naive(reference)
         sides = [
             (reference, lambda: function(reference, whole_texts, *arguments)),
             (ours, lambda: function(ours, lambda: F.normalize(prompts.finish(ours._prompts), dim=-1), *arguments)),
         ]
-        memory = [saved_mib(side) for _, side in sides]
+        memory = [saved_mib(side, clip, ours, reference) for _, side in sides]
         theirs, own, ratio = compare(sides, repeats)
         print(
             f"| {label} | {theirs:.2f} | {own:.2f} | {ratio:.1f} | {memory[0]:.0f} | {memory[1]:.0f} "
@@ -136,14 +140,17 @@ def main():
         )
 
     for classes in options.classes:
-        ours, reference = build(classes, options.threads), build(classes, options.threads)
+        ours, reference = (build(classes, options.threads) for _ in range(2))
         video = F.normalize(torch.randn(2, ours.backbone.embed_dim), dim=-1)
         repeats = options.repeats if classes <= 101 else 1
         report(f"text side, {classes} classes", ours, reference, text_side, repeats, video)
         if classes == 101:
-            clips = torch.randint(0, 256, (2, FRAMES, 3, 224, 224), dtype=torch.uint8)
-            batch = ClipBatch(clips, torch.tensor([0, 1]), ["a", "b"], {})
-            report("whole step, batch 2, 101 classes", ours, reference, whole_step, options.repeats, batch)
+            for size in options.batch:
+                clips = torch.randint(0, 256, (size, FRAMES, 3, 224, 224), dtype=torch.uint8)
+                batch = ClipBatch(clips, torch.arange(size), [str(k) for k in range(size)], {})
+                repeats = options.repeats if size <= 2 else 1
+                pair = [build(classes, options.threads) for _ in range(2)]
+                report(f"whole step, batch {size}, {classes} classes", *pair, whole_step, repeats, batch)
 
     # Without bfloat16 arithmetic in the processor a forward pass takes many minutes and says nothing.
     if not any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16")):

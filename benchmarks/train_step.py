@@ -1,11 +1,12 @@
 """A training step of MoTE on ViT-B/16, 8 frames, against a plain restatement of the released recipe.
 
-The restatement recomputes every block in the backward pass, casts LayerNorms to float32 and back, and writes attention
-out as two matrix products and a softmax, as the released code does. Both steps have the same weights, data, draws and
-losses; they run in turn in one process, each followed by a square product, and all ratios are taken within a turn: the
-speed of a shared machine drifts by tens of per cent. Printed are the medians over the turns: CPU times, the ratio, and
-which part of the machine's own matrix-multiplication rate our step reaches, by the arithmetic that the step needs
-(forward and backward once; counted by torch).
+The released code recomputes every block of the image tower in the backward pass and casts LayerNorms to float32 and
+back, and so does the restatement; the rest of it is open_clip's image tower, the head and the losses of vlbench and
+AdamW by torch's default implementation. Both steps have the same weights, data, draws and losses; they run in turn in
+one process, each followed by a square product, and all ratios are taken within a turn: the speed of a shared machine
+drifts by tens of per cent. Printed are the medians over the turns: CPU times, the ratio, and which part of the
+machine's own matrix-multiplication rate our step reaches, by the arithmetic that the step needs (forward and backward
+once; counted by torch).
 
     python benchmarks/train_step.py --threads 2 --repeats 5
 """
@@ -30,25 +31,6 @@ class CastingLayerNorm(nn.LayerNorm):
         return super().forward(x.float()).type(x.dtype)
 
 
-def written_out_attention(block):
-    """Attention of a block without a fused kernel."""
-    attn = block.attn
-
-    def attention(q_x, **_):
-        batch, length, width = q_x.shape
-        qkv = F.linear(q_x, attn.in_proj_weight, attn.in_proj_bias)
-        q, k, v = (
-            part.view(batch, length, attn.num_heads, -1).transpose(1, 2).flatten(0, 1) for part in qkv.chunk(3, dim=-1)
-        )
-        weights = torch.softmax(torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)), dim=-1)
-        out = (
-            torch.bmm(weights, v).view(batch, attn.num_heads, length, -1).transpose(1, 2).reshape(batch, length, width)
-        )
-        return F.linear(out, attn.out_proj.weight, attn.out_proj.bias)
-
-    return attention
-
-
 def as_released(method):
     """The image tower by the released recipe; the arithmetic is the same."""
     visual = plain_clip(method.backbone).visual.train()
@@ -57,7 +39,6 @@ def as_released(method):
             norm = CastingLayerNorm(getattr(block, name).normalized_shape)
             norm.load_state_dict(getattr(block, name).state_dict())
             setattr(block, name, norm)
-        block.attention = written_out_attention(block)
     visual.set_grad_checkpointing(True)
     method.backbone.clip.visual = visual
     method.backbone.encode_frames = lambda clips: visual(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
@@ -101,7 +82,7 @@ def main():
     parser.add_argument("--batch", type=int, default=1, help="clips")
     options = parser.parse_args()
     methods = {"vlbench": build(options.threads), "released": as_released(build(options.threads))}
-    # The released recipe takes torch's default implementation of AdamW, vlbench the fused one.
+    # vlbench asks for the fused implementation of AdamW.
     optimizers = {
         name: torch.optim.AdamW(method.parameter_groups(), fused=True if name == "vlbench" else None)
         for name, method in methods.items()

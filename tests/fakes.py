@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlbench.clips.transforms import test_frames
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.specs import DatasetSpec
@@ -83,6 +85,12 @@ def write_video(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def crops_of(frames: Tensor, **options: Any) -> Tensor:
+    """Crops `(K, T, 3, S, S)` that `test_frames` names of frames `(T, 3, H, W)`."""
+    resized, boxes = test_frames(frames, **options)
+    return torch.stack([box.cut(resized) for box in boxes])
 
 
 def write_audio(path: Path) -> Path:

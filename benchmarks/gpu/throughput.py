@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlbench.backbones import OpenCLIP
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import Box, ClipBatch, PackedVideos, ViewBatch
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import MSTA, MoTE
@@ -95,7 +95,10 @@ def evaluation(model, batch_size):
     model.eval()
     with torch.autocast("cuda", dtype=torch.bfloat16):
         evaluator = Evaluator(model, [EvaluationSet(Subset(), classes, dict.fromkeys(ids, 0), "random pixels")])
-    batch = ClipBatch(pixels(batch_size, 1, FRAMES), torch.zeros(batch_size, dtype=torch.int64), ids, {})
+    frames = pixels(batch_size, 1, FRAMES)
+    size = frames.shape[-1]
+    videos = PackedVideos(frames.flatten(), [(1, FRAMES, size, size, 3)] * batch_size)
+    batch = ViewBatch(videos, [(Box(0, 0, size, size),)] * batch_size, ids, {}, at_once=batch_size)
 
     def step():
         with torch.autocast("cuda", dtype=torch.bfloat16):

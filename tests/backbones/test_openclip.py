@@ -186,3 +186,23 @@ def test_unknown_names_are_refused(tmp_path):
 def test_other_towers_are_refused():
     with pytest.raises(ConfigError, match="only CLIP ViTs"):
         OpenCLIP("RN50")
+
+
+def test_texts_are_encoded_with_others_of_their_length_and_come_back_in_order(tiny, monkeypatch):
+    """Names of one to six words, one with a token of id 0, the padding's, before its end."""
+    texts = [" ".join(["a"] * (1 + 7 * k % 6)) + (" !%" if k == 3 else "") for k in range(20)]
+    (ids,) = tiny.tokenize(texts[3:4])
+    assert 0 in ids, "a token has the id of the padding"
+    assert ids[-1] == tiny.tokenize(["a"])[0, -1], "the end token is there"
+    computed = []
+    encode = tiny.text.encode
+    monkeypatch.setattr(
+        tiny.text, "encode", lambda tokens, adapted: (computed.append(tokens), encode(tokens, adapted=adapted))[1]
+    )
+    with torch.no_grad():
+        features = tiny.encode_texts(texts, chunk=4)
+        expected = torch.cat([encode(tiny.tokenize([text, "a " * 10])[:1], adapted=True) for text in texts])
+    torch.testing.assert_close(features, expected, rtol=1e-6, atol=1e-6)
+    longest = tiny.tokenize(texts).shape[1]
+    assert [len(tokens) for tokens in computed] == [4] * 5
+    assert sum(tokens.numel() for tokens in computed) < 0.8 * len(texts) * longest

@@ -130,6 +130,7 @@ DATA_OTHERS = {
     "augmentation.fused_resize": True, "augmentation.scale": (0.5, 1.0), "augmentation.flip": False,
     "augmentation.color_jitter": 0.1, "augmentation.gray": 0.1, "loading.effective_batch": 6,
     "loading.eval_batch_size": 3, "loading.epoch_size": 7, "loading.backend": "torchcodec", "loading.on_error": "skip",
+    "loading.decode_on": "cuda", "augmentation.run_on": "device",
     "train": Subset(shots=2), "test": Subset(classes="novel"), "seed": 3,
 }  # fmt: skip
 DATA_OPTIONS = {
@@ -142,6 +143,8 @@ DATA_OPTIONS = {
 def changed_data(name, value):
     """Arguments of the DataModule with another value of one option."""
     argument, *fields = name.split(".")
+    if name == "loading.decode_on":  # which torchcodec alone has
+        return {"loading": LoadingOptions(backend="torchcodec", decode_on=value)}
     for field in reversed(fields):
         default = inspect.signature(VideoDataModule).parameters[argument].default
         for part in fields[: fields.index(field)]:

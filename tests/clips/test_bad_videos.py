@@ -229,7 +229,8 @@ def test_odd_videos_become_clips_of_the_usual_size(name: str, tmp_path: Path) ->
     (test,) = data.test_dataloader()
     data.setup("fit")
     (train,) = data.train_dataloader()
-    assert test.video.shape == (1, 1, 8, 3, 32, 32)
+    (views,) = test.views()
+    assert views.shape == (1, 1, 8, 3, 32, 32)
     assert train.video.shape == (1, 8, 3, 32, 32)
 
 

@@ -69,7 +69,13 @@ def test_segments_may_share_no_frame(root):
 def test_test_views_are_crops_of_shifted_clips_and_never_change(root):
     data = module(root, frames=3, clip=ClipOptions(views=Views(clips=2, crops=3)))
     data.setup("test")
-    first, second = ({i: v for b in data.test_dataloader() for i, v in zip(b.ids, b.video, strict=True)} for _ in "ab")
+
+    def read():
+        loaded = data.test_dataloader()
+        batches = ((batch.ids, torch.cat(list(batch.views())).transpose(0, 1)) for batch in loaded if batch.ids)
+        return {name: video for ids, videos in batches for name, video in zip(ids, videos, strict=True)}
+
+    first, second = read(), read()
     assert all(torch.equal(first[name], second[name]) for name in first)
     video = first["test_0_0.mp4"]
     assert video.shape == (6, 3, 3, 32, 32)
@@ -247,3 +253,18 @@ def test_an_effective_batch_needs_its_callback(root):
     data.trainer.callbacks[0].setup(data.trainer, None, "fit")
     assert data.trainer.accumulate_grad_batches == 2
     assert data.train_dataloader().batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("views", "chosen", "videos", "at_once"),
+    [((1, 1), None, 5, 5), ((2, 1), None, 2, 5), ((4, 3), None, 1, 5), ((4, 3), 3, 3, 3)],
+)
+def test_an_evaluation_takes_fewer_videos_at_once_the_more_views_they_have(root, views, chosen, videos, at_once):
+    loading = LoadingOptions(eval_batch_size=chosen)
+    data = module(root, frames=2, clip=ClipOptions(views=Views(*views)), loading=loading)
+    data.setup("test")
+    loader = data.test_dataloader()
+    assert loader.batch_size == videos
+    batch = next(iter(loader))
+    assert len(batch.ids) + len(batch.failures) == videos
+    assert max(group.flatten(0, 1).shape[0] for group in batch.views()) <= at_once

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.fakes import crops_of as views
 from tests.fakes import moving_frames
-from vlbench.clips.transforms import test_views as views
-from vlbench.clips.transforms import train_transform
+from vlbench.clips.transforms import TrainTransform
 from vlbench.errors import ConfigError
 
 
@@ -82,7 +82,7 @@ def test_views_have_the_promised_shape_and_leave_the_input_alone() -> None:
 
 
 def test_train_transform_is_repeatable_from_the_global_seed_and_varies() -> None:
-    transform = pickle.loads(pickle.dumps(train_transform(32, resize=48)))  # data workers may be spawned
+    transform = pickle.loads(pickle.dumps(TrainTransform(32, resize=48)))  # data workers may be spawned
     outputs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -96,7 +96,7 @@ def test_train_transform_is_repeatable_from_the_global_seed_and_varies() -> None
 @pytest.mark.parametrize("fused_resize", [False, True])
 def test_all_frames_of_a_clip_are_changed_alike(fused_resize: bool) -> None:
     frames = clip(1).expand(6, -1, -1, -1)
-    transform = train_transform(32, resize=48, fused_resize=fused_resize)
+    transform = TrainTransform(32, resize=48, fused_resize=fused_resize)
     for seed in range(10):
         torch.manual_seed(seed)
         result = transform(frames)
@@ -105,7 +105,7 @@ def test_all_frames_of_a_clip_are_changed_alike(fused_resize: bool) -> None:
 
 def shares(transform_options: dict[str, object], draws: int = 1000) -> tuple[float, float, float]:
     """How often a clip came out mirrored, jittered and grey, with the box held still."""
-    transform = train_transform(16, resize=16, scale=(1, 1), **transform_options)  # type: ignore[arg-type]
+    transform = TrainTransform(16, resize=16, scale=(1, 1), **transform_options)  # type: ignore[arg-type]
     frame = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     frame[:, 0, :, :8] = 200
     frame[:, 1] = 90
@@ -134,7 +134,7 @@ def test_probabilities_are_the_ones_asked_for() -> None:
 @pytest.mark.parametrize("fused_resize", [False, True])
 def test_the_whole_frame_as_box_is_a_plain_resize(fused_resize: bool) -> None:
     frames = clip(2, 64, 64)
-    transform = train_transform(
+    transform = TrainTransform(
         32,
         resize=64,
         fused_resize=fused_resize,
@@ -149,8 +149,8 @@ def test_the_whole_frame_as_box_is_a_plain_resize(fused_resize: bool) -> None:
 def test_fusing_the_resizes_stays_close() -> None:
     options = {"horizontal_flip": False, "color_jitter": 0, "gray": 0, "scale": (1, 1)}
     frames = clip(2, 96, 96)
-    twice = train_transform(32, resize=64, **options)(frames)  # type: ignore[arg-type]
-    once = train_transform(32, resize=64, fused_resize=True, **options)(frames)  # type: ignore[arg-type]
+    twice = TrainTransform(32, resize=64, **options)(frames)  # type: ignore[arg-type]
+    once = TrainTransform(32, resize=64, fused_resize=True, **options)(frames)  # type: ignore[arg-type]
     assert 0 < (twice.float() - once.float()).abs().mean() < 6
 
 
@@ -166,7 +166,7 @@ def test_fusing_the_resizes_stays_close() -> None:
 )
 def test_wrong_training_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        train_transform(**{"size": 32, **options})  # type: ignore[arg-type]
+        TrainTransform(**{"size": 32, **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 import vlbench.methods
 from vlbench.backbones import OpenCLIP, TinyCLIP, ViCLIP
 from vlbench.backbones.viclip_parts import ViCLIPSizes
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import Box, ClipBatch, PackedVideos, ViewBatch
 from vlbench.datasets.descriptions import Descriptions
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.errors import ConfigError
@@ -97,9 +97,10 @@ def test_an_evaluation_scores_several_sets(method, precision):
         cuda.move(method)
         if any(parameter.requires_grad for parameter in method.parameters()):
             method.on_fit_start()
-        batch = ClipBatch(
-            pretended_clips(cuda, method, 3, 2, FRAMES), torch.zeros(3, dtype=torch.int64), ["a", "b", "c"], {}
-        )
+        size = method.backbone.image_size
+        pixels = pretended_clips(cuda, method, 3, 2, FRAMES).flatten()
+        videos = PackedVideos(pixels, [(2, FRAMES, size, size, 3)] * 3)
+        batch = ViewBatch(videos, [(Box(0, 0, size, size),)] * 3, ["a", "b", "c"], {}, at_once=3)
         with autocast(precision), method.evaluation_weights():
             evaluator = Evaluator(method, sets)
             cuda.to_device.clear()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from vlbench.backbones import TinyCLIP
-from vlbench.clips.batch import Clip, ClipBatch
+from vlbench.clips.batch import Clip, ViewBatch
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluator
@@ -61,7 +61,7 @@ def evaluate(method, sets, clips, batch_size):
     with method.evaluation_weights():
         evaluator = Evaluator(method, sets)
         for first in range(0, len(clips), batch_size):
-            evaluator.update(ClipBatch.collate(clips[first : first + batch_size]))
+            evaluator.update(ViewBatch.collate(clips[first : first + batch_size]))
         return evaluator.compute()
 
 
@@ -102,7 +102,7 @@ def test_the_loops_of_lightning_log_the_metrics_of_every_set(videos):
     sets = [evaluation_set([0, 1, 2], labels, ids, "base"), evaluation_set([3, 4, 5], labels, ids, "novel")]
     method = method_of("zero_shot")
     method.use(SimpleNamespace(train_classes=method.train_classes, sets=lambda part: sets))
-    loader = DataLoader(clips, batch_size=4, collate_fn=ClipBatch.collate)
+    loader = DataLoader(clips, batch_size=4, collate_fn=ViewBatch.collate)
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
@@ -132,7 +132,7 @@ def test_a_process_without_videos_has_empty_results():
     assert found.predictions.total == 0
     assert found.predictions.scores.shape == (0, 6)
     evaluator = Evaluator(method, [chosen])
-    evaluator.update(ClipBatch.collate([]))
+    evaluator.update(ViewBatch.collate([]))
     assert evaluator.compute()[0].predictions.cosines.shape == (0, 6)
 
 

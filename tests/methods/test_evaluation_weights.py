@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vlbench.backbones import TinyCLIP
-from vlbench.clips.batch import Clip, ClipBatch
+from vlbench.clips.batch import Clip, ViewBatch
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.methods import MoTE
 
@@ -35,7 +35,7 @@ def loader():
         Clip(torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8, generator=generator), k, f"v{k}")
         for k in range(3)
     ]
-    return DataLoader(clips, batch_size=3, collate_fn=ClipBatch.collate)
+    return DataLoader(clips, batch_size=3, collate_fn=ViewBatch.collate)
 
 
 def trainer():
@@ -66,7 +66,7 @@ def test_an_evaluation_uses_the_blend_and_leaves_the_tuned_weights(action):
     getattr(trainer(), action)(method, loader())
     with torch.no_grad():
         assert torch.equal(method.encode_frames(clips), plain)
-        video = method.encode_video(method.backbone.normalize(next(iter(loader())).video[:, 0]))
+        video = method.encode_video(method.backbone.normalize(next(next(iter(loader())).views())[0]))
         tuned_cosines = video @ method.encode_text(NAMES).T
     assert not torch.allclose(seen[0][:, 0], tuned_cosines, atol=1e-4), "evaluation did not blend"
     assert_as_before(method, before, trained)

@@ -5,10 +5,10 @@ import torch
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torchvision.transforms import v2
 
+from tests.fakes import crops_of as views
 from tests.reference.golden import golden_cases
 from vlbench.clips.decoding import open_video
-from vlbench.clips.transforms import test_views as views
-from vlbench.clips.transforms import train_transform
+from vlbench.clips.transforms import TrainTransform
 
 
 def constants(facts):
@@ -45,7 +45,7 @@ def test_training_clips_are_within_two_grey_levels(golden, monkeypatch):
         box = {"top": top, "left": left, "height": bottom - top, "width": right - left}
         monkeypatch.setattr(v2.RandomResizedCrop, "make_params", lambda self, inputs, box=box: box)
         resize, gray = min(case["first_resize_wh"]), float(case["gray"])
-        transform = train_transform(size, resize=resize, horizontal_flip=False, color_jitter=0, gray=gray)
+        transform = TrainTransform(size, resize=resize, horizontal_flip=False, color_jitter=0, gray=gray)
         ours = transform(golden[f"{key.split('.')[0]}.in_u8"].permute(0, 3, 1, 2))
         ours = ours.flip(-1) if case["horizontal_flip"] else ours
         assert (ours - grey_levels(golden[key], golden.facts)).abs().max() <= 2.01, key

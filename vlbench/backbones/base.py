@@ -129,5 +129,10 @@ class DualEncoder(nn.Module, ABC):
         Returns:
             `(N, D)`.
         """
-        parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-        return torch.cat([self.text.encode(self.text.tokenize(part), adapted=adapted) for part in parts])
+        if len(texts) <= chunk:
+            return self.text.encode(self.text.tokenize(texts), adapted=adapted)
+        # Texts of about one length together: a chunk is as long as its longest text.
+        order = sorted(range(len(texts)), key=self.text.lengths(texts).__getitem__)
+        parts = [[texts[index] for index in order[first : first + chunk]] for first in range(0, len(texts), chunk)]
+        features = torch.cat([self.text.encode(self.text.tokenize(part), adapted=adapted) for part in parts])
+        return features.index_select(0, torch.tensor(order).argsort().to(features.device))

@@ -80,14 +80,24 @@ class TextTower(Tower):
         Raises:
             ConfigError: If a text does not fit the context, unless it may be cut.
         """
-        # One token more than the context tells a text that fits from one that would be cut.
-        ids: Tensor = self._tokenizer(list(texts), context_length=self.context + (not self._truncate))
-        lengths = (ids != 0).sum(dim=1)
+        ids, lengths = self._ids(texts)
         longest = int(lengths.max())
         if longest > self.context:
             text = texts[int(lengths.argmax())]
             raise ConfigError(f"the text {text!r} has more than the {self.context} tokens of the context; shorten it")
         return ids[:, :longest].to(self.positional_embedding.device)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each text, the end token included."""
+        lengths: list[int] = self._ids(texts)[1].tolist()
+        return lengths
+
+    def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids `(N, L)` padded with 0 and lengths `(N,)` of texts, in the main memory."""
+        # One token more than the context tells a text that fits from one that would be cut.
+        ids: Tensor = self._tokenizer(list(texts), context_length=self.context + (not self._truncate))
+        # Not the number of ids that are not 0: inside a text that is a token of CLIP's vocabulary.
+        return ids, (ids != 0).int().cumsum(dim=1).argmax(dim=1) + 1
 
     def embed(self, tokens: Tensor) -> PreparedTexts:
         """Token ids `(N, L)` before the first block."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import ClipBatch, CutBatch, ViewBatch
 from vlbench.clips.options import (
     DATA_ELSEWHERE,
     DATA_SAME_NUMBERS,
@@ -22,11 +23,13 @@ from vlbench.clips.options import (
 )
 from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
-from vlbench.clips.transforms import train_transform
+from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Subset
 from vlbench.errors import ConfigError, DecodeError
 from vlbench.settings import Side, flat, of_side
+
+Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
 
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
@@ -170,21 +173,14 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
-        augmentation, size = self.augmentation, self._size()
+        transform, on_device = self._train_transform(), self.augmentation.run_on == "device"
         dataset = TrainClips(
             self.dataset.videos("train"),
             frames=self.frames,
             sampling=self.clip.sampling,
-            transform=train_transform(
-                size,
-                resize=round(augmentation.short_side * size),
-                fused_resize=augmentation.fused_resize,
-                scale=augmentation.scale,
-                horizontal_flip=self._flips(),
-                color_jitter=augmentation.color_jitter,
-                gray=augmentation.gray,
-            ),
+            transform=transform.cut if on_device else transform,
             backend=self.loading.backend,
+            device=self._decoding_device(),
             seed=self.seed,
             shared_ends=self.clip.segment_ends == "shared",
         )
@@ -214,6 +210,7 @@ class VideoDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             drop_last=len(sampler) >= batch_size,
+            collate_fn=CutBatch.collate if on_device else ClipBatch.collate,
             **self._loading(),
         )
 
@@ -230,14 +227,31 @@ class VideoDataModule(LightningDataModule):
         return self._evaluation("test")
 
     @override
-    def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Deals with unreadable training videos in the main process."""
         if batch.failures and self.trainer is not None and self.trainer.training:
             video, (_, cause) = next(iter(batch.failures.items()))
-            if self.loading.on_error == "raise" or batch.video is None:
+            if self.loading.on_error == "raise" or not batch.ids:
                 raise DecodeError(video, f"{cause} (data.loading.on_error: skip leaves such training videos out)")
             self.skipped.update(batch.failures)
         return batch
+
+    @override
+    def on_after_batch_transfer(self, batch: Batch | CutBatch, dataloader_idx: int) -> Batch | ClipBatch:
+        """Makes the clips of boxes on the model's device, where `augmentation.run_on` says so."""
+        return batch.finished(self._train_transform().finish) if isinstance(batch, CutBatch) else batch
+
+    def _train_transform(self) -> TrainTransform:
+        augmentation, size = self.augmentation, self._size()
+        return TrainTransform(
+            size,
+            resize=round(augmentation.short_side * size),
+            fused_resize=augmentation.fused_resize,
+            scale=augmentation.scale,
+            horizontal_flip=self._flips(),
+            color_jitter=augmentation.color_jitter,
+            gray=augmentation.gray,
+        )
 
     def _evaluation(self, part: Part) -> DataLoader[Any]:
         size = self._size()
@@ -249,14 +263,21 @@ class VideoDataModule(LightningDataModule):
             size=size,
             resize=round(self.clip.test_short_side * size),
             backend=self.loading.backend,
+            device=self._decoding_device(),
         )
         rank, world_size = self._process()
         sampler = UnpaddedSampler(len(dataset), rank=rank, world_size=world_size)
+        views = self.clip.views.clips * self.clip.views.crops
+        collate = partial(ViewBatch.collate, at_once=self.loading.eval_batch_size or self.batch_size)
         if not len(sampler):
             # One empty batch: Lightning runs no hook of an empty evaluation, and the other processes would wait for it.
-            return DataLoader(dataset, batch_sampler=[[]], **self._loading())
+            return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate, **self._loading())
         return DataLoader(
-            dataset, batch_size=self.loading.eval_batch_size or self.batch_size, sampler=sampler, **self._loading()
+            dataset,
+            batch_size=self.loading.eval_batch_size or max(1, self.batch_size // views),
+            sampler=sampler,
+            collate_fn=collate,
+            **self._loading(),
         )
 
     def _loading(self) -> dict[str, Any]:
@@ -265,10 +286,11 @@ class VideoDataModule(LightningDataModule):
             workers = cores_of_a_process(self.trainer.num_devices if self.trainer is not None else 1)
         return {
             "num_workers": workers,
-            "collate_fn": ClipBatch.collate,
             # Its own, so that starting to read does not move the global one: a resumed training does so once more.
             "generator": torch.Generator().manual_seed(self.seed),
             "persistent_workers": workers > 0,
+            # A forked process cannot use CUDA.
+            "multiprocessing_context": "spawn" if workers and self.loading.decode_on == "cuda" else None,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
 
@@ -276,6 +298,15 @@ class VideoDataModule(LightningDataModule):
         """Whether half of the training clips are mirrored."""
         flip = self.augmentation.flip
         return flip if flip is not None else not self.dataset.spec.directional
+
+    def _decoding_device(self) -> str:
+        """Device that decodes: the CPU, or the GPU of this process."""
+        if self.loading.decode_on == "cpu":
+            return "cpu"
+        if not torch.cuda.is_available():
+            raise ConfigError("loading.decode_on is cuda and torch finds no CUDA device here; set it to cpu")
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cuda")
+        return str(device) if device.type == "cuda" else "cuda"
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

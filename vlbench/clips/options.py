@@ -74,6 +74,8 @@ class Augmentation:
         flip: Whether half of the clips are mirrored; null means unless the dataset's classes have a direction.
         color_jitter: Probability of changing brightness, contrast, saturation and hue.
         gray: Probability of dropping the colours.
+        run_on: Place of the changes: `worker`, the processes that decode, or `device`, the model's device, to which the
+            workers hand over the box of each clip. The draws are the same; on a GPU resizing rounds otherwise.
     """
 
     short_side: float = 256 / 224
@@ -82,6 +84,7 @@ class Augmentation:
     flip: bool | None = None
     color_jitter: float = 0.8
     gray: float = 0.2
+    run_on: Literal["worker", "device"] = "worker"
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,13 @@ class LoadingOptions:
         effective_batch: Training clips of an optimizer step, over all processes; how many a process takes at once, at
             most `batch_size`, and how often gradients are accumulated follow from it. Null means `batch_size` in each
             process.
-        eval_batch_size: Videos that a process takes at once in evaluation; null means `batch_size`.
+        eval_batch_size: Videos that a process takes at once in evaluation, and clips that it computes at once; null
+            means `batch_size` clips, of as many videos as have so many views, at least one.
         epoch_size: Training clips of an epoch, over all processes; above the number of videos the videos come several
             times. Null means each video once.
         backend: Decoder of the videos; all decoders return the same pixels.
+        decode_on: Processor of the decoder: `cpu`, or `cuda` with the backend torchcodec, the same frames with colours
+            some grey levels off. Data workers that use a GPU are started afresh and not forked.
         on_error: What a training video that cannot be read does: `raise` ends the run, `skip` leaves the video out and
             the record says so. A test video that cannot be read always counts as wrong.
     """
@@ -104,6 +110,7 @@ class LoadingOptions:
     eval_batch_size: int | None = None
     epoch_size: int | None = None
     backend: Backend = "pyav"
+    decode_on: Literal["cpu", "cuda"] = "cpu"
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
@@ -111,6 +118,10 @@ class LoadingOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; allowed: 1 or more, or null")
+        if self.decode_on == "cuda" and self.backend != "torchcodec":
+            raise ConfigError(
+                f"decode_on is cuda with the backend {self.backend}; allowed: the backend torchcodec, or decode_on: cpu"
+            )
 
 
 DATA_SIDES: Mapping[str, Side] = {
@@ -130,8 +141,10 @@ DATA_SIDES: Mapping[str, Side] = {
     "augmentation.flip": "training",
     "augmentation.color_jitter": "training",
     "augmentation.gray": "training",
+    "augmentation.run_on": "training",
     "loading.epoch_size": "training",
     "loading.on_error": "training",
+    "loading.decode_on": "both",
     "validate_on_test": "validation",
 }
 """What each option of a DataModule can change, and `dataset`, the digest of what the dataset consists of."""

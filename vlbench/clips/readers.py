@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vlbench.clips import sampling
-from vlbench.clips.batch import Clip
+from vlbench.clips.batch import Clip, Draw
 from vlbench.clips.container import cause_of
 from vlbench.clips.decoding import open_video
 from vlbench.clips.options import Backend, Sampling, Views
-from vlbench.clips.transforms import test_views
+from vlbench.clips.transforms import Cut, test_frames
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DecodeError
 
@@ -30,9 +30,11 @@ class TrainClips(Dataset[Clip]):
         items: Videos that clips are read from.
         frames: Number T of frames of a clip.
         sampling: Choice of a clip's frames, see `Sampling`.
-        transform: Function from uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`; draws from torch's global generator.
+        transform: Function from uint8 `(T, 3, H, W)` to uint8 `(T, 3, S, S)`, or to a `Cut` of which the model's device
+            makes the clip; draws from torch's global generator.
         backend: Decoder of the videos.
         seed: Seed of every draw.
+        device: Device that decodes and changes the frames; clips come in the main memory.
         shared_ends: Whether neighbouring segments share a frame.
     """
 
@@ -42,9 +44,10 @@ class TrainClips(Dataset[Clip]):
         *,
         frames: int,
         sampling: Sampling,
-        transform: Callable[[Tensor], Tensor],
+        transform: Callable[[Tensor], Tensor | Cut],
         backend: Backend,
         seed: int,
+        device: str = "cpu",
         shared_ends: bool = True,
     ) -> None:
         self.items = items
@@ -52,6 +55,7 @@ class TrainClips(Dataset[Clip]):
         self.pick = _train_picker(sampling, shared_ends)
         self.transform = transform
         self.backend = backend
+        self.device = device
         self.seed = seed
 
     def __len__(self) -> int:
@@ -63,18 +67,23 @@ class TrainClips(Dataset[Clip]):
         seed = int(np.random.SeedSequence([self.seed, draw, index]).generate_state(1)[0])
         return _clip_of(item, lambda: self._read(item, seed))
 
-    def _read(self, item: VideoItem, seed: int) -> Tensor:
+    def _read(self, item: VideoItem, seed: int) -> Clip:
         generator = torch.Generator().manual_seed(seed)
-        video = _frames(item, self.backend, lambda count: self.pick(count, self.frames, generator=generator))
+        video = _frames(
+            item, self.backend, self.device, lambda count: self.pick(count, self.frames, generator=generator)
+        )
         # torchvision's transforms know the global generator only. `torch.manual_seed` would also seed accelerators, and
         # without one format three stack traces a clip, a tenth of the time that a short clip takes.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return self.transform(video)
+            clip = self.transform(video)
+        if isinstance(clip, Cut):
+            return Clip(clip.box.cpu(), item.label, item.id, draw=Draw(seed, clip.height, clip.width))
+        return Clip(clip.cpu(), item.label, item.id)
 
 
 class TestViews(Dataset[Clip]):
-    """Every view of a video, the same at every call.
+    """Frames of a video and the crops that its views are, the same at every call.
 
     Args:
         items: Videos that clips are read from.
@@ -84,6 +93,7 @@ class TestViews(Dataset[Clip]):
         size: Side of the crops, in pixels.
         resize: Short side before cropping, in pixels.
         backend: Decoder of the videos.
+        device: Device that decodes and resizes the frames; they come in the main memory.
     """
 
     __test__ = False  # pytest would take the name for a test case
@@ -98,6 +108,7 @@ class TestViews(Dataset[Clip]):
         size: int,
         resize: int,
         backend: Backend,
+        device: str = "cpu",
     ) -> None:
         self.items = items
         self.frames = frames
@@ -106,6 +117,7 @@ class TestViews(Dataset[Clip]):
         self.size = size
         self.resize = resize
         self.backend = backend
+        self.device = device
 
     def __len__(self) -> int:
         return len(self.items)
@@ -114,15 +126,14 @@ class TestViews(Dataset[Clip]):
         item = self.items[index]
         return _clip_of(item, lambda: self._read(item))
 
-    def _read(self, item: VideoItem) -> Tensor:
+    def _read(self, item: VideoItem) -> Clip:
         frames = _frames(
-            item, self.backend, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
+            item, self.backend, self.device, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
         )
-        crops = test_views(
+        resized, crops = test_frames(
             frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
         )
-        views: Tensor = crops.unflatten(1, (-1, self.frames)).flatten(0, 1)
-        return views
+        return Clip(resized.cpu().unflatten(0, (-1, self.frames)), item.label, item.id, crops=crops)
 
 
 def _train_picker(kind: Sampling, shared_ends: bool) -> Callable[..., list[int]]:
@@ -147,15 +158,16 @@ def _pytorchvideo() -> ModuleType:
         ) from error
 
 
-def _clip_of(item: VideoItem, read: Callable[[], Tensor]) -> Clip:
+def _clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
     """A video as it is read, or why it cannot be: whatever one file does to a decoder, the others are read.
 
     Raises:
         ConfigError: If no video could be read so, such as without the decoder's library.
+        OutOfMemoryError: If a GPU that decodes is full, which is no fault of the video.
     """
     try:
-        return Clip(read(), item.label, item.id)
-    except ConfigError:
+        return read()
+    except (ConfigError, torch.OutOfMemoryError):
         raise
     except DecodeError as error:
         return Clip(None, item.label, item.id, error.cause)
@@ -163,18 +175,19 @@ def _clip_of(item: VideoItem, read: Callable[[], Tensor]) -> Clip:
         return Clip(None, item.label, item.id, cause_of(error))
 
 
-def _frames(item: VideoItem, backend: Backend, pick: Callable[[int], list[int]]) -> Tensor:
+def _frames(item: VideoItem, backend: Backend, device: str, pick: Callable[[int], list[int]]) -> Tensor:
     """Frames `(N, 3, H, W)` uint8 of a video.
 
     Args:
         item: Video that is read.
         backend: Decoder of the video.
+        device: Device that decodes the video.
         pick: Function from the number of frames, 1 or more, to the N numbers of those wanted.
 
     Raises:
         DecodeError: If the video cannot be read, has no frame, or a reader gives fewer than it promised.
     """
-    with open_video(item.path, backend=backend) as reader:
+    with open_video(item.path, backend=backend, device=device) as reader:
         frames = range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
         if not frames:
             raise DecodeError(item.path, "decoding yields no frame")

@@ -6,30 +6,36 @@ them. Resizing is bicubic with antialiasing and agrees with PIL's, which the rel
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from vlbench.clips.batch import Box, Draw
 from vlbench.errors import ConfigError
 
 
-def train_transform(
-    size: int,
-    *,
-    resize: int = 256,
-    fused_resize: bool = False,
-    horizontal_flip: bool = True,
-    color_jitter: float = 0.8,
-    gray: float = 0.2,
-    scale: tuple[float, float] = (0.08, 1.0),
-) -> Callable[[Tensor], Tensor]:
+class Cut(NamedTuple):
+    """The part of a clip's frames that becomes the clip.
+
+    Attributes:
+        box: Pixels of the part, uint8 `(T, 3, h, w)`.
+        height: Height of the frames that the part was cut from, in pixels.
+        width: Width of the frames that the part was cut from, in pixels.
+    """
+
+    box: Tensor
+    height: int
+    width: int
+
+
+class TrainTransform:
     """Augmentation of a training clip; every frame of a clip gets the same.
 
     Short side to `resize`, a random box resized to `size`, mirror with probability 0.5, colour jitter, grey. Random
-    numbers come from torch's global generator: fork and seed it around the call for a reproducible clip.
+    numbers come from torch's global generator: fork and seed it around the call for a reproducible clip. `cut` and
+    `finish` are the two halves of a call, for two places: a worker that decodes and the model's device.
 
     Args:
         size: Side of the result in pixels.
@@ -41,50 +47,100 @@ def train_transform(
         gray: Probability of dropping the colours.
         scale: Range of the box's area, as a share of the frame's.
 
-    Returns:
-        A function from `(T, 3, H, W)` uint8 to `(T, 3, size, size)` uint8.
-
     Raises:
         ConfigError: If a size is below 1, a probability is outside [0, 1] or `scale` is not ascending and positive.
 
     Example:
         >>> clip = torch.zeros(8, 3, 240, 320, dtype=torch.uint8)
-        >>> train_transform(224, resize=256)(clip).shape
+        >>> TrainTransform(224, resize=256)(clip).shape
         torch.Size([8, 3, 224, 224])
     """
-    _check_sizes(size=size, resize=resize)
-    for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
-        if not 0 <= chance <= 1:
-            raise ConfigError(f"{name} is {chance}; allowed: a probability, 0 to 1")
-    low, high = scale
-    if not 0 < low <= high:
-        raise ConfigError(f"scale is ({low}, {high}); allowed: two positive numbers, the smaller first")
-    steps: list[v2.Transform] = [] if fused_resize else [_short_side(resize)]
-    # The box is resized bilinearly and the frames bicubically, as in the released code.
-    steps.append(v2.RandomResizedCrop(size, scale=scale, interpolation=InterpolationMode.BILINEAR, antialias=True))
-    if horizontal_flip:
-        steps.append(v2.RandomHorizontalFlip(0.5))
-    if color_jitter:
-        steps.append(v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=color_jitter))
-    if gray:
-        steps.append(v2.RandomGrayscale(gray))
-    chain: Callable[[Tensor], Tensor] = v2.Compose(steps)
-    return chain
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        resize: int = 256,
+        fused_resize: bool = False,
+        horizontal_flip: bool = True,
+        color_jitter: float = 0.8,
+        gray: float = 0.2,
+        scale: tuple[float, float] = (0.08, 1.0),
+    ) -> None:
+        _check_sizes(size=size, resize=resize)
+        for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
+            if not 0 <= chance <= 1:
+                raise ConfigError(f"{name} is {chance}; allowed: a probability, 0 to 1")
+        low, high = scale
+        if not 0 < low <= high:
+            raise ConfigError(f"scale is ({low}, {high}); allowed: two positive numbers, the smaller first")
+        self._short_side = None if fused_resize else _short_side(resize)
+        # The box is resized bilinearly and the frames bicubically, as in the released code.
+        self._box = v2.RandomResizedCrop(size, scale=scale, interpolation=InterpolationMode.BILINEAR, antialias=True)
+        self._resize = v2.Resize((size, size), interpolation=InterpolationMode.BILINEAR, antialias=True)
+        colours: list[v2.Transform] = []
+        if horizontal_flip:
+            colours.append(v2.RandomHorizontalFlip(0.5))
+        if color_jitter:
+            colours.append(v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=color_jitter))
+        if gray:
+            colours.append(v2.RandomGrayscale(gray))
+        self._rest = v2.Compose(colours) if colours else v2.Identity()
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """The clip `(T, 3, size, size)` uint8 of frames `(T, 3, H, W)` uint8."""
+        return self._changed(self.cut(frames).box)
+
+    def cut(self, frames: Tensor) -> Cut:
+        """The first half of a call: the short side is resized and the box is drawn.
+
+        Args:
+            frames: Frames of the clip `(T, 3, H, W)`, uint8.
+        """
+        resized: Tensor = frames if self._short_side is None else self._short_side(frames)
+        height, width = resized.shape[-2:]
+        return Cut(self._drawn(height, width).cut(resized), height, width)
+
+    def finish(self, box: Tensor, draw: Draw) -> Tensor:
+        """The second half of a call, with the random numbers that it would go on with.
+
+        Pixels are those of a call on a CPU. On a GPU resizing rounds otherwise, by one grey level, which jitter may
+        make 8 in single pixels; on average clips differ by less than 0.1.
+
+        Args:
+            box: Pixels of the box `(T, 3, h, w)`, uint8, on any device.
+            draw: Draw of the clip: the seed of the call and the size of the resized frames.
+
+        Returns:
+            `(T, 3, size, size)`, uint8, on the device of the box.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(draw.seed)
+            self._drawn(draw.height, draw.width)  # drawn again, to come to the numbers behind it
+            return self._changed(box)
+
+    def _drawn(self, height: int, width: int) -> Box:
+        box = self._box.make_params([torch.empty(3, height, width, device="meta")])
+        return Box(box["top"], box["left"], box["height"], box["width"])
+
+    def _changed(self, box: Tensor) -> Tensor:
+        clip: Tensor = self._rest(self._resize(box))
+        return clip
 
 
-def test_views(
+def test_frames(
     frames: Tensor,
     *,
     size: int,
     resize: int,
     crops: int,
     right_edge: Literal["exact", "quarters"] = "exact",  # noqa: PT028 - not a test case
-) -> Tensor:
-    """Square crops for testing, the same at every call.
+) -> tuple[Tensor, tuple[Box, ...]]:
+    """Resized frames for testing and the squares of them that are looked at, the same at every call.
 
     The short side is resized to `resize` and the long side in proportion, rounded down. One crop is the centre; three
     crops are left, right, centre along the long side (top, bottom, centre of an upright clip). This order is the
-    released code's.
+    released code's. What no crop covers is cut off.
 
     Args:
         frames: `(T, 3, H, W)`, uint8.
@@ -96,15 +152,18 @@ def test_views(
             3 pixels short of the edge, and whose three crops of an upright clip are all its centre.
 
     Returns:
-        `(crops, T, 3, size, size)`, uint8.
+        `(T, 3, h, w)`, uint8, and as many squares of side `size` as there are crops.
 
     Raises:
         ConfigError: If an argument is not one of the allowed.
 
     Example:
         >>> frames = torch.zeros(8, 3, 240, 320, dtype=torch.uint8)
-        >>> test_views(frames, size=224, resize=224, crops=3).shape
-        torch.Size([3, 8, 3, 224, 224])
+        >>> resized, boxes = test_frames(frames, size=224, resize=224, crops=3)
+        >>> resized.shape
+        torch.Size([8, 3, 224, 298])
+        >>> [box.left for box in boxes]
+        [0, 74, 37]
     """
     _check_sizes(size=size, resize=resize)
     if size > resize:
@@ -116,10 +175,13 @@ def test_views(
     resized: Tensor = _short_side(resize)(frames)
     height, width = resized.shape[-2:]
     offsets = _offsets(height - size, width - size, crops, right_edge)
-    return torch.stack([resized[..., top : top + size, left : left + size] for top, left in offsets])
+    tops, lefts = zip(*offsets, strict=True)
+    top, left = min(tops), min(lefts)
+    covered = Box(top, left, max(tops) + size - top, max(lefts) + size - left)
+    return covered.cut(resized), tuple(Box(y - top, x - left, size, size) for y, x in offsets)
 
 
-test_views.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test case
+test_frames.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test case
 
 
 def _short_side(size: int) -> v2.Transform:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import ViewBatch
 from vlbench.datasets.specs import EvaluationSet
 from vlbench.evaluation.metrics import Predictions, classification_metrics
 
@@ -77,24 +77,24 @@ class Evaluator:
             self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
         self._parts = [[self._none(evaluated)] for evaluated in self.sets]
 
-    def update(self, batch: ClipBatch) -> None:
+    def update(self, batch: ViewBatch) -> None:
         """Scores the videos of a batch and keeps their predictions.
 
         Args:
-            batch: Views `(B, V, T, 3, H, W)` of readable videos, and the causes of the others.
+            batch: Views of readable videos, and the causes of the others.
         """
         for parts, part in zip(self._parts, self.predict(batch), strict=True):
             parts.append(part)
 
     @torch.no_grad()
-    def predict(self, batch: ClipBatch) -> list[Predictions]:
+    def predict(self, batch: ViewBatch) -> list[Predictions]:
         """Predictions of a batch for every set, which are not kept.
 
         Args:
-            batch: Views `(B, V, T, 3, H, W)` of readable videos, and the causes of the others.
+            batch: Views of readable videos, and the causes of the others.
         """
         members = [[row for row, name in enumerate(batch.ids) if name in evaluated.labels] for evaluated in self.sets]
-        videos = self._encode(batch.video, members) if batch.video is not None else [None for _ in self.sets]
+        videos = self._encode(batch, members) if batch.ids else [None for _ in self.sets]
         return [
             self._predictions(batch, evaluated, classes, rows, video)
             for evaluated, classes, rows, video in zip(self.sets, self.classes, members, videos, strict=True)
@@ -104,32 +104,36 @@ class Evaluator:
         """Results on every set, over the batches of all processes; every process gets all of them."""
         evaluations = []
         for evaluated, parts in zip(self.sets, self._parts, strict=True):
-            predictions = Predictions.concatenate(parts).gathered()
+            parts[:] = [Predictions.concatenate(parts)]  # the parts are as large as what they are joined to
+            predictions = parts[0].gathered()
             evaluations.append(Evaluation(evaluated, predictions, classification_metrics(predictions)))
         return evaluations
 
     def _none(self, evaluated: EvaluationSet) -> Predictions:
         return Predictions.none(len(evaluated.classes.names), self.method.backbone.embed_dim)
 
-    def _encode(self, video: Tensor, members: Sequence[Sequence[int]]) -> list[Features]:
+    def _encode(self, batch: ViewBatch, members: Sequence[Sequence[int]]) -> list[Features]:
         """Features of the videos of each set, with the first two dimensions `(B_i, V)`; `None` where B_i is 0.
 
-        One view at a time: memory does not grow with their number.
+        A group of views at a time: memory does not grow with their number.
         """
         dtype = self.method.backbone.logit_scale.dtype
+        count = len(batch.ids)
         views: list[list[Features]] = [[] for _ in members]
-        for view in video.unbind(1):
-            frames = self.method.encode_frames(self.method.backbone.normalize(view))
+        for group in batch.views():
+            frames = self.method.encode_frames(self.method.backbone.normalize(group.flatten(0, 1)))
             # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
-            with torch.autocast(video.device.type, enabled=False):
-                for of_set, rows, classes in zip(views, members, self.classes, strict=True):
-                    if rows:
-                        part = _each(lambda x, rows=rows: _rows(x, rows).to(dtype), frames)
-                        of_set.append(self.method.pool_frames(part, classes))
+            with torch.autocast(group.device.type, enabled=False):
+                for first in range(0, len(group) * count, count):
+                    for of_set, rows, classes in zip(views, members, self.classes, strict=True):
+                        if rows:
+                            view = slice(first, first + count)
+                            part = _each(lambda x, rows=rows, view=view: _rows(x[view], rows).to(dtype), frames)
+                            of_set.append(self.method.pool_frames(part, classes))
         return [_each(lambda *x: torch.stack(x, dim=1), *of_set) if of_set else None for of_set in views]
 
     def _predictions(
-        self, batch: ClipBatch, evaluated: EvaluationSet, classes: ClassState, rows: Sequence[int], video: Features
+        self, batch: ViewBatch, evaluated: EvaluationSet, classes: ClassState, rows: Sequence[int], video: Features
     ) -> Predictions:
         part = self._none(evaluated)
         if video is not None:
@@ -152,6 +156,7 @@ class Evaluator:
 
 
 def _rows(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """Rows of a tensor, in ascending order; the tensor itself where they are all."""
     return x if len(rows) == len(x) else x.index_select(0, torch.tensor(rows).to(x.device))
 
 

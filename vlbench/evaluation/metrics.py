@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import MeanMetric
 from torchmetrics.functional.classification import multiclass_accuracy
-from torchmetrics.wrappers import BootStrapper
+
+from vlbench.evaluation.statistics import resampled_top1
 
 
 @dataclass
@@ -50,6 +50,8 @@ class Predictions:
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
         """Joins parts, at least one, into one, ordered by id, whatever the order or the number of the parts.
 
+        Takes as much memory as the result does, beside the parts.
+
         Raises:
             ValueError: If a video is there twice.
         """
@@ -58,11 +60,17 @@ class Predictions:
         if len({*ids, *failures}) != sum(part.total for part in parts):
             raise ValueError("a video was evaluated twice; its id is not unique or the sampler padded the last batch")
         order = sorted(range(len(ids)), key=ids.__getitem__)
+        positions = torch.empty(len(ids), dtype=torch.int64)
+        positions[order] = torch.arange(len(ids))
         # A part without videos does not know how many dimensions their features would have had.
         filled = [part for part in parts if part.ids] or parts[:1]
 
         def joined(name: str) -> Tensor:
-            return torch.cat([getattr(part, name) for part in filled])[order]
+            tensors: list[Tensor] = [getattr(part, name) for part in filled]
+            rows = tensors[0].new_empty(len(ids), *tensors[0].shape[1:])
+            for tensor, places in zip(tensors, positions.split([len(tensor) for tensor in tensors]), strict=True):
+                rows[places] = tensor
+            return rows
 
         return cls(
             [ids[i] for i in order],
@@ -74,12 +82,12 @@ class Predictions:
         )
 
     def gathered(self) -> Predictions:
-        """The predictions of every process; each process gets all of them."""
-        parts: list[Predictions | None] = [self]
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            parts = [None] * dist.get_world_size()
-            # Objects, not tensors: a process may have any number of videos, also none.
-            dist.all_gather_object(parts, self)
+        """The predictions of every process, each of which gets all of them; ordered by id if those of a process are."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return self
+        parts: list[Predictions | None] = [None] * dist.get_world_size()
+        # Objects, not tensors: a process may have any number of videos, also none.
+        dist.all_gather_object(parts, self)
         return Predictions.concatenate([part for part in parts if part is not None])
 
 
@@ -139,21 +147,8 @@ def bootstrap_interval(predictions: Predictions, draws: int = 1000, seed: int = 
     """
     if predictions.total == 0 or draws == 0:
         return {}
-    correct = torch.zeros(predictions.total)
-    correct[: len(predictions.ids)] = (predictions.scores.argmax(dim=1) == predictions.labels).float()
-    quantiles = BootStrapper(
-        # The predictions are of all processes already, and only one of them asks.
-        MeanMetric(sync_on_compute=False),
-        draws,
-        mean=False,
-        std=False,
-        quantile=torch.tensor([0.025, 0.975]),
-        sampling_strategy="multinomial",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        quantiles.update(correct)
-    low, high = (100 * quantiles.compute()["quantile"]).tolist()
+    correct = int((predictions.scores.argmax(dim=1) == predictions.labels).sum())
+    low, high = resampled_top1(correct, predictions.total, draws, seed)
     return {"top1_low": low, "top1_high": high}
 
 

@@ -1,4 +1,4 @@
-"""Whether two evaluations of the same videos differ by more than chance."""
+"""How far chance moves an accuracy, and whether two evaluations of the same videos differ by more than that."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ class Comparison:
     def difference(self) -> float:
         """Top-1 of the second less that of the first, in points."""
         return 100 * (self.only_b - self.only_a) / self.videos
+
+
+def resampled_top1(correct: int, videos: int, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Ends of the central 95 % of the top-1 accuracies of resampled test sets, in per cent.
+
+    Args:
+        correct: Number of videos that are classified correctly.
+        videos: Number of videos, at least 1.
+        draws: Number of resampled sets of videos.
+        seed: Seed of the resampling.
+    """
+    # Which videos a draw repeats does not matter, only how many of them are correct: a binomial number.
+    hits = np.random.default_rng(seed).binomial(videos, correct / videos, draws)
+    low, high = np.quantile(100 * hits / videos, [0.025, 0.975]).tolist()
+    return low, high
 
 
 def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, draws: int = 10_000, seed: int = 0) -> Comparison:

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import ViewBatch
 from vlbench.datasets.specs import Part
 from vlbench.evaluation.evaluator import Evaluation, Evaluator
 
@@ -70,15 +70,15 @@ class EvaluationLoops(LightningModule, ABC):
         self.enter_evaluation("test")
 
     @override
-    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
         self._current().update(batch)
 
     @override
-    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+    def test_step(self, batch: ViewBatch, batch_idx: int) -> None:
         self._current().update(batch)
 
     @override
-    def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[tuple[str, str, float]]:
+    def predict_step(self, batch: ViewBatch, batch_idx: int) -> list[tuple[str, str, float]]:
         """`(id, class name, score)` of the best class of each readable video of the batch, for each set it is in."""
         evaluator = self._current()
         self.unreadable |= {video: cause for video, (_, cause) in batch.failures.items()}

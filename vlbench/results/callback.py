@@ -16,7 +16,7 @@ from typing import TypedDict
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from safetensors.torch import save
+from safetensors.torch import save_file
 from typing_extensions import override
 
 import vlbench
@@ -25,7 +25,7 @@ from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
-from vlbench.files import write_atomically
+from vlbench.files import replacing
 from vlbench.names import name_bytes
 from vlbench.results.details import Details
 from vlbench.results.identities import check_replaceable, identities_of_test
@@ -182,7 +182,8 @@ class RecordWriter(Callback):
             lost = {video: label for video, (label, _) in predictions.failures.items()}
             metadata = {"ids": json.dumps(predictions.ids), "failures": json.dumps(lost)}
             # The scores first: a record means that everything belonging to it is there.
-            write_atomically(self.folder / "predictions" / f"{name}.safetensors", save(tensors, metadata=metadata))
+            with replacing(self.folder / "predictions" / f"{name}.safetensors") as temporary:
+                save_file(tensors, temporary, metadata=metadata)
             path = record.write(self.folder / "records", name)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, get_args
@@ -59,7 +60,8 @@ class VideoReader(Protocol):
             indices: Frame numbers in `[0, num_frames)`, in any order, repeats allowed.
 
         Returns:
-            `(len(indices), 3, H, W)`, uint8, RGB, in the order of `indices`. Memory is channels-last.
+            `(len(indices), 3, H, W)`, uint8, RGB, in the order of `indices`, in the main memory or on the device that
+            decoded them. Memory is channels-last.
 
         Raises:
             IndexError: If an index lies outside `[0, num_frames)`.
@@ -93,23 +95,24 @@ class VideoReader(Protocol):
     ) -> None: ...
 
 
-def open_video(path: str | Path, *, backend: Backend = "pyav") -> VideoReader:
+def open_video(path: str | Path, *, backend: Backend = "pyav", device: str = "cpu") -> VideoReader:
     """Open a video for reading frames by number.
 
     Args:
         path: Path of the video file.
         backend: The library that decodes.
+        device: Device that decodes; another than `cpu` for torchcodec only.
 
     Raises:
-        ConfigError: If the backend is unknown or its library cannot be loaded.
+        ConfigError: If the backend is unknown, its library cannot be loaded, or it cannot decode on the device.
         DecodeError: If the file cannot be read, or holds no video.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"decoding backend is {backend!r}; allowed: {', '.join(get_args(Backend))}")
-    return _reader_class(backend)(path)
+    return _reader_class(backend, device)(path)
 
 
-def _reader_class(backend: Backend) -> Callable[[str | Path], VideoReader]:
+def _reader_class(backend: Backend, device: str) -> Callable[[str | Path], VideoReader]:
     try:
         # Late and one by one: a missing or broken library must not harm the others, and each takes a while to load.
         if backend == "pyav":
@@ -119,7 +122,7 @@ def _reader_class(backend: Backend) -> Callable[[str | Path], VideoReader]:
         if backend == "torchcodec":
             from vlbench.clips.decoding.torchcodec import TorchCodecReader
 
-            return TorchCodecReader
+            return partial(TorchCodecReader, device=device)
         from vlbench.clips.decoding.encoded_video import EncodedVideoReader
 
         return EncodedVideoReader
