@@ -44,7 +44,9 @@ def test_activations_grow_with_the_batch_and_weights_do_not():
     two, four = of(2), of(4)
     assert two.weights == four.weights
     assert two.activations < four.activations <= 2 * two.activations
-    assert two.total == two.weights + two.gradients + two.optimizer + two.activations
+    assert two.temporaries > 0
+    parts = two.weights + two.gradients + two.optimizer + two.activations + two.temporaries
+    assert two.total == parts
 
 
 def test_the_command_prints_both_precisions(capsys):

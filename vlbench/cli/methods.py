@@ -65,12 +65,16 @@ def memory_table(configs: Sequence[str], *, batch_size: int, frames: int, classe
     method = build(configs)
     if not any(parameter.requires_grad for parameter in method.parameters()):
         raise ConfigError(f"{method.name} trains nothing, so no training step takes memory")
-    parts = [*(field.name for field in fields(MemoryEstimate)), "total"]
+    precisions: tuple[Precision, ...] = get_args(Precision)
+    estimates = [
+        estimate(build(configs), frames=frames, batch_size=batch_size, precision=precision, classes=classes)
+        for precision in precisions
+    ]
     title = f"GiB of a training step: {batch_size} clips of {frames} frames, {classes} classes"
-    table = Table("precision", *parts, title=title)
-    for precision in get_args(Precision):
-        memory = estimate(build(configs), frames=frames, batch_size=batch_size, precision=precision, classes=classes)
-        table.add_row(precision, *(f"{getattr(memory, part) / 2**30:.2f}" for part in parts))
+    table = Table("part", *precisions, title=title, min_width=len(title))
+    for part in (*(field.name for field in fields(MemoryEstimate)), "total"):
+        values = (f"{getattr(memory, part) / 2**30:.2f}" for memory in estimates)
+        table.add_row(part, *values, end_section=part == "temporaries")
     for column in table.columns[1:]:
         column.justify = "right"
     return table

@@ -31,17 +31,19 @@ class MemoryEstimate:
         gradients: Bytes of the gradients of the parameters that train.
         optimizer: Bytes of AdamW's two averages of each parameter that trains.
         activations: Bytes that the forward pass keeps for the backward pass, casts of the weights included.
+        temporaries: Bytes beyond them at the moment of the forward pass that takes most.
     """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
+    temporaries: int
 
     @property
     def total(self) -> int:
         """Bytes of a training step: the sum of the parts."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.gradients + self.optimizer + self.activations + self.temporaries
 
 
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
@@ -106,15 +108,17 @@ def estimate(
         labels = cuda.pretend(torch.empty(batch_size, dtype=torch.int64, device="meta"))
         batch = ClipBatch(video, labels, [str(index) for index in range(batch_size)], {})
         state = [*method.parameters(), *method.buffers()]
-        saved = SavedTensors(state)
+        saved, before = SavedTensors(state), cuda.bytes
+        cuda.peak = before
         with (
             saved,
             torch.autocast("cuda", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"),
         ):
             loss = method.training_loss(batch)["loss"]
         del loss
+        temporaries = cuda.peak - before - saved.bytes
     trained = sum(_bytes(parameter) for parameter in method.parameters() if parameter.requires_grad)
-    return MemoryEstimate(sum(map(_bytes, state)), trained, 2 * trained, saved.bytes)
+    return MemoryEstimate(sum(map(_bytes, state)), trained, 2 * trained, saved.bytes, max(0, temporaries))
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,6 +30,8 @@ class FakeCUDA(TorchDispatchMode):
         to_device: Shapes of the tensors that were copied from the CPU to the GPU.
         to_host: Names of the operations that made the CPU wait for the GPU.
         products: Dtypes of the matrix products on the GPU.
+        bytes: Bytes of the tensors that are alive on the GPU.
+        peak: Largest number of bytes that were alive at once; may be set back.
     """
 
     def __init__(self) -> None:
@@ -37,6 +40,8 @@ class FakeCUDA(TorchDispatchMode):
         self.to_device: list[tuple[int, ...]] = []
         self.to_host: list[str] = []
         self.products: set[torch.dtype] = set()
+        self.bytes = self.peak = 0
+        self._alive: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -57,7 +62,24 @@ class FakeCUDA(TorchDispatchMode):
         if func in (_aten.mm.default, _aten.addmm.default, _aten.bmm.default):
             self.products.add(args[-1].dtype)
         with self.mode:
-            return func(*args, **kwargs)
+            results = func(*args, **kwargs)
+        for result in tree_leaves(results):
+            if isinstance(result, FakeTensor) and result.device.type == "cuda":
+                self._count(result.untyped_storage())
+        return results
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._alive:
+            return
+        address, size = storage._cdata, storage.nbytes()
+        self._alive.add(address)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+        weakref.finalize(storage, self._forget, address, size)
+
+    def _forget(self, address: int, size: int) -> None:
+        self._alive.discard(address)
+        self.bytes -= size
 
     def pretend(self, tensor: Tensor) -> Tensor:
         """A tensor of the same shape and dtype on the pretended GPU."""
