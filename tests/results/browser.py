@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,18 @@ class Page:
                 "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
                 f"--user-data-dir={profile}", "about:blank",
             ],
-            pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(their_in)
         os.close(their_out)
         self._reader = os.fdopen(self._in, "rb")
+        try:
+            self._open(path, dark)
+        except BaseException:  # pytest-timeout's too: a browser that hangs would keep a core busy for ever
+            self._kill()
+            raise
+
+    def _open(self, path: Path, dark: bool) -> None:
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -65,8 +73,15 @@ class Page:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._out)
-        self._process.wait(30)  # it ends when its pipe is closed
+        try:
+            self._process.wait(30)  # it ends when its pipe is closed
+        except subprocess.TimeoutExpired:
+            self._kill()
         self._reader.close()
+
+    def _kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def send(self, method: str, **parameters: Any) -> Any:
         """One command of the protocol and its result."""
