@@ -167,3 +167,17 @@ def test_compile_reaches_the_blocks_of_the_command_line(workplace, monkeypatch):
     options = ["--data.num_workers=0", "--trainer.limit_predict_batches=1"]
     assert main(command("predict", "zero_shot.yaml", *OVERLAYS, "precision/compile.yaml", options=options)) == 0
     assert seen == ["zero_shot"]
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True)])
+def test_float32_is_float32_in_convolutions_too(workplace, monkeypatch, precision, tf32):
+    """torch lets convolutions take TF32 on its own: on a GPU the patches of a ViT had three digits."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not tf32)
+    before = torch.get_float32_matmul_precision()
+    options = [f"--matmul_precision={precision}", "--data.num_workers=0", "--trainer.limit_predict_batches=1"]
+    try:
+        assert main(command("predict", "zero_shot.yaml", *OVERLAYS, options=options)) == 0
+        assert torch.backends.cudnn.allow_tf32 == tf32
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)

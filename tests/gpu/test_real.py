@@ -79,7 +79,7 @@ def test_one_and_two_processes_give_one_record(workplace):
 
 
 def test_nothing_is_left_after_a_kill(workplace):
-    """SIGKILL of the runner while a stage trains: no process of it is left after two seconds."""
+    """SIGKILL of the runner while a stage trains: no process of it is left once the driver has freed its memory."""
     suite = workplace / "suite.yaml"
     text = find_config("regression.yaml", below="suite").read_text()
     suite.write_text(text.replace("trainer/cpu.yaml", str(overlay(workplace, "32-true"))))
@@ -92,7 +92,7 @@ def test_nothing_is_left_after_a_kill(workplace):
     assert len(marked(marker)) > 1
     runner.send_signal(signal.SIGKILL)
     runner.wait()
-    wait_for(lambda: not marked(marker), 2)
+    wait_for(lambda: not marked(marker), 15)
 
 
 def wait_for(condition, seconds):

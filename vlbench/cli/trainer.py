@@ -101,7 +101,8 @@ class VlbenchCLI(LightningCLI):
             "--matmul_precision",
             type=Literal["highest", "high", "medium"],
             default="highest",
-            help="Precision of float32 matrix products on a GPU: `highest` is float32, `high` TF32, `medium` bfloat16.",
+            help="Precision of float32 matrix products and convolutions on a GPU: `highest` is float32, `high` TF32, "
+            "`medium` bfloat16 for products and TF32 for convolutions.",
         )
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_stated_seed)
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=_stated_seed)
@@ -170,6 +171,8 @@ class VlbenchCLI(LightningCLI):
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
         torch.set_float32_matmul_precision(config.matmul_precision)
+        # Of its own, torch lets convolutions take TF32: the patches of a ViT would be rounded to three digits.
+        torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"
         strategy = self.trainer.strategy
         if isinstance(strategy, DDPStrategy) and self.model.leaves_parameters_unused:
             strategy._ddp_kwargs["find_unused_parameters"] = True
