@@ -171,7 +171,7 @@ def test_compile_reaches_the_blocks_of_the_command_line(workplace, monkeypatch):
 
 @pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True)])
 def test_float32_is_float32_in_convolutions_too(workplace, monkeypatch, precision, tf32):
-    """torch lets convolutions take TF32 on its own: on a GPU the patches of a ViT had three digits."""
+    """torch lets convolutions take TF32 on its own, and the patches of a ViT are a convolution."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not tf32)
     before = torch.get_float32_matmul_precision()
     options = [f"--matmul_precision={precision}", "--data.num_workers=0", "--trainer.limit_predict_batches=1"]
