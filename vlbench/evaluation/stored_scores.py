@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vlbench.errors import DataError
 from vlbench.evaluation.statistics import resampled_top1
+from vlbench.names import name_bytes
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -178,4 +179,4 @@ def digest_of_labels(labels: Mapping[str, int]) -> str:
         labels: Id of each video -> position of its class.
     """
     lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
-    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(name_bytes(lines), digest_size=16).hexdigest()
