@@ -92,6 +92,8 @@ def test_every_metric_is_recomputed(tmp_path, metric):
     ("changed", "said"),
     [
         ({"test_digest": "0" * 32}, "details.test_digest is 0000"),
+        ({"settings": {"lr": 1}}, "identity.settings is 5e77, details.settings give "),
+        ({"training_settings": {"lr": 1}}, "identity.training_settings is 7a1e, details.training_settings give "),
         ({"classes": ("jump", "jump", "run", "sit")}, "details.classes names 'jump' twice"),
         ({"bootstrap": 2}, "metrics.top1_"),
         ({"bootstrap": None}, "details.bootstrap is None"),
@@ -101,6 +103,11 @@ def test_every_metric_is_recomputed(tmp_path, metric):
 def test_details_that_do_not_fit_are_named(tmp_path, changed, said):
     written(tmp_path, change=lambda made: replace(made, details=replace(made.details, **changed)))
     assert any(said in finding for finding in findings(tmp_path))
+
+
+def test_another_list_of_videos_is_named(tmp_path):
+    written(tmp_path, change=lambda made: replace(made, identity=replace(made.identity, test_videos="00")))
+    assert findings(tmp_path)[0].split(": ")[1].startswith("identity.test_videos is 00, the scores and details.classes")
 
 
 def test_a_metric_that_follows_from_nothing_is_named(tmp_path):

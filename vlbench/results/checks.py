@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vlbench.datasets.specs import content_digest
 from vlbench.errors import DataError
 from vlbench.evaluation.stored_scores import (
     StoredScores,
@@ -16,6 +17,7 @@ from vlbench.evaluation.stored_scores import (
 )
 from vlbench.results.fields import shown
 from vlbench.results.record import Record
+from vlbench.settings import settings_digest
 
 TOLERANCE = 1e-6
 """How far a metric may be from the recomputed one, in points: what another numpy may round otherwise."""
@@ -43,9 +45,7 @@ def contradictions(record: Record, stored: StoredScores, written: str | None) ->
         yield f"{len(rows)} of {len(stored.ids)} videos have scores that are not finite, {video} is one"
     yield from _altered(record, written)
     yield from _differing(record.metrics, classification_metrics(stored))
-    digest = digest_of_labels(dict(zip(stored.ids, stored.labels.tolist(), strict=True)) | lost)
-    if record.details.test_digest != digest:
-        yield f"details.test_digest is {record.details.test_digest}, the videos and labels of the scores give {digest}"
+    yield from _other_digests(record, dict(zip(stored.ids, stored.labels.tolist(), strict=True)) | lost)
 
 
 def contradictions_in_draws(record: Record, stored: StoredScores) -> Iterator[str]:
@@ -79,6 +79,24 @@ def _differing(metrics: Mapping[str, float], expected: Mapping[str, float]) -> I
             yield f"metrics.{name} is missing, the scores give {value:.6g}"
         elif not abs(metrics[name] - value) <= TOLERANCE:
             yield f"metrics.{name} is {metrics[name]:.9g}, the scores give {value:.9g}"
+
+
+def _other_digests(record: Record, labels: Mapping[str, int]) -> Iterator[str]:
+    """Digests that are not those of what they stand for."""
+    identity, details = record.identity, record.details
+    expected = [("details.test_digest", details.test_digest, digest_of_labels(labels), "the scores")]
+    if identity.test_videos is not None:
+        videos = content_digest([*details.classes, *sorted(map(str, labels.items()))])
+        expected.append(("identity.test_videos", identity.test_videos, videos, "the scores and details.classes"))
+    for name, digest, options in (
+        ("settings", identity.settings, details.settings),
+        ("training_settings", identity.training_settings, details.training_settings),
+    ):
+        if options:
+            expected.append((f"identity.{name}", digest, settings_digest(options), f"details.{name}"))
+    for name, stated, digest, source in expected:
+        if stated != digest:
+            yield f"{name} is {stated}, {source} give {digest}"
 
 
 def _altered(record: Record, written: str | None) -> Iterator[str]:
