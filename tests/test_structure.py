@@ -29,7 +29,7 @@ ALLOWED = {
         "synthetic",
         "tools",
     },
-    "protocols": {"datasets.specs", "results.record"},
+    "protocols": {"datasets.specs", "results.pairs"},
     "results": {"", "backbones", "clips.options", "datasets", "evaluation"},
     "methods": {"backbones", "clips.batch", "datasets", "evaluation", "optim"},
     "evaluation": {"backbones", "clips.batch", "datasets"},

@@ -32,6 +32,10 @@ class CheckpointError(VlbenchError):
     exit_code = 2
 
 
+class TrainingError(VlbenchError):
+    """A training that cannot go on: its loss or its weights are not finite."""
+
+
 class DecodeError(VlbenchError):
     """A video that cannot be read; `path` and `cause` say which and why."""
 

@@ -33,6 +33,7 @@ def test_two_processes_make_the_record_of_one(workplace):
     for record in records:
         for key in ("processes", "seconds", "videos_per_second", "peak_memory_bytes", "config_digest"):
             record["details"].pop(key, None)
+        del record["predictions"]  # the digest of a file that holds a copy of the record
     assert one == two
 
 

@@ -120,10 +120,11 @@ for command in sys.argv[1:]:
 
 def test_questions_to_records_load_no_torch(results):
     Path("list.txt").write_text("\n".join(CLASSES[:2]) + "\n")
-    names = ("leaderboard", "report", "compare", "rescore")
+    names = ("leaderboard", "verify", "report", "compare", "rescore")
     commands = [
         *(f"{name} --help" for name in names),
         "leaderboard results --csv board.csv --html board.html --markdown board.md --latex board.tex",
+        "verify results",
         "report good --csv classes.csv --confusion confusion.csv",
         "compare good bad",
         "rescore good --half",
@@ -154,6 +155,8 @@ def test_what_a_test_leaves_can_be_evaluated_again(workplace, capsys):
     capsys.readouterr()
     assert main(["rescore", "real", "--classes", "all.txt"]) == 0
     assert f"{float(line['top1']):.2f}" in capsys.readouterr().out
+    assert main(["verify", "results"]) == 0
+    assert "1 records verified" in capsys.readouterr().out
     assert main(["compare", "real", "real"]) == 0
     assert "p = 1" in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from vlbench.cli.trainer import VlbenchCLI
 from vlbench.methods import MSTA, MoTE, ZeroShot
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
+from vlbench.results.verify import verify
 
 OVERLAYS = ["data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
 QUICK = ["--trainer.max_steps=3", "--trainer.limit_val_batches=0", "--data.num_workers=0", "--trainer.logger=false"]
@@ -56,6 +57,9 @@ def test_fit_then_test_then_predict(workplace, method, capsys):
     assert record.identity.train.shots == 2
     assert record.identity.method == method
     assert record.details.training.steps == 3
+    assert record.details.train_test_overlap == 0
+    assert record.details.train_test_check == "32 videos of own/2-shot seed 0 with those of official/split 1"
+    assert verify([Path("results")]).findings == ()
     with safe_open(next(Path("results/predictions").iterdir()), "pt") as file:
         scores, labels = file.get_tensor("scores"), file.get_tensor("labels")
         assert scores.shape == (160, 16)

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import Trainer
+from torch.utils.data import BatchSampler
 
 from tests.fakes import FakeDataset, colored_frames, indices_from_pixels, write_video
 from vlbench.clips.accumulation import EffectiveBatch
@@ -154,10 +155,16 @@ def test_bad_options_are_refused(root, options, message):
         module(root, **options)
 
 
-@given(size=st.integers(1, 40), world=st.integers(1, 5))
-def test_evaluation_covers_every_video_once(size, world):
-    parts = [list(UnpaddedSampler(size, rank=rank, world_size=world)) for rank in range(world)]
-    assert sorted(index for part in parts for index in part) == list(range(size))
+@given(size=st.integers(1, 40), world=st.integers(1, 5), batch=st.integers(1, 9))
+def test_evaluation_covers_every_video_once_in_the_batches_of_one_process(size, world, batch):
+    def batches(processes):
+        samplers = [
+            UnpaddedSampler(size, batch_size=batch, rank=rank, world_size=processes) for rank in range(processes)
+        ]
+        return [part for each in samplers for part in BatchSampler(each, batch, drop_last=False)]
+
+    assert sorted(index for part in batches(world) for index in part) == list(range(size))
+    assert sorted(batches(world)) == sorted(batches(1))
 
 
 @given(

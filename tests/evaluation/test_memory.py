@@ -8,7 +8,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "evaluation.py"
 
 
 def test_results_of_a_large_test_set_take_little_beyond_the_data():
-    """20,000 videos and 400 classes: one copy in order, and what torchmetrics' top-5 takes, 223 MiB when measured."""
+    """20,000 videos and 400 classes: one copy in order, and what the metrics take for a moment."""
     command = [sys.executable, str(BENCHMARK), "--measure", "20000", "400"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     data, beyond, _, interval = map(float, answer.split())

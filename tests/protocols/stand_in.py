@@ -14,6 +14,7 @@ import yaml
 from tests.results.test_record import record
 from vlbench.files import replacing, write_atomically
 from vlbench.protocols.server import serve
+from vlbench.results.pairs import write_pair
 
 
 def run(arguments):
@@ -62,9 +63,14 @@ def test(behaviour, overlay):
     for subset in subsets:
         one = name if len(subsets) == 1 else f"{name}-{subset['classes']}-split{subset['split']}"
         with replacing(out / "predictions" / f"{one}.safetensors") as temporary:
-            temporary.write_text("scores")
+            temporary.write_text("half of the scores")
             time.sleep(behaviour.get("sleep", 0))
-        record(stage=overlay["record"]["stage"], weights=weights).write(out / "records", one)
+        write_pair(
+            record(stage=overlay["record"]["stage"], weights=weights),
+            lambda path: path.write_bytes(b"scores"),
+            out,
+            one,
+        )
 
 
 def note(behaviour, what):

@@ -79,6 +79,18 @@ def test_a_damaged_record_or_a_lost_checkpoint_runs_again(lab):
     assert lab.calls[3:] == ["fit"]
 
 
+def test_a_test_without_its_scores_runs_again(lab):
+    lab.behave("one")
+    lab.runner(["one"]).run()
+    (scores,) = (lab.out / "predictions").iterdir()
+    for damage in (scores.unlink, lambda: scores.write_bytes(b"others")):
+        damage()
+        assert lab.runner(["one"]).describe()[-1] == "1 of 2 stages done, 1 to do"
+        assert lab.runner(["one"]).run() == []
+        assert scores.read_bytes() == b"scores"
+    assert lab.calls == ["fit", "test", "test", "test"]
+
+
 def test_a_training_goes_on_from_its_checkpoint(lab):
     lab.behave("one", epochs=3)
     lab.runner(["one"]).run()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
 
 from vlbench.datasets.specs import Subset
+from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
 from vlbench.results.details import Details
+from vlbench.results.pairs import write_pair
 from vlbench.results.record import Identity, Record
+from vlbench.results.scores_file import write_scores
 
 CLASSES = ("jump", "run <fast>", "a & b", "wave_hand")
 
@@ -52,7 +54,7 @@ def half(classes, top1, seed=0, **changes):
     )  # fmt: skip
 
 
-def store(folder, name, scores, labels, *, cosines=None, features=None, failures=None, know_failures=True, **changes):
+def store(folder, name, scores, labels, *, cosines=None, features=None, failures=None, **changes):
     """Writes a record and its scores as `vlbench test` does.
 
     Args:
@@ -63,28 +65,20 @@ def store(folder, name, scores, labels, *, cosines=None, features=None, failures
         cosines: `(N, C)`, the scores by default.
         features: `(N, D)`, the cosines by default, as if the classes were the axes.
         failures: id -> label of unreadable videos.
-        know_failures: whether the file says their labels.
         changes: of the record, see `record`.
 
     Returns:
         Path of the record.
     """
+    scores, labels = (np.asarray(each, kind) for each, kind in ((scores, np.float32), (list(labels), np.int64)))
+    cosines = scores if cosines is None else np.asarray(cosines, np.float32)
+    features = cosines if features is None else np.asarray(features, np.float32)
+    ids = [f"v{index}.mp4" for index in range(len(labels))]
     failures = failures or {}
-    scores, labels = torch.as_tensor(scores, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
-    hits = (scores.argmax(dim=1) == labels).sum().item()
-    made = record(
-        100 * hits / (len(labels) + len(failures)), expected=len(labels) + len(failures), evaluated=len(labels),
-        failures=dict.fromkeys(failures, "empty"), **changes,
-    )  # fmt: skip
-    metadata = {"ids": json.dumps([f"v{index}.mp4" for index in range(len(labels))])}
-    if know_failures:
-        metadata["failures"] = json.dumps(failures)
-    tensors = {"scores": scores, "labels": labels, "cosines": scores if cosines is None else torch.as_tensor(cosines)}
-    tensors["features"] = tensors["cosines"] if features is None else features
-    (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    save_file(
-        {key: value.clone() for key, value in tensors.items()},
-        folder / "predictions" / f"{name}.safetensors",
-        metadata=metadata,
-    )
-    return made.write(folder / "records", name)
+    causes = dict.fromkeys(failures, "empty")
+    stored = StoredScores(ids, labels, scores, cosines, features, {v: (failures[v], causes[v]) for v in failures})
+    digest = digest_of_labels({**dict(zip(ids, labels.tolist(), strict=True)), **failures})
+    kept = {"metrics": classification_metrics(stored), "test_digest": digest}
+    counts = {"expected": stored.total, "evaluated": len(ids), "failures": causes}
+    made = record(**{**kept, **counts, **changes})
+    return write_pair(made, partial(write_scores, stored, made), folder, name)

@@ -6,7 +6,8 @@ from vlbench.datasets.specs import Subset
 from vlbench.errors import DataError
 from vlbench.results.details import Details
 from vlbench.results.leaderboard import rows
-from vlbench.results.record import Identity, Record, read_records
+from vlbench.results.pairs import read_records
+from vlbench.results.record import Identity, Record
 
 pytestmark = pytest.mark.quick
 

@@ -141,15 +141,6 @@ def test_lists_that_cannot_be_scored(stored, names, message):
         rescore(stored, names)
 
 
-def test_unreadable_videos_of_unknown_classes_are_not_guessed(tmp_path):
-    store(tmp_path, "run", torch.eye(4), range(4), failures={"a.mp4": 1}, know_failures=False)
-    found = StoredEvaluation.load("run", tmp_path)
-    assert found.correct()["a.mp4"] is False  # for a paired comparison that is enough
-    for action in (class_reports, rescore_halves, lambda stored: rescore(stored, CLASSES)):
-        with pytest.raises(DataError, match="does not say of which classes its 1 unreadable"):
-            action(found)
-
-
 def test_records_are_found_by_path_or_name(tmp_path):
     path = store(tmp_path / "one", "run", torch.eye(4), range(4))
     assert find_record(str(path), tmp_path / "nowhere") == path
@@ -159,18 +150,3 @@ def test_records_are_found_by_path_or_name(tmp_path):
     store(tmp_path / "two", "run", torch.eye(4), range(4))
     with pytest.raises(DataError, match="give the path of one"):
         find_record("run", tmp_path)
-
-
-def test_scores_of_another_run_are_refused(tmp_path):
-    store(tmp_path, "run", torch.eye(4), range(4))
-    store(tmp_path, "other", torch.eye(4)[:2], range(2))
-    scores = tmp_path / "predictions" / "run.safetensors"
-    scores.write_bytes((tmp_path / "predictions" / "other.safetensors").read_bytes())
-    with pytest.raises(DataError, match="not of one run"):
-        StoredEvaluation.load("run", tmp_path)
-    scores.write_bytes(b"damaged")
-    with pytest.raises(DataError, match="cannot be read"):
-        StoredEvaluation.load("run", tmp_path)
-    scores.unlink()
-    with pytest.raises(DataError, match="cannot be read"):
-        StoredEvaluation.load("run", tmp_path)

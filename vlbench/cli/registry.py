@@ -81,6 +81,15 @@ _DECLARED = (
         inputs={"folders": "folder"},
     ),
     Command(
+        "verify",
+        _MANY_RUNS,
+        "whether records say what follows from their scores",
+        "vlbench.cli.results:verify",
+        "vlbench verify results/demo",
+        positional={"folders": {"nargs": "+", "help": "results folders"}},
+        inputs={"folders": "folder"},
+    ),
+    Command(
         "compare",
         _MANY_RUNS,
         "whether two evaluations differ by more than chance",

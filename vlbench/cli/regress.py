@@ -17,7 +17,7 @@ from vlbench.cli.configs import find_config
 from vlbench.errors import ConfigError, VlbenchError
 from vlbench.files import write_atomically
 from vlbench.protocols.stages import Stage, checkpoint_folder
-from vlbench.results.record import read_records
+from vlbench.results.pairs import read_records
 from vlbench.results.regression import COLUMNS, Check, Expectation, cells, measure, to_json, to_junit, to_markdown
 
 REGRESSION, BROKEN = 1, 2

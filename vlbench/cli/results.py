@@ -13,7 +13,7 @@ from rich.table import Table
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
 from vlbench.results.leaderboard import check_provenance, rows
-from vlbench.results.record import read_records
+from vlbench.results.pairs import read_records
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
 
 _SHOWN = ("protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "runs", "videos")
@@ -61,6 +61,29 @@ def leaderboard(
         view.add_row(*(escape(cell(row, column)) for column in shown))
     # Files and pipes have no width of their own.
     Console(width=None if sys.stdout.isatty() else 140).print(view)
+    return 0
+
+
+def verify(folders: Sequence[Path]) -> int:
+    """Recompute what the records below some folders say from the scores beside them.
+
+    Args:
+        folders: Results folders, searched for records.
+
+    Returns:
+        0 if every record fits, 1 if something does not, which is named, one line each.
+    """
+    from vlbench.results.verify import verify as verified
+
+    outcome = verified(folders)
+    console = Console()
+    for finding in outcome.findings:
+        console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
+    if outcome.findings:
+        wrong = len({finding.path for finding in outcome.findings})
+        Console(stderr=True).print(f"{wrong} of {outcome.records} records do not fit", highlight=False)
+        return 1
+    console.print(f"{outcome.records} records verified", highlight=False)
     return 0
 
 

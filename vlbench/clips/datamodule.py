@@ -266,19 +266,14 @@ class VideoDataModule(LightningDataModule):
             device=self._decoding_device(),
         )
         rank, world_size = self._process()
-        sampler = UnpaddedSampler(len(dataset), rank=rank, world_size=world_size)
         views = self.clip.views.clips * self.clip.views.crops
+        batch_size = self.loading.eval_batch_size or max(1, self.batch_size // views)
+        sampler = UnpaddedSampler(len(dataset), batch_size=batch_size, rank=rank, world_size=world_size)
         collate = partial(ViewBatch.collate, at_once=self.loading.eval_batch_size or self.batch_size)
         if not len(sampler):
             # One empty batch: Lightning runs no hook of an empty evaluation, and the other processes would wait for it.
             return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate, **self._loading())
-        return DataLoader(
-            dataset,
-            batch_size=self.loading.eval_batch_size or max(1, self.batch_size // views),
-            sampler=sampler,
-            collate_fn=collate,
-            **self._loading(),
-        )
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=collate, **self._loading())
 
     def _loading(self) -> dict[str, Any]:
         workers = self.num_workers

@@ -100,10 +100,25 @@ def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[i
 
 
 class UnpaddedSampler(Sampler[int]):
-    """Every position exactly once over all processes; some processes may have one fewer, or none."""
+    """Every position exactly once over all processes, whose batches are the same for any number of processes.
 
-    def __init__(self, size: int, *, rank: int = 0, world_size: int = 1) -> None:
-        self._positions = range(rank, size, world_size)
+    The positions are cut into batches in their order, of which the last may be smaller, and a process takes every
+    `world_size`-th one: some processes may have a batch fewer, or none. How many videos go through a tower at once
+    decides how its sums are rounded, so equal batches give equal bits.
+
+    Args:
+        size: Number of videos to evaluate.
+        batch_size: Positions that a process takes at once.
+        rank, world_size: Which process this is.
+
+    Example:
+        >>> [list(UnpaddedSampler(5, batch_size=2, rank=rank, world_size=2)) for rank in range(2)]
+        [[0, 1, 4], [2, 3]]
+    """
+
+    def __init__(self, size: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        starts = range(rank * batch_size, size, world_size * batch_size)
+        self._positions = [start + offset for start in starts for offset in range(min(batch_size, size - start))]
 
     def __len__(self) -> int:
         return len(self._positions)

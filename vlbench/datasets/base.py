@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, NamedTuple
 
 from vlbench.datasets.lists.heldout import hold_out
+from vlbench.datasets.lists.overlap import refuse_shared
 from vlbench.datasets.lists.published import PublishedLists, VideoFiles, check_names
 from vlbench.datasets.lists.splits import base_labels, draw_shots, select
 from vlbench.datasets.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem, content_digest
@@ -212,35 +213,62 @@ class VideoDataset(ABC):
         if not self.videos(part):
             hint = "; `vlbench test` evaluates on the test part" if part == "validation" else ""
             raise ConfigError(f"{self.label} has no {part} part{hint}")
-        if part != "validation":
+        # A test of weights that were trained on nothing or elsewhere trains on no video of this configuration, and a
+        # training needs no test videos; whoever records a test compares what the weights were trained on.
+        if (part == "train" and self._tested_here()) or (part == "test" and self.train_subset.shots is not None):
             self.check_disjoint()
 
     def check_disjoint(self) -> None:
-        """Whether a few-shot training list and the test list have no video in common.
-
-        Published training lists and own draws belong to one split, and the splits of a dataset overlap.
+        """Whether the training list and the test lists have no video in common.
 
         Raises:
             ConfigError: If they have, being lists of different splits; names how many.
-            DataError: If they have, although both are lists of one split.
+            DataError: If they have, although both are lists of one split, or a list cannot be read.
         """
-        if self.train_subset.shots is None:
-            return
-        train = self.videos("train") + (self.videos("validation") if self.heldout and not self.validate_on_test else [])
-        for subset, tested in ((subset, self._list("test", subset)) for subset in self.test_subsets):
-            ids = {item.id for item in tested.items}
-            shared = sorted(item.id for item in train if item.id in ids)
-            if not shared:
-                continue
-            facts = (
-                f"{self.spec.name}: {len(shared)} of the {len(train)} training videos of {self.list_name('train')} are"
-                f" test videos of {tested.name}, {shared[0]!r} is one"
-            )
-            if self.train_subset.split != subset.split:
-                raise ConfigError(
-                    f"{facts}; set data.test.split to {self.train_subset.split}, the training list's split"
-                )
-            raise DataError(f"{facts}; one of the lists is wrong, fetch both again")
+        heldout = self.videos("validation") if self.heldout and not self.validate_on_test else []
+        self.check_untested(self.list_name("train"), [*self.videos("train"), *heldout], self.train_subset.split)
+
+    def check_untested(self, name: str, items: Sequence[VideoItem], split: int) -> None:
+        """Whether the test lists have no video in common with a training list.
+
+        Args:
+            name: Name of the training list.
+            items: Videos of the training list, those held out included.
+            split: Number of the official split that the training list belongs to.
+
+        Raises:
+            ConfigError: If they have, being lists of another split; names how many.
+            DataError: If they have, although they are lists of one split, or a list cannot be read.
+        """
+        for subset in self.test_subsets:
+            tested = self._list("test", subset)
+            refuse_shared(self.spec.name, (name, items, split), (*tested, subset.split), self.video_key)
+
+    def training_list(self, subset: Subset, heldout: float = 0.0) -> tuple[str, list[VideoItem]]:
+        """Name of a training list, and its videos, those held out included.
+
+        Args:
+            subset: Subset of the training part.
+            heldout: Part of the videos that is held out, in [0, 1), for the name.
+
+        Raises:
+            DataError: If lists or videos are missing.
+            ConfigError: If the dataset has no such split, or the folder of published lists no such list.
+        """
+        name, items = self._published("train", subset) or self._official("train", subset)
+        return (_held_out_name(name, heldout) if heldout else name), items
+
+    def video_key(self, item: VideoItem) -> Hashable:
+        """What entries of two lists have in common if they are the same video: the id, unless overridden."""
+        return item.id
+
+    def _tested_here(self) -> bool:
+        """Whether the test lists and their videos are on this machine."""
+        try:
+            self.videos("test")
+        except DataError:
+            return False
+        return True
 
     def _sources(self, part: Part) -> list[tuple[_Source, Subset]]:
         """The lists that make up a part."""
@@ -284,18 +312,14 @@ class VideoDataset(ABC):
     def _hold_out(self, subset: Subset) -> None:
         name, items = self._published("train", subset) or self._official("train", subset)
         training, heldout = hold_out(items, self.heldout, subset.seed, self.train_classes.names)
-        # Before the slash: results are not averaged with those of the whole list.
-        lineage, *rest = name.split("/", 1)
-        self._lists["train", subset] = _VideoList("/".join([f"{lineage}, {self.heldout:g} held out", *rest]), training)
-        self._lists["heldout", subset] = _VideoList(
-            "/".join([f"{lineage}, the {self.heldout:g} held out", *rest]), heldout
-        )
+        self._lists["train", subset] = _VideoList(_held_out_name(name, self.heldout), training)
+        self._lists["heldout", subset] = _VideoList(_held_out_name(name, self.heldout, "the "), heldout)
 
     def _official(self, part: Part, subset: Subset) -> _VideoList:
         items = select(self.items(part, subset.split), self._labels(part, subset))
         if part != "train" or subset.shots is None:
             return _VideoList(f"official/split {subset.split}", items)
-        drawn = draw_shots(items, subset.shots, subset.seed, class_names=self.train_classes.names)
+        drawn = draw_shots(items, subset.shots, subset.seed, class_names=self._classes(part, subset).names)
         return _VideoList(f"own/{subset.shots}-shot seed {subset.seed}", drawn)
 
     def _published(self, part: Part, subset: Subset) -> _VideoList | None:
@@ -323,3 +347,10 @@ class VideoDataset(ABC):
         video_id = self.video_id(name, label)
         official = str(PurePosixPath(video_id).with_name(PurePosixPath(name).name))
         return VideoItem(self._files.locate(official, self.video_stems(name)), label, video_id)
+
+
+def _held_out_name(name: str, share: float, article: str = "") -> str:
+    """Name of a list of which a part is held out, or of that part."""
+    # Before the slash: results are not averaged with those of the whole list.
+    lineage, *rest = name.split("/", 1)
+    return "/".join([f"{lineage}, {article}{share:g} held out", *rest])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -77,6 +78,15 @@ class FolderVideos(VideoDataset):
         # Sorted: the order in which a folder lists its videos is no part of them.
         videos = sorted(f"{item.label} {item.id} {item.span or ''}" for item in self.items(part, 1))
         return content_digest([*self.spec.class_names, *videos])
+
+    @override
+    def video_key(self, item: VideoItem) -> Hashable:
+        """The file, whatever it is called in the part: links to a file are the same video."""
+        try:
+            status = item.path.stat()
+        except OSError:  # a listed video that is not there
+            return item.id
+        return status.st_dev, status.st_ino, item.span
 
     @cached_property
     def _wordings(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vlbench.errors import ConfigError
+from vlbench.names import name_bytes
 
 if TYPE_CHECKING:
     from vlbench.datasets.descriptions import Descriptions
@@ -173,4 +174,4 @@ class DatasetSpec:
 
 def content_digest(lines: Iterable[str]) -> str:
     """Sixteen hexadecimal characters that differ between sequences of lines, such as names of classes and of videos."""
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(name_bytes("\n".join(lines)), digest_size=8).hexdigest()

@@ -1,11 +1,12 @@
-"""Scores that lie beside a record, and the metrics of `evaluation.metrics` on them: numpy, so that nothing loads torch.
+"""Scores of videos and the metrics that follow from them: numpy, in double precision, so that nothing loads torch.
 
-Records hold the metrics of `evaluation.metrics`. The functions here answer questions to stored scores with the same
-definitions, in double precision; a test holds the two to each other.
+A test computes its metrics here, and so does whoever asks stored scores again. Classes with equal scores rank by their
+index, the smaller first.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlbench.errors import DataError
+from vlbench.evaluation.statistics import resampled_top1
+from vlbench.names import name_bytes
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -28,8 +31,7 @@ class StoredScores:
         scores: Scores of the classes, float32 `(N, C)`; only the order of the classes within a row means something.
         cosines: Mean over the views of a video's cosines with the classes, float32 `(N, C)`.
         features: Mean over the views of a video's unit features, float32 `(N, D)`.
-        failures: Id -> `(label, cause)` of the videos that could not be read, which count as wrong; the label is -1
-            where it was not stored.
+        failures: Id -> `(label, cause)` of the videos that could not be read, which count as wrong.
     """
 
     ids: Sequence[str]
@@ -50,13 +52,18 @@ class StoredScores:
         best: Integers = self.scores.argmax(axis=1)
         return best
 
+    def not_finite(self) -> Integers:
+        """Rows of the videos that have a score, a cosine or a feature that is not a finite number, int64 `(K,)`."""
+        finite = [np.isfinite(each).all(axis=1) for each in (self.scores, self.cosines, self.features)]
+        rows: Integers = np.flatnonzero(~np.logical_and.reduce(finite))
+        return rows
+
 
 def hits_at(scores: Floats, labels: Integers, k: int) -> NDArray[np.bool_]:
     """Whether the label of each row of scores `(N, C)` is among its k best classes, bool `(N,)`.
 
-    Of classes with equal scores the first is better. At k = 1 that is torchmetrics' rule too; at k > 1 torchmetrics
-    leaves a tie at the k-th place to `torch.topk`, which promises no order. A score that is not a number is better than
-    any other, and never right.
+    Of classes with equal scores the first is better: `torch.topk` promises no order at a tie. A score that is not a
+    number is better than any other, and never right.
     """
     true_score = np.take_along_axis(scores, labels[:, None], axis=1)
     equal_and_later = (scores == true_score) & (np.arange(scores.shape[1]) >= labels[:, None])
@@ -68,12 +75,19 @@ def classification_metrics(stored: StoredScores, top_k: Sequence[int] = (1, 5)) 
     """Accuracies in per cent, 0..100; unreadable videos count as wrong.
 
     Args:
-        stored: Scores of one test set; the labels of unreadable videos are known.
+        stored: Scores of one test set.
         top_k: Values of k; one larger than the number of classes is clipped to it.
 
     Returns:
         `top1`, `top5` over videos, and `mean_per_class`, the mean of the top-1 accuracies of the classes that occur.
         Without videos they are not numbers.
+
+    Example:
+        >>> scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+        >>> ids, labels, features = ["a.mp4", "b.mp4", "c.mp4"], np.array([0, 1, 1]), np.zeros((3, 0), np.float32)
+        >>> stored = StoredScores(ids, labels, scores, scores, features, {"d.mp4": (0, "truncated")})
+        >>> classification_metrics(stored)["top1"]
+        50.0
     """
     num_classes = stored.scores.shape[1]
     if stored.total == 0:
@@ -92,7 +106,8 @@ def classification_metrics(stored: StoredScores, top_k: Sequence[int] = (1, 5)) 
 def half_class_accuracies(cosines: Floats, labels: Integers, draws: int = 10) -> NDArray[np.float64]:
     """Top-1 and top-5 on random halves of the classes in per cent, float64 `(draws, 2)`.
 
-    The halves are those of `evaluation.metrics.half_class_accuracies`.
+    Draw k permutes the classes with numpy's legacy generator seeded with k and keeps the first half, the videos of
+    those classes, and as candidates those of them that occur among the videos; top-5 is clipped to their number.
 
     Args:
         cosines: Mean over the views of the cosines with all classes, float32 `(N, C)`.
@@ -122,7 +137,7 @@ def half_class_metrics(stored: StoredScores) -> dict[str, float]:
     """Mean and population standard deviation over `half_class_accuracies`; unreadable videos count as wrong.
 
     Args:
-        stored: Scores of one test set; the labels of unreadable videos are known.
+        stored: Scores of one test set.
 
     Raises:
         DataError: If a half has videos of fewer than two classes.
@@ -137,3 +152,31 @@ def half_class_metrics(stored: StoredScores) -> dict[str, float]:
     means = dict(zip(names, accuracies.mean(axis=0).tolist(), strict=True))
     spreads = zip((f"{name}_std" for name in names), accuracies.std(axis=0).tolist(), strict=True)
     return {**means, **dict(spreads)}
+
+
+def bootstrap_interval(stored: StoredScores, draws: int = 1000, seed: int = 0) -> dict[str, float]:
+    """The central 95 % of the top-1 accuracies of resampled test sets, in per cent; unreadable videos count as wrong.
+
+    Args:
+        stored: Scores of one test set.
+        draws: Number of resampled sets.
+        seed: Seed of the resampling.
+
+    Returns:
+        `top1_low` and `top1_high`; empty without videos or draws.
+    """
+    if stored.total == 0 or draws == 0:
+        return {}
+    right = int((stored.best == stored.labels).sum())
+    low, high = resampled_top1(right, stored.total, draws, seed)
+    return {"top1_low": low, "top1_high": high}
+
+
+def digest_of_labels(labels: Mapping[str, int]) -> str:
+    """Digest of the videos of a test set and their classes; two runs with one digest were asked the same.
+
+    Args:
+        labels: Id of each video -> position of its class.
+    """
+    lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
+    return hashlib.blake2b(name_bytes(lines), digest_size=16).hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from lightning import Callback
 from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
@@ -15,12 +16,13 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import ClassList, Part
-from vlbench.errors import ConfigError
+from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import ClassState, Evaluator, Features
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.loops import EvaluationLoops
 from vlbench.methods.parts.checkpoint import check_complete, read_header, state_digest, write_header
 from vlbench.methods.parts.class_features import frozen_ensemble, prompted
+from vlbench.methods.parts.finite import FiniteTraining, not_finite
 from vlbench.methods.parts.fusion import ViewFusion, fused
 from vlbench.methods.parts.paper import constructor_options, deviations, recipe_deviations
 from vlbench.methods.parts.pooling import unit_mean
@@ -271,6 +273,10 @@ class VideoTextMethod(EvaluationLoops):
         return self.dataset
 
     @override
+    def configure_callbacks(self) -> list[Callback]:
+        return [*super().configure_callbacks(), FiniteTraining()]
+
+    @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         terms = self.training_loss(batch)
         self._terms.update(terms)
@@ -331,12 +337,18 @@ class VideoTextMethod(EvaluationLoops):
         write_header(checkpoint, self.name, self.backbone.identity, training)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint is this method's, on these frozen weights, and complete.
+        """Checks that the checkpoint is this method's, on these frozen weights, complete and finite.
 
         Raises:
             CheckpointError: If it is not.
         """
         self.provenance = read_header(checkpoint, self.name, self.backbone.identity)
         check_complete(checkpoint["state_dict"], self.trained_keys())
+        lost = not_finite(checkpoint["state_dict"])
+        if lost:
+            raise CheckpointError(
+                f"{len(lost)} of the checkpoint's {len(checkpoint['state_dict'])} tensors are not finite, {lost[0]} is"
+                " one; its training diverged: train again, with a smaller learning rate or without mixed precision"
+            )
         # The frozen rest is in place already; completing the dictionary keeps the loading strict.
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

@@ -85,9 +85,10 @@ class EvaluationLoops(LightningModule, ABC):
         best = []
         for evaluated, predictions in zip(evaluator.sets, evaluator.predict(batch), strict=True):
             if predictions.ids:
-                top = predictions.scores.max(dim=-1)
-                names = [evaluated.classes.names[index] for index in top.indices.tolist()]
-                best += list(zip(predictions.ids, names, top.values.tolist(), strict=True))
+                top = predictions.stored().best
+                names = [evaluated.classes.names[index] for index in top]
+                values = predictions.scores[range(len(top)), top].tolist()
+                best += list(zip(predictions.ids, names, values, strict=True))
         return best
 
     @override

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import subprocess
 import time
@@ -16,25 +14,27 @@ from typing import TypedDict
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from safetensors.torch import save_file
 from typing_extensions import override
 
 import vlbench
 from vlbench.datasets.specs import Selection
-from vlbench.errors import ConfigError
+from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
-from vlbench.files import replacing
-from vlbench.names import name_bytes
+from vlbench.evaluation.stored_scores import digest_of_labels
+from vlbench.names import quoted
 from vlbench.results.details import Details
 from vlbench.results.identities import check_replaceable, identities_of_test
+from vlbench.results.overlap import Overlap, train_test_overlap
+from vlbench.results.pairs import write_pair
 from vlbench.results.record import Identity, Record, record_name
 from vlbench.results.recorded import RecordedData, RecordedMethod, recorded
 from vlbench.results.run_settings import run_settings, with_views
+from vlbench.results.scores_file import write_scores
 from vlbench.settings import Side, settings_digest
 
-_PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "open_clip_torch", "av")
+_PACKAGES = ("torch", "torchvision", "lightning", "numpy", "open_clip_torch", "av")
 
 _START = "started_from"
 """Setting of a training that began with a checkpoint of another one: a digest of that one's settings and seed."""
@@ -85,6 +85,7 @@ class RecordWriter(Callback):
         self.settings: dict[str, object] = {}
         self.identities: list[Identity] = []
         self._training_facts: TrainingFacts | None = None
+        self._overlap = Overlap(None, "nothing was trained")
 
     def use(self, data: RecordedData, seed: int, config_digest: str | None = None) -> None:
         """Hands over what records and checkpoints say of the run beside the method.
@@ -150,6 +151,7 @@ class RecordWriter(Callback):
         if trainer.ckpt_path is None and method.describe_training is not None and trainer.global_step:
             self._training_facts = method.describe_training()  # trained by this very trainer
         trained = trainer.ckpt_path is not None or self._training_facts is not None
+        self._overlap = train_test_overlap(data.dataset, self._training_facts, trained=trained)
         self.identities = identities_of_test(
             method,
             data,
@@ -168,23 +170,20 @@ class RecordWriter(Callback):
             torch.cuda.reset_peak_memory_stats(pl_module.device)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Rank zero writes; every rank holds the gathered predictions."""
+        """Rank zero writes; every rank holds the gathered predictions.
+
+        Raises:
+            DataError: If a score is not a finite number; nothing is written then.
+        """
         if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
             return
         method = recorded(pl_module)
         seconds = round(time.monotonic() - self._started, 3)
+        _check_finite(method)
         for identity, evaluation in zip(self.identities, method.evaluations, strict=True):
             record = self._record(trainer, method, evaluation, identity, seconds)
-            name = self._path(identity).stem
-            predictions = evaluation.predictions
-            kept = ("scores", "cosines", "features", "labels")
-            tensors = {key: getattr(predictions, key).contiguous() for key in kept}
-            lost = {video: label for video, (label, _) in predictions.failures.items()}
-            metadata = {"ids": json.dumps(predictions.ids), "failures": json.dumps(lost)}
-            # The scores first: a record means that everything belonging to it is there.
-            with replacing(self.folder / "predictions" / f"{name}.safetensors") as temporary:
-                save_file(tensors, temporary, metadata=metadata)
-            path = record.write(self.folder / "records", name)
+            write = partial(write_scores, evaluation.predictions.stored(), record)
+            path = write_pair(record, write, self.folder, self._path(identity).stem)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
 
     def _path(self, identity: Identity) -> Path:
@@ -213,7 +212,7 @@ class RecordWriter(Callback):
             details=Details(
                 stage=self.stage,
                 classes=evaluated.classes.names,
-                test_digest=_digest_of_labels(evaluated.labels),
+                test_digest=digest_of_labels(evaluated.labels),
                 features_depend_on_classes=method.features_depend_on_classes,
                 deviations={**((training.deviations if training else None) or {}), **of_test},
                 views=asdict(data.clip.views),
@@ -229,6 +228,9 @@ class RecordWriter(Callback):
                 seconds=seconds,
                 videos_per_second=round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
                 processes=trainer.world_size,
+                bootstrap=self.bootstrap,
+                train_test_overlap=self._overlap.videos,
+                train_test_check=self._overlap.check,
                 precision=str(trainer.precision),
                 **_environment(method.device),
             ),
@@ -253,10 +255,16 @@ def _with_start(settings: dict[str, object], seed: int, start: TrainingFacts | N
     return settings if earlier is None else {**settings, _START: earlier}
 
 
-def _digest_of_labels(labels: dict[str, int]) -> str:
-    """Digest of the videos of a test set and their classes; two runs with one digest were asked the same."""
-    lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
-    return hashlib.blake2b(name_bytes(lines), digest_size=16).hexdigest()
+def _check_finite(method: RecordedMethod) -> None:
+    for evaluation in method.evaluations:
+        stored = evaluation.predictions.stored()
+        rows = stored.not_finite()
+        if len(rows):
+            raise DataError(
+                f"{method.name} gives {len(rows)} of {len(stored.ids)} videos scores that are not finite,"
+                f" {quoted(stored.ids[rows[0]])} is one; nothing was recorded: test weights of a training that did not"
+                " diverge, or with trainer.precision 32-true"
+            )
 
 
 class _Environment(TypedDict):

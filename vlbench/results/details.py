@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from vlbench.results.fields import checked
+
 T = TypeVar("T")
 
 
@@ -58,9 +60,10 @@ class StoredTraining:
         """The facts that a file holds.
 
         Raises:
-            TypeError: If a value is not of its type.
+            DataError: If a value is not of its type.
         """
-        return cls(_value(stored, "steps", int), _number(stored, "seconds"), _value(stored, "processes", int), stored)
+        steps, processes = (_value(stored, key, int, "details.training.") for key in ("steps", "processes"))
+        return cls(steps, _number(stored, "seconds", "details.training."), processes, stored)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class Details:
         seconds: Duration of the test, in seconds.
         videos_per_second: Videos tested in a second, decoding included.
         processes: Number of processes that tested.
+        bootstrap: Number of resampled test sets that the interval of top-1 is of.
+        train_test_overlap: Number of training videos that are tested; `None` where that is not known or means nothing.
+        train_test_check: Lists that were compared for the overlap, or why none were.
         precision: Precision of the test, as Lightning calls it.
         device: Name of the device that tested.
         peak_memory_bytes: Peak memory of the test on its device, in bytes.
@@ -113,6 +119,9 @@ class Details:
     seconds: float | None = None
     videos_per_second: float | None = None
     processes: int | None = None
+    bootstrap: int | None = None
+    train_test_overlap: int | None = None
+    train_test_check: str | None = None
     precision: str | None = None
     device: str | None = None
     peak_memory_bytes: int | None = None
@@ -137,13 +146,13 @@ class Details:
         """The details that a file holds.
 
         Raises:
-            TypeError: If a value is not of its type.
+            DataError: If a value is not of its type.
         """
         training = _mapping(stored, "training")
         return cls(
             stage=_value(stored, "stage", str),
             # Thousands of records repeat the names of few datasets.
-            classes=tuple(map(sys.intern, _value(stored, "classes", list) or ())),
+            classes=tuple(map(sys.intern, _names(stored, "classes"))),
             test_digest=_value(stored, "test_digest", str),
             features_depend_on_classes=_value(stored, "features_depend_on_classes", bool),
             deviations=_mapping(stored, "deviations"),
@@ -159,6 +168,9 @@ class Details:
             seconds=_number(stored, "seconds"),
             videos_per_second=_number(stored, "videos_per_second"),
             processes=_value(stored, "processes", int),
+            bootstrap=_value(stored, "bootstrap", int),
+            train_test_overlap=_value(stored, "train_test_overlap", int),
+            train_test_check=_value(stored, "train_test_check", str),
             precision=_value(stored, "precision", str),
             device=_value(stored, "device", str),
             peak_memory_bytes=_value(stored, "peak_memory_bytes", int),
@@ -170,17 +182,24 @@ class Details:
         )
 
 
-def _value(stored: Mapping[str, object], key: str, kind: type[T]) -> T | None:
+def _value(stored: Mapping[str, object], key: str, kind: type[T], prefix: str = "details.") -> T | None:
     value = stored.get(key)
-    if value is None or isinstance(value, kind):
+    if value is None or type(value) is kind:  # as nearly always
         return value
-    raise TypeError(f"{key} is {value!r}; it is of type {kind.__name__}")
+    other: T | None = checked(value, kind | None, prefix + key)
+    return other
 
 
-def _number(stored: Mapping[str, object], key: str) -> float | None:
-    whole = stored.get(key)
-    return whole if isinstance(whole, int) else _value(stored, key, float)
+def _number(stored: Mapping[str, object], key: str, prefix: str = "details.") -> float | None:
+    return _value(stored, key, float, prefix)
 
 
 def _mapping(stored: Mapping[str, object], key: str) -> Mapping[str, object]:
     return _value(stored, key, dict) or {}
+
+
+def _names(stored: Mapping[str, object], key: str) -> list[str]:
+    names = _value(stored, key, list) or []
+    if not {*map(type, names)} <= {str}:
+        checked(names, tuple[str, ...], f"details.{key}")
+    return names

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlbench.datasets.specs import Selection, Subset
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import write_atomically
+from vlbench.names import one_line
 from vlbench.results.details import Details
+from vlbench.results.fields import check_text, checked_fields, parse_json, shown
 
 SCHEMA_VERSION = 3
 """Version 2 added the names of the lists to the identity, version 3 the settings; an older record does not know its
@@ -87,6 +90,7 @@ class Record:
         evaluated: Number of videos that were read and scored.
         failures: Id of each other video -> why it could not be read; these videos count as wrong.
         details: Everything else worth knowing: parameters, training, time, memory, device, versions, options.
+        predictions: Digest of the file of scores that lies beside the record; `None` in records of an older vlbench.
         schema_version: Version of the layout of the file.
     """
 
@@ -96,6 +100,7 @@ class Record:
     evaluated: int
     failures: dict[str, str] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
+    predictions: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -110,12 +115,25 @@ class Record:
         """File name without suffix: readable, and unique by the identity's digest."""
         return record_name(self.identity)
 
+    def as_json(self) -> str:
+        """The record as the text of its file.
+
+        Raises:
+            DataError: If a metric is not a finite number.
+        """
+        lost = [name for name, value in self.metrics.items() if not math.isfinite(value)]
+        if lost:
+            raise DataError(
+                f"{self.name}: metrics.{lost[0]} is {self.metrics[lost[0]]}; a record holds finite numbers only, so"
+                " test videos and weights with which the method gives such"
+            )
+        values = {**vars(self), "identity": self.identity.as_dict(), "details": self.details.as_dict()}
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
     def write(self, folder: Path, name: str | None = None) -> Path:
         """Writes `folder/<name>.json` in one step: a reader sees the whole file or none."""
-        values = {**vars(self), "identity": self.identity.as_dict(), "details": self.details.as_dict()}
-        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         path = folder / f"{name or self.name}.json"
-        write_atomically(path, text.encode())
+        write_atomically(path, self.as_json().encode())
         return path
 
     @classmethod
@@ -123,23 +141,74 @@ class Record:
         """A record from its file; an older schema is brought up to this version's.
 
         Raises:
-            DataError: If it is not a record of a schema this version reads.
+            DataError: If it cannot be read, or is not a record of a schema this version reads.
         """
         try:
-            values = json.loads(path.read_bytes())
-            version = values["schema_version"]
-            if version not in _READABLE:
-                readable = " and ".join(map(str, _READABLE))
-                raise DataError(f"{path}: schema_version is {version}; this vlbench reads {readable}")
-            train, test = values["identity"]["train"], values["identity"]["test"]
-            subsets = {"train": None if train is None else Subset(**train), "test": Subset(**test)}
-            identity = Identity(**{**values["identity"], **subsets})
-            details = Details.from_dict(values.get("details", {}))
-            return cls(**{**values, "identity": identity, "details": details, "schema_version": SCHEMA_VERSION})
-        except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        return cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> Record:
+        """A record from the bytes of its file.
+
+        Args:
+            content: Bytes of the file, JSON in UTF-8.
+            path: Path of the file, for messages.
+
+        Raises:
+            DataError: If they are not those of a record of a schema this version reads; names the file and the field.
+        """
+        try:
+            values = parse_json(content, file_names=True)
+            if isinstance(values, dict):
+                # Videos are named here and in what a training skipped.
+                details = values.get("details")
+                rest = {**details, "training": None} if isinstance(details, dict) else details
+                check_text(content, {**values, "failures": None, "details": rest})
+            return cls._parse(values)
+        except (DataError, ConfigError) as error:
             raise DataError(
-                f"{path} is not a record of vlbench: {error!r}; delete it and run the stage again"
+                f"{path} is not a record of vlbench: {one_line(str(error))}; delete it and run `vlbench test` again"
             ) from error
+
+    @classmethod
+    def _parse(cls, values: object) -> Record:
+        if not isinstance(values, dict):
+            raise DataError(f"it holds {shown(values)}; allowed: an object")
+        if (version := values.get("schema_version")) not in _READABLE or isinstance(version, bool | float):
+            readable = " and ".join(map(str, _READABLE))
+            raise DataError(f"schema_version is {shown(version)}; this vlbench reads {readable}")
+        for name in ("identity", "details"):
+            if not isinstance(values.get(name, {}), dict):
+                raise DataError(f"{name} is {shown(values[name])}; allowed: an object")
+        typed = checked_fields(values, cls, "", leave=("identity", "details"))
+        typed["identity"] = Identity(**checked_fields(values["identity"], Identity, "identity"))
+        typed["details"] = Details.from_dict(values.get("details", {}))
+        record = cls(**{**typed, "schema_version": SCHEMA_VERSION})
+        record._check_ranges()
+        return record
+
+    def _check_ranges(self) -> None:
+        """Refuses numbers that no evaluation has.
+
+        Raises:
+            DataError: Naming the field.
+        """
+        for name in ("top1", "top5", "mean_per_class"):
+            if name not in self.metrics:
+                raise DataError(f"metrics.{name} is missing")
+        for name, value in self.metrics.items():
+            if not -1e-3 <= value <= 100.001:  # single precision may round beyond
+                raise DataError(f"metrics.{name} is {value}; allowed: 0 to 100")
+        for name, count in (("expected", self.expected), ("evaluated", self.evaluated)):
+            if count < 0:
+                raise DataError(f"{name} is {count}; allowed: 0 or more")
+        if self.identity.frames < 1:
+            raise DataError(f"identity.frames is {self.identity.frames}; allowed: 1 or more")
+        if not re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", self.identity.views):
+            raise DataError(f"identity.views is {shown(self.identity.views)}; allowed: clips x crops, such as 4x3")
 
 
 def record_name(identity: Identity) -> str:
@@ -161,17 +230,3 @@ def lineage(list_name: str | None) -> str:
     with itself only; empty where the list is not known.
     """
     return (list_name or "").partition("/")[0]
-
-
-def read_records(folders: Sequence[Path]) -> Iterator[Record]:
-    """Every record below the folders, in the order of their paths.
-
-    Raises:
-        DataError: If a folder does not exist or a file in a `records` folder is no record.
-    """
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; give folders that hold records, such as results/demo")
-        for path in sorted(folder.rglob("*.json")):
-            if path.parent.name == "records":
-                yield Record.read(path)

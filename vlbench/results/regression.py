@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 
 from vlbench.errors import DataError
 from vlbench.files import write_atomically
+from vlbench.names import one_line
+from vlbench.results.fields import checked, checked_fields, parse_json
 
 if TYPE_CHECKING:
     from vlbench.results.stored import StoredEvaluation
@@ -192,8 +194,9 @@ class Expectation:
         measured_names = {(name, metric) for name, values in measured.items() for metric in values}
         if expected != measured_names:
             differ = sorted(expected ^ measured_names)
+            suite, first = one_line(self.suite), one_line(" ".join(differ[0]))
             raise DataError(
-                f"the bands of {self.suite} do not fit what was run, {' '.join(differ[0])} among {len(differ)} values "
+                f"the bands of {suite} do not fit what was run, {first} among {len(differ)} values "
                 "of only one of them; make them anew with --update"
             )
         return [
@@ -215,16 +218,19 @@ class Expectation:
             DataError: If it is missing, of something else or of another schema.
         """
         try:
-            values = json.loads(path.read_text())
-            if (version := values.pop("schema_version")) != SCHEMA_VERSION:
-                raise DataError(f"{path}: schema_version is {version}; this vlbench reads {SCHEMA_VERSION}")
-            bands = {
-                name: {metric: Band(**band) for metric, band in metrics.items()}
-                for name, metrics in values.pop("bands").items()
-            }
-            return cls(bands=bands, seeds=tuple(values.pop("seeds")), **values)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{path} holds no expected values: {error!r}; make it with --update") from error
+            values = checked(parse_json(path.read_bytes()), dict[str, object], "it")
+            version = checked(values.pop("schema_version", None), int, "schema_version")
+            if version != SCHEMA_VERSION:
+                raise DataError(f"schema_version is {version}; this vlbench reads {SCHEMA_VERSION}")
+            expectation = cls(**checked_fields(values, cls, ""))
+            if not expectation.seeds:
+                raise DataError("seeds is []; allowed: one or more")
+            return expectation
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}; make it with --update") from error
+        except DataError as error:
+            cause = one_line(str(error))
+            raise DataError(f"{path} holds no expected values: {cause}; make it with --update") from error
 
 
 def to_json(suite: str, checks: Sequence[Check]) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from vlbench.errors import DataError
 from vlbench.evaluation.stored_scores import Floats, StoredScores
+from vlbench.names import one_line
+from vlbench.results.checks import contradictions
+from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
 from vlbench.results.record import Record
+from vlbench.results.scores_file import read_scores
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,18 @@ class StoredEvaluation:
             folder: Results folder that records are looked up in.
 
         Raises:
-            DataError: If there is no such record, or its scores are missing, damaged or another run's.
+            DataError: If there is no such record, or its scores are missing, damaged or another run's, or the record
+                says what does not follow from them.
         """
         path = find_record(name, folder)
-        record = Record.read(path)
-        classes = record.details.classes
-        source = path.parent.parent / "predictions" / f"{path.stem}.safetensors"
-        try:
-            with safe_open(source, "np") as file:
-                arrays = {key: file.get_tensor(key) for key in ("labels", "scores", "cosines", "features")}
-                metadata = file.metadata() or {}
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: its scores {source} cannot be read: {error}; run `vlbench test` again") from error
-        labels = json.loads(metadata.get("failures", "{}"))
-        failures = {video: (labels.get(video, -1), cause) for video, cause in record.failures.items()}
-        predictions = StoredScores(json.loads(metadata.get("ids", "[]")), **arrays, failures=failures)
-        scores = predictions.scores
-        if not len(predictions.ids) == record.evaluated == len(scores) or scores.shape[1] != len(classes):
-            raise DataError(
-                f"{source} holds scores of shape {scores.shape}, its record says {record.evaluated} videos"
-                f" and {len(classes)} classes; they are not of one run: run `vlbench test` again"
-            )
-        return cls(path.stem, record, classes, predictions)
+        record, content = read_pair(path, content_of)
+        source = predictions_path(path)
+        predictions, written = read_scores(content, record, source)
+        wrong = next(contradictions(record, predictions, written), None)
+        if wrong is not None:
+            more = f"`vlbench verify {path.parent.parent}` says more"
+            raise DataError(f"{path} does not fit {source}: {one_line(wrong)}; {more}")
+        return cls(path.stem, record, record.details.classes, predictions)
 
     def correct(self) -> dict[str, bool]:
         """Video -> whether its best class is the right one; not for those that could not be read."""
@@ -71,18 +63,9 @@ class StoredEvaluation:
         return dict.fromkeys(predictions.failures, False) | dict(zip(predictions.ids, hits, strict=True))
 
     def labels(self) -> dict[str, int]:
-        """Video -> class, also of those that could not be read.
-
-        Raises:
-            DataError: If the classes of unreadable videos were not stored.
-        """
+        """Video -> class, also of those that could not be read."""
         predictions = self.predictions
         lost = {video: label for video, (label, _) in predictions.failures.items()}
-        if -1 in lost.values():
-            raise DataError(
-                f"{self.name} does not say of which classes its {len(lost)} unreadable videos are; it was written by an"
-                " older vlbench: run `vlbench test` again"
-            )
         return dict(zip(predictions.ids, predictions.labels.tolist(), strict=True)) | lost
 
     def rescored(self, scores: Floats) -> StoredEvaluation:
@@ -101,9 +84,6 @@ class StoredEvaluation:
 
         Args:
             columns: Positions of the classes in `classes`.
-
-        Raises:
-            DataError: If the classes of unreadable videos were not stored.
         """
         position = {label: index for index, label in enumerate(columns)}
         labels, predictions = self.labels(), self.predictions
@@ -132,7 +112,7 @@ def find_record(name: str, folder: Path) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    known = {path: path.stem for path in sorted(folder.rglob("*.json")) if path.parent.name == "records"}
+    known = {path: path.stem for path in record_paths([folder])} if folder.is_dir() else {}
     matches = [path for path, stem in known.items() if stem == name]
     if len(matches) == 1:
         return matches[0]

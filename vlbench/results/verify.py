@@ -1,0 +1,88 @@
+"""What does not fit in results folders: every record against its scores, and records against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlbench.errors import DataError
+from vlbench.names import one_line
+from vlbench.results.checks import contradictions, contradictions_in_draws
+from vlbench.results.fields import shown
+from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
+from vlbench.results.record import Record
+from vlbench.results.scores_file import read_scores
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not fit.
+
+    Attributes:
+        path: Path of the record that it is about.
+        text: Sentence that says what does not fit.
+    """
+
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        """The finding on one line."""
+        text = one_line(self.text)
+        return text if text.startswith(str(self.path)) else f"{self.path}: {text}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of verifying folders.
+
+    Attributes:
+        records: Number of records that were verified.
+        findings: Findings in the order of the records' paths.
+    """
+
+    records: int
+    findings: tuple[Finding, ...]
+
+
+def verify(folders: Sequence[Path]) -> Verification:
+    """Recomputes what the records below some folders say from the scores beside them.
+
+    Args:
+        folders: Results folders, searched for records.
+
+    Raises:
+        DataError: If a folder does not exist, or none has a record.
+    """
+    paths = list(dict.fromkeys(record_paths(folders)))
+    if not paths:
+        raise DataError(f"no records below {', '.join(map(str, folders))}; give folders that hold a folder `records`")
+    findings: list[Finding] = []
+    evaluations: dict[str, Path] = {}
+    for path in paths:
+        try:
+            record, content = read_pair(path, content_of)
+        except DataError as error:
+            findings.append(Finding(path, str(error)))
+            continue
+        findings += [Finding(path, text) for text in _contradictions(record, content, path)]
+        other = evaluations.setdefault(record.identity.digest(), path)
+        if other != path:
+            findings.append(Finding(path, f"it is of the same evaluation as {other}; keep one of them"))
+    return Verification(len(paths), tuple(findings))
+
+
+def _contradictions(record: Record, content: bytes, path: Path) -> Iterator[str]:
+    try:
+        stored, written = read_scores(content, record, predictions_path(path))
+    except DataError as error:
+        yield str(error)
+        return
+    yield from contradictions(record, stored, written)
+    yield from contradictions_in_draws(record, stored)
+    classes = record.details.classes
+    if len(set(classes)) < len(classes):
+        yield f"details.classes names {shown(next(name for name in classes if classes.count(name) > 1))} twice"
+    if record.details.train_test_overlap:
+        yield f"details.train_test_overlap is {record.details.train_test_overlap}: so many training videos were tested"
