@@ -154,7 +154,6 @@ def test_whatever_happens_to_a_video_is_its_failure(
     assert failures == {f"{kind}.mp4": cause for kind, (_, cause) in ERRORS.items()}
 
     data = listed(tmp_path, [*names, "good.mp4"], part="train", num_workers=workers)
-    data.setup("fit")
     batches = list(data.train_dataloader())
     assert {name for batch in batches for name in batch.failures} >= {*names[:2]}
     data.trainer = type("Training", (), {"training": True})()  # type: ignore[assignment]

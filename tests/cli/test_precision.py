@@ -12,7 +12,7 @@ from tests.processes import HEAP_CHECKS, run_apart
 from tests.tolerance import assert_same_but_rounding
 from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
-from vlbench.clips.batch import ClipBatch
+from vlbench.clips.batch import Clip, ClipBatch, ViewBatch
 from vlbench.datasets.descriptions import Descriptions
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.evaluation.evaluator import Evaluator
@@ -122,8 +122,8 @@ def check_number_of_compilations(method):
         sets = [EvaluationSet(Subset(), model.train_classes, dict.fromkeys(names, 0), "list")]
         evaluator = Evaluator(model, sets)
         for size in (4, 4, 3, 4, 2):
-            video, labels = torch.zeros(size, 2, 2, 3, 32, 32, dtype=torch.uint8), torch.zeros(size, dtype=torch.int64)
-            evaluator.update(ClipBatch(video, labels, list(names[:size]), {}))
+            clips = [Clip(torch.zeros(2, 2, 3, 32, 32, dtype=torch.uint8), 0, name) for name in names[:size]]
+            evaluator.update(ViewBatch.collate(clips, at_once=size))
     counted.append(counters["stats"]["unique_graphs"] - counted[0])
     assert not counters["graph_break"]
     assert 2 <= counted[0] <= 2 * blocks

@@ -227,7 +227,6 @@ def test_odd_videos_become_clips_of_the_usual_size(name: str, tmp_path: Path) ->
     (tmp_path / "list.txt").write_text(f"{name} 0\n")
     data = datamodule(tmp_path)
     (test,) = data.test_dataloader()
-    data.setup("fit")
     (train,) = data.train_dataloader()
     (views,) = test.views()
     assert views.shape == (1, 1, 8, 3, 32, 32)
