@@ -158,8 +158,8 @@ def test_whatever_happens_to_a_video_is_its_failure(
     assert {name for batch in batches for name in batch.failures} >= {*names[:2]}
     data.trainer = type("Training", (), {"training": True})()  # type: ignore[assignment]
     failed = next(batch for batch in batches if batch.failures)
-    if failed.video is None:
-        failed = failed._replace(video=torch.zeros(1))
+    if not failed.ids:
+        failed = failed._replace(ids=["read"])
     data.loading = LoadingOptions(on_error="skip")
     data.on_before_batch_transfer(failed, 0)
     assert data.skipped == set(failed.failures)
