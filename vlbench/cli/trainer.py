@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -31,13 +31,15 @@ from vlbench.cli.methods import check_options
 from vlbench.cli.quiet import silence
 from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.usage import explain
+from vlbench.cli.values import check_ranges, check_types
 from vlbench.cli.weights import as_checkpoint, check_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.specs import Selection
-from vlbench.errors import ConfigError
+from vlbench.errors import ConfigError, user_error
 from vlbench.methods.base import VideoTextMethod
 from vlbench.names import name_bytes, one_line, quoted
+from vlbench.ranges import SEEDS
 from vlbench.results.callback import RecordWriter
 from vlbench.temporary import temporary_folder
 
@@ -131,7 +133,9 @@ class VlbenchCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             super().parse_arguments(parser, args)
-        except ArgumentError as error:
+        except Exception as error:  # whatever a parser raises is about what it was given
+            if user_error(error) is not None:
+                raise
             (command,) = self.subcommands()
             raise ConfigError(explain(str(error), self._subcommand_parsers[command])) from error
 
@@ -142,6 +146,9 @@ class VlbenchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         config = self.config[command]
+        check_types(config, {"model": VideoTextMethod, "data": VideoDataModule, "record": RecordWriter})
+        RecordWriter(**vars(config.record))
+        check_ranges(config)
         if command == "fit":
             _check_selection(config)
         else:
@@ -258,6 +265,7 @@ def _stated_seed(seed: int | bool) -> int:
     """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it."""
     if isinstance(seed, bool):
         raise ConfigError(f"seed_everything is {str(seed).lower()}; allowed: an integer, which records name")
+    SEEDS.check("seed_everything", seed)
     return seed
 
 
@@ -274,7 +282,11 @@ def _check_trainer(options: Namespace) -> None:
     }
     with warnings.catch_warnings():  # they come when the trainer is built for good
         warnings.simplefilter("ignore")
-        Trainer(**{**plain, "logger": False, "enable_checkpointing": False})
+        try:
+            Trainer(**{**plain, "logger": False, "enable_checkpointing": False})
+        except Exception as error:
+            problem = str(error).partition("\n")[0]
+            raise ConfigError(f"the options of trainer do not fit this machine or each other: {problem}") from error
 
 
 def _check_selection(config: Namespace) -> None:
