@@ -17,8 +17,8 @@ class Range:
     """Numbers that an option may have; neither `nan` nor infinity is one of them.
 
     Attributes:
-        low: Smallest number.
-        high: Largest number; the largest float of 64 bits means that there is no bound in practice.
+        low: Smallest number of the range.
+        high: Largest number of the range; the largest float of 64 bits means that there is no bound in practice.
         above: Whether `low` itself is left out.
         below: Whether `high` itself is left out.
 
