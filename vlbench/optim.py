@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlbench.ranges import SHARES, Range
+from vlbench.ranges import COUNTS, SHARES, Range
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Schedule:
     refresh_every: int = 1
 
     def __post_init__(self) -> None:
-        Range(0).check("warmup_epochs", self.warmup_epochs)
+        Range(0, 1_000_000).check("warmup_epochs", self.warmup_epochs)
         SHARES.check("final_ratio", self.final_ratio)
-        Range(1).check("refresh_every", self.refresh_every)
+        COUNTS.check("refresh_every", self.refresh_every)
 
     def factor(self, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
         """Part of the peak learning rate that update `step` (counted from 0) runs at.

@@ -67,8 +67,12 @@ def _has_many_digits(value: float) -> bool:
 
 SHARES = Range(0, 1)
 """Parts of a whole, and probabilities."""
-WEIGHTS = Range(0)
-"""Weights of loss terms, learning rates and decays: 0 turns one off."""
+WEIGHTS = Range(0, 1_000_000)
+"""Weights of loss terms, learning rates and decays; 0 turns one off."""
+FACTORS = Range(0, 1_000_000, above=True)
+"""Factors that something is multiplied with or divided by."""
+COUNTS = Range(1, 1_000_000)
+"""Videos, classes and draws: more than any dataset has, and few enough to be tried."""
 SEEDS = Range(0, 2**32 - 1)
 """Seeds, as numpy's and Lightning's generators take them."""
 BATCHES = Range(1, 65_536)

@@ -12,7 +12,7 @@ from rich.console import Console
 from vlbench.cli import results
 from vlbench.cli.configs import find_config
 from vlbench.errors import ConfigError
-from vlbench.ranges import BATCHES, FRAMES, JOBS, Range
+from vlbench.ranges import BATCHES, COUNTS, FRAMES, JOBS
 
 
 def run(
@@ -128,7 +128,7 @@ def methods_show(
     """
     BATCHES.check("batch_size", batch_size)
     FRAMES.check("frames", frames)
-    Range(1, 1_000_000).check("classes", classes)
+    COUNTS.check("classes", classes)
     from vlbench.cli.methods import memory_table, parameter_table
 
     Console().print(parameter_table(configs))

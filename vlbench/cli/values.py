@@ -50,7 +50,9 @@ def check_ranges(config: Namespace) -> None:
         ConfigError: Naming the option and its range.
     """
     for name, (allowed, null) in _RANGES.items():
-        value = config.get(name)
+        if name not in config:
+            continue
+        value = config[name]
         if isinstance(value, str) and value.lstrip("-").isdecimal():
             value = int(value)  # devices may be a word too
         if value is None or isinstance(value, int | float):

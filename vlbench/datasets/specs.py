@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from vlbench.errors import ConfigError
 from vlbench.names import name_bytes
 from vlbench.ranges import SEEDS, Range
+from vlbench.ranges import COUNTS, SEEDS, Range
 
 if TYPE_CHECKING:
     from vlbench.datasets.descriptions import Descriptions
@@ -69,8 +70,8 @@ class Subset:
     def __post_init__(self) -> None:
         if self.classes not in ("all", "base", "novel"):
             raise ConfigError(f"Subset.classes is {self.classes!r}; allowed: all, base, novel")
-        Range(1).check("Subset.shots", self.shots, "all videos")
-        Range(1).check("Subset.split", self.split)
+        COUNTS.check("Subset.shots", self.shots, "all videos")
+        Range(1, 1_000).check("Subset.split", self.split)
         SEEDS.check("Subset.seed", self.seed)
 
     @property

@@ -10,7 +10,7 @@ import yaml
 
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
-from vlbench.ranges import SEEDS, Range
+from vlbench.ranges import COUNTS, SEEDS, Range
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -72,7 +72,7 @@ class ProtocolConfig:
     half_classes: bool = False
 
     def __post_init__(self) -> None:
-        for name, allowed in (("shots", Range(1)), ("seeds", SEEDS), ("splits", Range(1))):
+        for name, allowed in (("shots", COUNTS), ("seeds", SEEDS), ("splits", Range(1, 1_000))):
             for value in getattr(self, name) or ():
                 allowed.check(name, value)
 

@@ -62,7 +62,7 @@ class _Settings:
 
     def __post_init__(self) -> None:
         Range(1, 100).check("number", self.number)
-        Range(0).check("temperature", self.temperature, "the endpoint's")
+        Range(0, 100).check("temperature", self.temperature, "the endpoint's")
         _check_url(self.base_url)
 
 

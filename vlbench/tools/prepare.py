@@ -26,7 +26,7 @@ from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
 from vlbench.names import name_bytes, quoted
-from vlbench.ranges import PROCESSES, SEEDS, SIDES, Range
+from vlbench.ranges import COUNTS, PROCESSES, SEEDS, SIDES
 from vlbench.regular_files import copy_regular
 from vlbench.tools.doctor.findings import Finding, Report
 from vlbench.tools.doctor.probe import probe
@@ -128,7 +128,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
         ConfigError: If the folder holds something, or the videos are parts of files.
         DataError: If a class has fewer videos than asked for, or a video has a name that no list can hold.
     """
-    Range(1).check("videos", videos)
+    COUNTS.check("videos", videos)
     SEEDS.check("seed", seed)
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")

@@ -22,7 +22,7 @@ from vlbench.methods.parts.blending import blended
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
-from vlbench.ranges import SEEDS, SHARES, WEIGHTS, Range
+from vlbench.ranges import COUNTS, FACTORS, SEEDS, SHARES, WEIGHTS, Range
 from vlbench.settings import Side
 
 _TRAIN_CLASSES = "train_class_features"
@@ -141,8 +141,8 @@ class MoTE(VideoTextMethod):
         WEIGHTS.check("merge_loss", merge_loss)
         WEIGHTS.check("mse_loss", mse_loss)
         SHARES.check("original_share", original_share)
-        Range(0, above=True).check("modulation_scale", modulation_scale)
-        Range(1).check("modulation_top_k", modulation_top_k)
+        FACTORS.check("modulation_scale", modulation_scale)
+        COUNTS.check("modulation_top_k", modulation_top_k)
         SEEDS.check("seed", seed)
         if not backbone.capabilities.frames_encoded_one_by_one:
             raise ConfigError(

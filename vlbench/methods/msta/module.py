@@ -25,7 +25,7 @@ from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.optim import Schedule
-from vlbench.ranges import WEIGHTS, Range
+from vlbench.ranges import FACTORS, WEIGHTS, Range
 from vlbench.settings import Side
 
 
@@ -134,12 +134,12 @@ class MSTA(VideoTextMethod):
                 "such as --config backbone/vit_b16.yaml"
             )
         depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
-        Range(1).check("blocks", blocks)
+        Range(1, 1_000).check("blocks", blocks)
         if blocks > depth:
             rank_zero_warn(f"blocks is {blocks}, the shallower tower has {depth}: every block gets an adapter")
             blocks = depth
         Range(1, 8_192).check("bottleneck", bottleneck)
-        Range(0, above=True).check("scale", scale)
+        FACTORS.check("scale", scale)
         WEIGHTS.check("consistency", consistency)
         WEIGHTS.check("lr", lr)
         WEIGHTS.check("weight_decay", weight_decay)
