@@ -39,14 +39,13 @@ HUGE = 10**30
 INTEGERS = (-1, 0, 10**9, HUGE)
 FLOATS = (-1.0, 0.0, 1e9, math.nan, math.inf)
 
-_SEED = (0, 10**9)
 ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
-    "a seed of 32 bits": {
-        name: _SEED
-        for name in ("Subset.seed", "MoTE.seed", "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds",
-                     "compare.seed", "data subset.seed")
-    },
-    "a probability that turns a change of the clips off": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
+    "a seed of 32 bits": dict.fromkeys(
+        ("Subset.seed", "MoTE.seed", "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed",
+         "data subset.seed"),
+        (0, 10**9),
+    ),
+    "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
     "a training without a warm-up": {"Schedule.warmup_epochs": (0,)},
     "a schedule that ends at a learning rate of 0": {"Schedule.final_ratio": (0,)},
     "a term of the loss that is left out": {"MSTA.consistency": (0,), "MoTE.merge_loss": (0,), "MoTE.mse_loss": (0,)},

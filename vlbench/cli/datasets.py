@@ -8,7 +8,7 @@ from inspect import signature
 from pkgutil import resolve_name
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.usage import explain
@@ -48,7 +48,7 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
     parser.add_class_arguments(cls, "dataset")
     try:
         values = parser.parse_object({"dataset": {key: value for key, value in options.items() if key in accepted}})
-        check_types(values, {"dataset": cls})
+        check_types(Namespace(data=values.dataset), {"data": cls})
         dataset = parser.instantiate(values).dataset
     except ConfigError:
         raise

@@ -89,6 +89,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
         allowed = _allowed(inner["types"], inner["value"]) if base is None else _derived(base, message)
         return f"{option} is {_given(inner['value'])}; allowed: {allowed}"
     text = plain_types(" ".join(message.split()))
+    if keys:
+        text = f"{option} cannot be read: {text.rpartition(f'{keys[-1]}": ')[2]}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
