@@ -128,7 +128,7 @@ def place(tmp_path, monkeypatch):
         ("data check --frames 0 --root .", "frames is 0; allowed: 1 to 4,096"),
         ("data check --workers -1 --root .", "workers is -1; allowed: 0 to 1,024, or null for one a core"),
         ("data check --config listed.yaml", "listed.yaml sets data to [1]; allowed: class_path and init_args"),
-        ("data check --config null.yaml", "null.yaml configure no dataset: --data.train is null; allowed: a group of"),
+        ("data check --config null.yaml", "--data.train is null; allowed: a group of"),
         ("data check --config shots.yaml", "shots.yaml configure no dataset: --data.train.shots is 'x'; allowed: int"),
         ("data synth sets --sets shapes-s", "--sets is 'shapes-s'; allowed: list[str], null"),
         ("run --suite demo.yaml --out out --jobs 0", "jobs is 0; allowed: 1 to 100,000"),

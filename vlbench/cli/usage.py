@@ -90,7 +90,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"{option} is {_given(inner['value'])}; allowed: {allowed}"
     text = plain_types(" ".join(message.split()))
     if keys:
-        text = f"{option} cannot be read: {text.rpartition(f'{keys[-1]}": ')[2]}"
+        text = f"{option} cannot be read: " + text.rpartition('": ')[2]
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
