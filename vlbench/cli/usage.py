@@ -24,6 +24,7 @@ _GOT = re.compile(r"^(?P<indent> *)(?:- )?Expected an? (?P<types>.+?)\. Got valu
 _UNION = re.compile(
     r"^(?=(?P<indent> *)Subtypes: \[(?P<types>.*)\]$(?:.|\n)*?^(?P=indent)Given value: (?P<value>.*))", re.MULTILINE
 )
+_CLASS_PROBLEM = re.compile(r"class_path '([^']+)':\s+(.+)")
 _GROUP = re.compile(r"Unable to load config (?P<quote>['\"])(?P<value>.*)(?P=quote)")
 _NO_CLASS = re.compile(r"(?:Not a valid|correspond to a) subclass of (\w+)")
 _NO_OPTIONS = re.compile(r"object has no attribute 'keys'")
@@ -89,7 +90,10 @@ def explain(message: str, parser: ArgumentParser) -> str:
         allowed = _allowed(inner["types"], inner["value"]) if base is None else _derived(base, message)
         return f"{option} is {_given(inner['value'])}; allowed: {allowed}"
     text = plain_types(" ".join(message.split()))
-    if keys:
+    if keys and (problems := _CLASS_PROBLEM.findall(message)):
+        path, problem = problems[-1]
+        text = f"{option}.class_path is {_given(path)}, which cannot be used: {problem}"
+    elif keys:
         text = f"{option} cannot be read: " + text.rpartition('": ')[2]
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
@@ -107,10 +111,13 @@ def read_suite(path: Path) -> Suite:
     Raises:
         ConfigError: If the file says something that no suite has, in one sentence.
     """
+    from vlbench.cli.values import check_types
     from vlbench.protocols.suites import Suite
 
     try:
-        return Suite.read(path)
+        suite = Suite.read(path)
+        check_types({"suite": suite}, {"suite": Suite})
+        return suite
     except ConfigError as error:
         problem = user_error(error.__cause__) if error.__cause__ is not None else error
         text = explain(str(error.__cause__), Suite.parser()) if problem is None else str(problem)

@@ -59,7 +59,7 @@ def check_ranges(config: Namespace) -> None:
             allowed.check(name, value, null)
 
 
-def check_types(config: Namespace, classes: Mapping[str, type]) -> None:
+def check_types(config: Namespace | Mapping[str, Any], classes: Mapping[str, type]) -> None:
     """Refuses null and scalars where a constructor expects something else, which the parser takes for granted.
 
     Args:
@@ -70,14 +70,19 @@ def check_types(config: Namespace, classes: Mapping[str, type]) -> None:
         ConfigError: Naming the option and what is allowed.
     """
     for name, base in classes.items():
-        _check(f"--{name}", config[name], base)
+        value = config[name]
+        if isinstance(value, Namespace) or is_dataclass(value):
+            _check(f"--{name}", value, base)
+        else:
+            given = "null" if value is None else repr(value)
+            raise ConfigError(f"--{name} is {given}; allowed: a group of options")
 
 
 def _check(option: str, value: Any, kind: Any) -> None:
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     if value is None and not {type(None), Any} & set(kinds):
         raise ConfigError(f"{option} is null; allowed: {', '.join(map(_described, kinds))}")
-    if isinstance(value, Namespace):
+    if isinstance(value, Namespace) or is_dataclass(value):
         values = vars(value)
         owner = next((each for each in kinds if get_origin(each) is None), object)
         if "class_path" in values:
@@ -85,12 +90,16 @@ def _check(option: str, value: Any, kind: Any) -> None:
         for name, inner in _hints(owner).items():
             if name in values:
                 _check(f"{option}.{name}", values[name], inner)
+    elif value is not None and all(is_dataclass(each) for each in kinds):
+        raise ConfigError(f"{option} is {value!r}; allowed: {', '.join(map(_described, kinds))}")
+    elif isinstance(value, dict):
+        for inner in (get_args(each)[1] for each in kinds if get_origin(each) is dict):
+            for name, part in value.items():
+                _check(f"{option}.{name}", part, inner)
     elif isinstance(value, list):
         for element in (get_args(each)[0] for each in kinds if get_origin(each) is list):
             for part in value:
                 _check(option, part, element)
-    elif value is not None and all(is_dataclass(each) for each in kinds):
-        raise ConfigError(f"{option} is {value!r}; allowed: {', '.join(map(_described, kinds))}")
 
 
 def _hints(owner: Any) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class ProtocolConfig:
     half_classes: bool = False
 
     def __post_init__(self) -> None:
+        if not all(self.datasets):
+            raise ConfigError(f"datasets are {self.datasets}; allowed: names, and lists of one or more names")
         for name, allowed in (("shots", COUNTS), ("seeds", SEEDS), ("splits", Range(1, 1_000))):
             for value in getattr(self, name) or ():
                 allowed.check(name, value)
