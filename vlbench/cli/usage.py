@@ -24,7 +24,7 @@ _GOT = re.compile(r"^(?P<indent> *)(?:- )?Expected an? (?P<types>.+?)\. Got valu
 _UNION = re.compile(
     r"^(?=(?P<indent> *)Subtypes: \[(?P<types>.*)\]$(?:.|\n)*?^(?P=indent)Given value: (?P<value>.*))", re.MULTILINE
 )
-_CLASS_PROBLEM = re.compile(r"class_path '([^']+)':\s+(.+)")
+_CLASS_PROBLEM = re.compile(r"class_path '([^']+)':\s+(?=\S)(?!Problem with|Parser key)(.+)")
 _GROUP = re.compile(r"Unable to load config (?P<quote>['\"])(?P<value>.*)(?P=quote)")
 _NO_CLASS = re.compile(r"(?:Not a valid|correspond to a) subclass of (\w+)")
 _NO_OPTIONS = re.compile(r"object has no attribute 'keys'")
