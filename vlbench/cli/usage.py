@@ -24,7 +24,7 @@ _GOT = re.compile(r"^(?P<indent> *)(?:- )?Expected an? (?P<types>.+?)\. Got valu
 _UNION = re.compile(
     r"^(?=(?P<indent> *)Subtypes: \[(?P<types>.*)\]$(?:.|\n)*?^(?P=indent)Given value: (?P<value>.*))", re.MULTILINE
 )
-_CLASS_PROBLEM = re.compile(r"class_path '([^']+)':\s+(?=\S)(?!Problem with|Parser key)(.+)")
+_CLASS_PROBLEM = re.compile(r"class_path '([^']+)':\s+(?=\S)(?!Problem with|Parser key|Does not validate)(.+)")
 _GROUP = re.compile(r"Unable to load config (?P<quote>['\"])(?P<value>.*)(?P=quote)")
 _NO_CLASS = re.compile(r"(?:Not a valid|correspond to a) subclass of (\w+)")
 _NO_OPTIONS = re.compile(r"object has no attribute 'keys'")
@@ -95,6 +95,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
         text = f"{option}.class_path is {_given(path)}, which cannot be used: {problem}"
     elif keys:
         text = f"{option} cannot be read: " + text.rpartition('": ')[2]
+        if "ubtypes" in text or "Problem with" in text:
+            text = f"{option} cannot be used as it was given; `--help` explains it"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
