@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser
 from vlbench.cli.checks import checked_data, explained
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.trainer import VlbenchCLI, run_trainer
-from vlbench.cli.usage import read_suite
+from vlbench.cli.values import read_suite
 from vlbench.errors import VlbenchError
 from vlbench.protocols.plans import plan
 

@@ -39,7 +39,7 @@ def run(
         1 if a stage failed, otherwise 0.
     """
     JOBS.check("jobs", jobs, "the launcher's default")
-    from vlbench.cli.usage import read_suite
+    from vlbench.cli.values import read_suite
     from vlbench.protocols.launchers import Launcher, LocalLauncher, SubmititLauncher
     from vlbench.protocols.plans import plan
     from vlbench.protocols.runner import Runner

@@ -83,7 +83,7 @@ def _update(suite: str, expected: Path, out: Path, seeds: Sequence[int], jobs: i
 
 def planned(suite: str, seeds: Sequence[int]) -> list[Stage]:
     """The stages of a suite, by name or path, with these seeds instead of its own."""
-    from vlbench.cli.usage import read_suite
+    from vlbench.cli.values import read_suite
     from vlbench.protocols.plans import plan
 
     read = read_suite(find_config(suite, below="suite"))

@@ -9,14 +9,9 @@ from dataclasses import fields, is_dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from vlbench.errors import ConfigError, user_error
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jsonargparse import ArgumentParser
 
-    from vlbench.protocols.suites import Suite
 
 _KEY = re.compile(r'[Kk]ey "([^"]+)"')
 _CLASS = re.compile(r"class_path '([^']+)'")
@@ -102,28 +97,6 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
 def _depth(match: re.Match[str]) -> tuple[int, int]:
     return len(match["indent"]), match.start()
-
-
-def read_suite(path: Path) -> Suite:
-    """The suite of a YAML file.
-
-    Args:
-        path: File of the suite.
-
-    Raises:
-        ConfigError: If the file says something that no suite has, in one sentence.
-    """
-    from vlbench.cli.values import check_types
-    from vlbench.protocols.suites import Suite
-
-    try:
-        suite = Suite.read(path)
-        check_types({"suite": suite}, {"suite": Suite})
-        return suite
-    except ConfigError as error:
-        problem = user_error(error.__cause__) if error.__cause__ is not None else error
-        text = explain(str(error.__cause__), Suite.parser()) if problem is None else str(problem)
-        raise ConfigError(f"{path} is not a suite: {re.sub(r'(--)?suite[.]', '', text)}") from error
 
 
 def _path(message: str) -> list[str]:

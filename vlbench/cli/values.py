@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
-from vlbench.cli.usage import plain_types
-from vlbench.errors import ConfigError
+from vlbench.cli.usage import explain, plain_types
+from vlbench.errors import ConfigError, user_error
+from vlbench.protocols.suites import Suite
 from vlbench.ranges import PROCESSES, Range
 
 _RANGES: dict[str, tuple[Range, str]] = {
@@ -76,6 +79,27 @@ def check_types(config: Namespace | Mapping[str, Any], classes: Mapping[str, typ
         else:
             given = "null" if value is None else repr(value)
             raise ConfigError(f"--{name} is {given}; allowed: a group of options")
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite of a YAML file.
+
+    Args:
+        path: File of the suite.
+
+    Raises:
+        ConfigError: If the file says something that no suite has, in one sentence.
+    """
+    from vlbench.cli.values import check_types
+
+    try:
+        suite = Suite.read(path)
+        check_types({"suite": suite}, {"suite": Suite})
+        return suite
+    except ConfigError as error:
+        problem = user_error(error.__cause__) if error.__cause__ is not None else error
+        text = explain(str(error.__cause__), Suite.parser()) if problem is None else str(problem)
+        raise ConfigError(f"{path} is not a suite: {re.sub(r'(--)?suite[.]', '', text)}") from error
 
 
 def _check(option: str, value: Any, kind: Any) -> None:

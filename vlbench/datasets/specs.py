@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vlbench.errors import ConfigError
 from vlbench.names import name_bytes
-from vlbench.ranges import SEEDS, Range
 from vlbench.ranges import COUNTS, SEEDS, Range
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 from vlbench.errors import DataError
 from vlbench.files import write_atomically
 from vlbench.names import one_line
-from vlbench.results.fields import checked, checked_fields, parse_json
 from vlbench.results.escapes import markdown
+from vlbench.results.fields import checked, checked_fields, parse_json
 
 if TYPE_CHECKING:
     from vlbench.results.stored import StoredEvaluation
