@@ -90,8 +90,6 @@ def read_suite(path: Path) -> Suite:
     Raises:
         ConfigError: If the file says something that no suite has, in one sentence.
     """
-    from vlbench.cli.values import check_types
-
     try:
         suite = Suite.read(path)
         check_types({"suite": suite}, {"suite": Suite})

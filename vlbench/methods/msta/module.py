@@ -134,7 +134,8 @@ class MSTA(VideoTextMethod):
                 "such as --config backbone/vit_b16.yaml"
             )
         depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
-        Range(1, 1_000).check("blocks", blocks)
+        if blocks not in Range(1, 1_000):
+            raise ConfigError(f"blocks is {blocks}; allowed: 1 to {depth}, the depth of the shallower tower")
         if blocks > depth:
             rank_zero_warn(f"blocks is {blocks}, the shallower tower has {depth}: every block gets an adapter")
             blocks = depth
