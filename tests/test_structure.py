@@ -13,7 +13,7 @@ pytestmark = pytest.mark.quick
 PACKAGE = Path(vlbench.__file__).parent
 
 # What every room may import.
-FOR_ALL = ("errors", "files", "names", "regular_files", "settings", "temporary")
+FOR_ALL = ("errors", "files", "names", "ranges", "regular_files", "settings", "temporary")
 
 # What a room may import from vlbench beside itself.
 ALLOWED = {
@@ -43,6 +43,7 @@ ALLOWED = {
     "settings": set(),
     "files": set(),
     "names": set(),
+    "ranges": set(),
     "regular_files": set(),
     "temporary": set(),
     "__init__": set(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlbench.errors import ConfigError
+from vlbench.ranges import COUNTS, SHARES, Range
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,9 @@ class Schedule:
     refresh_every: int = 1
 
     def __post_init__(self) -> None:
-        if self.warmup_epochs < 0:
-            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}; allowed: 0 or more")
-        if not 0 <= self.final_ratio <= 1:
-            raise ConfigError(f"final_ratio is {self.final_ratio}; allowed: 0 to 1")
-        if self.refresh_every < 1:
-            raise ConfigError(f"refresh_every is {self.refresh_every}; allowed: 1 or more")
+        Range(0, 1_000_000).check("warmup_epochs", self.warmup_epochs)
+        SHARES.check("final_ratio", self.final_ratio)
+        COUNTS.check("refresh_every", self.refresh_every)
 
     def factor(self, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
         """Part of the peak learning rate that update `step` (counted from 0) runs at.

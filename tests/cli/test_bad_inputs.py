@@ -21,6 +21,21 @@ TINY = [
     *("--config", "msta_fewshot.yaml", "--config", "data/synthetic.yaml"),
     *("--config", "backbone/tiny.yaml", "--config", "trainer/cpu.yaml"),
 ]
+ENTRY = "{{protocols: [{{protocol: few_shot@1, datasets: [data/ucf101.yaml], {}}}]}}"
+CONTENTS = {
+    "empty": "", "scalar": "3", "tabs": "trainer:\n\tmax_epochs: 3", "latin": "data: {init_args: {root: caf\xe9}}",
+    "nul": "a: \0", "digits": "data: {init_args: {frames: " + 5000 * "9" + "}}", "deep": 3000 * "[",
+    "circle": "&a [*a]", "numbered": "trainer: {1: 2}", "null_data": "data: null", "null_model": "model: null",
+    "null_backbone": "model: {init_args: {backbone: null}}", "listed": "data: [1]",
+    "class_list": "model: {class_path: [MSTA]}", "options_list": "model: {init_args: [1]}",
+    "options_null": "model: {init_args: null}", "null_group": "data: {init_args: {clip: null}}",
+    "beside": "model: {class_path: MSTA, bottleneck: 3}", "date": "trainer: {max_epochs: 2001-01-01}",
+    "null": "data: {class_path: UCF101DataModule, init_args: {train: null}}",
+    "shots": "data: {class_path: UCF101DataModule, init_args: {train: {shots: x}}}",
+    "protocol": "{protocol: []}", "number": "{protocols: 3}", "seeds": ENTRY.format("seeds: [-1]"),
+    "words": ENTRY.format("shots: [x]"),
+}  # fmt: skip
+"""Configurations and suites that say what none can."""
 LONGEST = 480
 """Characters of three lines of a wide terminal."""
 
@@ -51,8 +66,10 @@ def answered(capsys, monkeypatch):
     def answer(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["vlbench"])
         monkeypatch.setenv("VLBENCH_DATA", "nowhere")
+        monkeypatch.setattr("vlbench.clips.datamodule.VideoDataModule.prepare_data", lambda _: 1 / 0)
         code = main(list(arguments))
         captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
         assert not Path("nowhere").exists()
         return said(subprocess.CompletedProcess(arguments, code, captured.out, captured.err))
 
@@ -70,6 +87,8 @@ def place(tmp_path, monkeypatch):
     Path("text.ckpt").write_text("no checkpoint")
     Path("text.safetensors").write_text("no checkpoint either")
     Path("suite.yaml").write_text(json.dumps({"methods": 3}))
+    for name, content in CONTENTS.items():
+        Path(f"{name}.yaml").write_bytes(content.encode("latin-1"))
     return tmp_path
 
 
@@ -97,7 +116,7 @@ def place(tmp_path, monkeypatch):
         ("run --suite broken.yaml --out out", "broken.yaml is not YAML"),
         ("run --suite demo.yaml", "missing: out"),
         ("run --suite demo.yaml --out out --jbos 3", "did you mean --jobs?"),
-        ("run --suite demo.yaml --out out --jobs three", "--jobs is 'three'; allowed: int above 0"),
+        ("run --suite demo.yaml --out out --jobs three", "--jobs is 'three'; allowed: int, null"),
         ("run --suite demo.yaml --out out --launcher ssh", "--launcher is 'ssh'; allowed: local, slurm"),
         ("run --suite demo.yaml --out out --overlays trainer/cpux.yaml", "did you mean trainer/cpu.yaml"),
         ("regress --suite demo.yaml --expected nothing.json", "nothing.json"),
@@ -105,6 +124,24 @@ def place(tmp_path, monkeypatch):
         ("data check --root nowhere", "--root is nowhere, which is not a folder"),
         ("data check --config data/ucf102.yaml", "did you mean data/ucf101.yaml"),
         ("data check --frames many --root .", "--frames is 'many'; allowed: int"),
+        ("data check --frames [1] --root .", "--frames is '[1]'; allowed: int"),
+        ("data check --frames 0 --root .", "frames is 0; allowed: 1 to 4,096"),
+        ("data check --workers -1 --root .", "workers is -1; allowed: 0 to 1,024, or null for one a core"),
+        ("data check --config listed.yaml", "listed.yaml sets data to [1]; allowed: class_path and init_args"),
+        ("data check --config null.yaml", "--data.train is null; allowed: a group of"),
+        ("data check --config shots.yaml", "shots.yaml configure no dataset: --data.train.shots is 'x'; allowed: int"),
+        ("data synth sets --sets shapes-s", "--sets is 'shapes-s'; allowed: list[str], null"),
+        ("run --suite demo.yaml --out out --jobs 0", "jobs is 0; allowed: 1 to 100,000"),
+        ("run --suite demo.yaml --out out --slurm 3", "--slurm is '3'; allowed: dict[str, Any], null"),
+        ("run --suite empty.yaml --out out", "empty.yaml is not a suite: missing: protocols"),
+        ("run --suite protocol.yaml --out out", "no option protocol; did you mean protocols?"),
+        ("run --suite number.yaml --out out", "number.yaml is not a suite: protocols is '3'; allowed: list"),
+        ("run --suite seeds.yaml --out out", "seeds.yaml is not a suite: seeds is -1; allowed: 0 to 4,294,967,295"),
+        ("run --suite words.yaml --out out", "words.yaml is not a suite: protocols.shots is 'x'; allowed: int"),
+        ("regress --suite demo.yaml --expected x --jobs 0", "jobs is 0; allowed: 1 to 100,000"),
+        ("regress --suite demo.yaml --expected x --seeds -1", "seeds is -1; allowed: 0 to 4,294,967,295"),
+        ("regress --suite demo.yaml --expected x --seeds x", "--seeds is 'x'; allowed: int"),
+        ("compare a b --draws x", "--draws is 'x'; allowed: int"),
         ("data subset copy --config trainer/cpu.yaml", "configure no dataset"),
         ("data prepare nowhere copy", "ROOT is nowhere, which is not a folder"),
         ("describe UCF102 --out out --base_url http://localhost:1 --model m", "no dataset 'UCF102'"),
@@ -175,8 +212,8 @@ def test_a_part_of_a_moved_option_is_found_too(place):
         ("--data.batch_size=many", "--data.batch_size is 'many'; allowed: int"),
         ("--data.clip.samplings=dense", "did you mean --data.clip.sampling?"),
         ("--data.clip.sampling=sideways", "--data.clip.sampling is 'sideways'; allowed: uniform, dense, pytorchvideo"),
-        ("--data.train.shots=0", "Subset.shots is 0; allowed: 1 or more"),
-        ("--data.frames=0", "frames is 0; allowed: 1 or more"),
+        ("--data.train.shots=0", "Subset.shots is 0; allowed: 1 to 1,000,000, or null for all videos"),
+        ("--data.frames=0", "frames is 0; allowed: 1 to 4,096"),
         ("--model.bottlneck=3", "did you mean --model.bottleneck?"),
         ("--model.bottleneck=wide", "--model.bottleneck is 'wide'; allowed: int"),
         ("--model.scale=0", "scale is 0"),
@@ -188,8 +225,72 @@ def test_a_part_of_a_moved_option_is_found_too(place):
         ("--bogus", "no option --bogus"),
         ("extra", "'extra' is no option and no value of one"),
         ("--trainer.devices=0", "the options of trainer do not fit this machine or each other"),
-        ("--data.num_workers=-1", "num_workers is -1; allowed: 0 or more"),
+        ("--data.num_workers=-1", "num_workers is -1; allowed: 0 to 1,024, or null for the cores there are"),
         ("--trainer.precision=fp3", "--trainer.precision is 'fp3'"),
+        ("--trainer.max_epochs=0", "trainer.max_epochs is 0; allowed: 1 to 1,000,000"),
+        ("--trainer.max_epochs=-1", "trainer.max_epochs is -1; allowed: 1 to 1,000,000"),
+        ("--trainer.max_epochs=[1]", "--trainer.max_epochs is '[1]'; allowed: int, null"),
+        ("--trainer.max_epochs={a: 1}", "allowed: int, null"),
+        ("--trainer.max_epochs=1.5", "--trainer.max_epochs is '1.5'; allowed: int, null"),
+        ("--trainer.max_epochs", "--trainer.max_epochs has no value"),
+        ("--trainer.devices=many", "the options of trainer do not fit this machine or each other: `devices`"),
+        ("--trainer.devices=1000000000", "trainer.devices is 1000000000; allowed: -1 to 1,024"),
+        ("--trainer.accelerator=tpux", "invalid accelerator name: `accelerator='tpux'`. Available names are: "),
+        ("--trainer.strategy=dpp", "invalid strategy name: `strategy='dpp'`"),
+        ("--trainer.num_nodes=0", "trainer.num_nodes is 0; allowed: 1 to 100,000"),
+        ("--trainer.accumulate_grad_batches=0", "accumulate_grad_batches is 0; allowed: 1 to 1,048,576"),
+        ("--trainer.gradient_clip_val=-1", "gradient_clip_val is -1; allowed: 0 or more, or null for no clipping"),
+        ("--trainer.limit_val_batches=.inf", "limit_val_batches is inf; allowed: 0 or more"),
+        ("--trainer.max_time=soon", "`Timer(duration='soon')` is not a valid duration"),
+        ("--trainer.callbacks=3", "--trainer.callbacks is '3'; allowed: list[Callback], Callback, null"),
+        ("--trainer.callbacks=[Nothing]", "allowed: a class derived from Callback"),
+        ("--trainer.callbacks=EarlyStopping", "missing: trainer.callbacks.monitor"),
+        ("--trainer.callbacks=[{class_path: EarlyStopping, init_args: {monitr: x}}]", "did you mean"),
+        ("--trainer.logger=Nope", "--trainer.logger is 'Nope'; allowed: Logger, Iterable[Logger], bool, null"),
+        ("--trainer.plugins=x", "--trainer.plugins is 'x'; allowed: Precision, ClusterEnvironment"),
+        ("--trainer=x", "--trainer is 'x'; allowed: a group of accelerator, "),
+        ("--checkpoint.save_top_k=-7", "checkpoint.save_top_k is -7; allowed: -1 to 1,000,000"),
+        ("--data.train.shots=x", "--data.train.shots is 'x'; allowed: int, null"),
+        ("--data.train={shots: x}", "--data.train.shots is 'x'; allowed: int, null"),
+        ("--data.train={shotz: 3}", "no option --data.train.shotz; did you mean --data.train.shots?"),
+        ("--data.train=x", "--data.train is 'x'; allowed: a group of classes, seed, shots, split"),
+        ("--data.train.classes=bass", "--data.train.classes is 'bass'; allowed: all, base, novel; did you mean base?"),
+        ("--data.test=[{classes: bass}]", "--data.test.classes is 'bass'; allowed: all, base, novel"),
+        ("--data.test=[1]", "--data.test is '1'; allowed: a group of classes, shots, split, seed, or a list of them"),
+        ("--data.test=[]", "test is []; allowed: one subset, or several"),
+        ("--data.test=null", "--data.test is null; allowed: a group of classes, shots, split, seed, list[Subset]"),
+        ("--data.clip=x", "--data.clip is 'x'; allowed: a group of sampling, segment_ends, test_short_side, views"),
+        ("--data.clip={views: 3}", "--data.clip.views is 3; allowed: a group of clips, crops, right_edge"),
+        ("--data.clip.views={clips: x}", "--data.clip.views.clips is 'x'; allowed: int"),
+        ("--data.clip.views.crops=2", "--data.clip.views.crops is '2'; allowed: 1, 3"),
+        ("--data.clip.test_short_side=0.5", "test_short_side is 0.5; allowed: 1 to 8"),
+        ("--data.augmentation.scale=[1]", "--data.augmentation.scale is '[1]'; allowed: a list of 2 values"),
+        ("--data.augmentation.scale=[-1,1]", "scale is (-1.0, 1.0); allowed: two numbers above 0 to 1"),
+        ("--data.augmentation.color_jitter=2", "color_jitter is 2.0; allowed: 0 to 1"),
+        ("--data.augmentation.flip=perhaps", "--data.augmentation.flip is 'perhaps'; allowed: bool, null"),
+        ("--data.root=[1]", "--data.root is '[1]'; allowed: str, null"),
+        ("--data.frames=null", "--data.frames is null; allowed: int"),
+        ("--data.frames=1000000000", "frames is 1000000000; allowed: 1 to 4,096"),
+        (f"--data.frames={50 * '9'}", "frames is an integer of many digits; allowed: 1 to 4,096"),
+        (f"--data.frames={5000 * '9'}", "--data cannot be read: Exceeds the limit"),
+        (f"--data.frames={2000 * '['}", "--data.frames is '[[[["),
+        ("--data.init_args=3", "--data.init_args holds no names and values; allowed: augmentation, batch_size"),
+        ("--data=MSTA", "allowed: UCF101DataModule, HMDB51DataModule"),
+        ("--data.heldout=1.5", "heldout is 1.5; allowed: 0 to less than 1"),
+        ("--model=UCF101DataModule", "allowed: MSTA, MoTE, ZeroShot"),
+        ("--model=torch.nn.Linear", "--model is 'torch.nn.Linear'; allowed: MSTA, MoTE, ZeroShot"),
+        ("--model=null", "missing: model"),
+        ("--model.backbone=torch.nn.Linear", "--model.backbone is 'torch.nn.Linear'; allowed: "),
+        ("--model.backbone=null", "missing: model.backbone"),
+        ("--model.backbone=OpenCLIP", "missing: model.backbone.model"),
+        ("--model.schedule=x", "--model.schedule is 'x'; allowed: a group of final_ratio, refresh_every, warmup"),
+        ("--model.schedule={warmup: 3}", "no option --model.schedule.warmup"),
+        ("--model.schedule=null", "--model.schedule is null; allowed: a group of warmup_epochs, final_ratio"),
+        ("--model.lr=.nan", "lr is nan; allowed: 0 to 1,000,000"),
+        ("--model.lr=-1", "lr is -1.0; allowed: 0 to 1,000,000"),
+        ("--model.prompts=[]", "prompts are []; each template needs exactly one {}"),
+        ("--record.bootstrap=-5", "bootstrap is -5; allowed: 0 to 10,000"),
+        ("--seed_everything=-1", "seed_everything is -1; allowed: 0 to 4,294,967,295"),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_built(place, answered, option, answer):
@@ -211,10 +312,28 @@ def test_a_wrong_option_is_named_in_a_process_of_its_own(place, option):
         ("data: {init_args: {batch_sizes: 3}}", "did you mean --data.batch_size?"),
         ("data: {init_args: {clip: {samplings: dense}}}", "did you mean --data.clip.sampling?"),
         ("model: {init_args: {bottleneck: wide}}", "--model.bottleneck is 'wide'; allowed: int"),
+        (CONTENTS["scalar"], "own.yaml holds a int; a configuration holds names and values"),
+        (CONTENTS["tabs"], "own.yaml is not YAML, line 2: found character '\\t'"),
+        (CONTENTS["latin"], "own.yaml is not YAML: invalid continuation byte"),
+        (CONTENTS["nul"], "own.yaml is not YAML: special characters are not allowed"),
+        (CONTENTS["digits"], "own.yaml is not YAML: Exceeds the limit"),
+        (CONTENTS["deep"], "own.yaml is not YAML: maximum recursion depth"),
+        (CONTENTS["circle"], "own.yaml is nested more than 20 deep"),
+        (CONTENTS["numbered"], "own.yaml has the name 1; names in a configuration are text"),
+        (CONTENTS["null_data"], "missing: data"),
+        (CONTENTS["null_model"], "missing: model"),
+        (CONTENTS["null_backbone"], "missing: model.backbone"),
+        (CONTENTS["listed"], "--data is '[1]'; allowed: UCF101DataModule, "),
+        (CONTENTS["class_list"], "allowed: MSTA, MoTE, ZeroShot"),
+        (CONTENTS["options_list"], "--model.init_args holds no names and values; allowed: adapter_input, "),
+        (CONTENTS["options_null"], "--model.init_args holds no names and values"),
+        (CONTENTS["null_group"], "--data.clip is null; allowed: a group of sampling, segment_ends, views"),
+        (CONTENTS["beside"], "--model has options beside class_path; options of a class are below init_args"),
+        (CONTENTS["date"], "--trainer.max_epochs is '2001-01-01'; allowed: int, null"),
     ],
 )
 def test_a_wrong_option_in_a_configuration_is_named(place, answered, content, answer):
-    Path("own.yaml").write_text(content)
+    Path("own.yaml").write_bytes(content.encode("latin-1"))
     assert answer in answered("fit", *TINY, "--config", "own.yaml")
 
 

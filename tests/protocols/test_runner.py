@@ -188,5 +188,5 @@ def test_a_runner_that_torchrun_started_refuses(lab, monkeypatch):
 
 def test_jobs_have_to_be_some(lab):
     lab.behave("one")
-    with pytest.raises(ConfigError, match="jobs is 0; allowed: 1 or more"):
+    with pytest.raises(ConfigError, match="jobs is 0; allowed: 1 to 100,000"):
         lab.runner(["one"], jobs=0)

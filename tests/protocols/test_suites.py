@@ -55,7 +55,7 @@ def test_overlays_of_the_command_line_come_last(tmp_path, capsys):
 
 def test_no_jobs_are_too_few(tmp_path, capsys):
     assert main(["run", "--suite", "demo.yaml", "--out", str(tmp_path), "--jobs", "0"]) == 2
-    assert "--jobs is '0'; allowed: int above 0" in capsys.readouterr().err
+    assert "jobs is 0; allowed: 1 to 100,000" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_where_its_page_is(tmp_path, monkeypatch, capsys):

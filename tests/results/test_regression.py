@@ -168,8 +168,8 @@ def test_markdown():
     assert title == "### smoke.yaml"
     assert head.count("|") == rule.count("|") == 7
     assert rows[:2] == [
-        "| few <1> | top1 | 50 | 45 .. 55 | 12.5 | REGRESSION |",
-        "| few <1> | trainable_params | 1,234,567 | 1,234,567 .. 1,234,567 | 1,234,567 | ok |",
+        r"| few \<1\> | top1 | 50 | 45 .. 55 | 12.5 | REGRESSION |",
+        r"| few \<1\> | trainable\_params | 1,234,567 | 1,234,567 .. 1,234,567 | 1,234,567 | ok |",
     ]
 
 

@@ -529,7 +529,7 @@ def test_refuses_what_is_no_address(tmp_path: Path, url: str) -> None:
 
 
 def test_refuses_no_sentences(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="number is 0; allowed: 1 or more"):
+    with pytest.raises(ConfigError, match="number is 0; allowed: 1 to 100"):
         server.describe(tmp_path, number=0)
 
 

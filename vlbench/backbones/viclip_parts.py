@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlbench.backbones.blocks import adopt_blocks
+from vlbench.errors import ConfigError
+from vlbench.ranges import Range
 
 TemporalResizing = Literal["cut_or_pad", "interpolate"]
 
@@ -45,6 +47,18 @@ class ViCLIPSizes:
     frames: int = 8
     context: int = 32
     vocabulary: int = 49408
+
+    def __post_init__(self) -> None:
+        for name in ("embed_dim", "image_size", "patch_size", "width", "text_width", "frames", "context"):
+            Range(1, 8_192).check(f"sizes.{name}", getattr(self, name))
+        for name in ("layers", "heads", "text_layers", "text_heads"):
+            Range(1, 128).check(f"sizes.{name}", getattr(self, name))
+        Range(1, 1_000_000).check("sizes.vocabulary", self.vocabulary)
+        for part, whole in (("heads", "width"), ("text_heads", "text_width"), ("patch_size", "image_size")):
+            if getattr(self, whole) % getattr(self, part):
+                raise ConfigError(
+                    f"sizes.{part} is {getattr(self, part)}; allowed: a divisor of {whole}, {getattr(self, whole)}"
+                )
 
 
 class Transformer(nn.Module):

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from vlbench.cli import results
 from vlbench.cli.configs import find_config
 from vlbench.errors import ConfigError
+from vlbench.ranges import BATCHES, COUNTS, FRAMES, JOBS
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
     out: Path,
     overlays: Sequence[str] = (),
     dry_run: bool = False,
-    jobs: PositiveInt | None = None,
+    jobs: int | None = None,
     launcher: Literal["local", "slurm"] = "local",
     slurm: dict[str, Any] | None = None,
 ) -> int:
@@ -38,13 +38,14 @@ def run(
     Returns:
         1 if a stage failed, otherwise 0.
     """
+    JOBS.check("jobs", jobs, "the launcher's default")
+    from vlbench.cli.values import read_suite
     from vlbench.protocols.launchers import Launcher, LocalLauncher, SubmititLauncher
     from vlbench.protocols.plans import plan
     from vlbench.protocols.runner import Runner
-    from vlbench.protocols.suites import Suite
 
     console = Console()
-    read = Suite.read(find_config(suite, below="suite"))
+    read = read_suite(find_config(suite, below="suite"))
     stages = plan(replace(read, overlays=[*read.overlays, *overlays]))
     if dry_run:
         for line in Runner(stages, out, find_config).describe():
@@ -109,9 +110,9 @@ def describe(
 def methods_show(
     configs: Sequence[str],
     memory: bool = False,
-    batch_size: PositiveInt = 8,
-    frames: PositiveInt = 8,
-    classes: PositiveInt = 400,
+    batch_size: int = 8,
+    frames: int = 8,
+    classes: int = 400,
 ) -> int:
     """Print how many parameters of a configured method train, module by module; no weights are loaded.
 
@@ -125,6 +126,9 @@ def methods_show(
     Returns:
         0.
     """
+    BATCHES.check("batch_size", batch_size)
+    FRAMES.check("frames", frames)
+    COUNTS.check("classes", classes)
     from vlbench.cli.methods import memory_table, parameter_table
 
     Console().print(parameter_table(configs))

@@ -13,6 +13,9 @@ import yaml
 import vlbench
 from vlbench.errors import ConfigError
 
+_DEEPEST = 20
+"""Levels of a configuration; those that ship have five."""
+
 
 def config_folders() -> list[Path]:
     """Folders searched, in order: `$VLBENCH_CONFIGS` (several, separated by `:`), the wheel's, the checkout's."""
@@ -67,17 +70,30 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8, an integer of too many digits, [[[[..
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition(";")[0]
         raise ConfigError(f"{path} is not YAML{place}: {problem}") from error
+    _check_names(path, content)
     if not isinstance(content, dict | None):
         raise ConfigError(
             f"{path} holds a {type(content).__name__}; a configuration holds names and values, such as `trainer:` "
             "with `max_epochs: 3` below it"
         )
     return content or {}
+
+
+def _check_names(path: Path, content: Any, depth: int = 0) -> None:
+    """Whether the names in a configuration are text, and it ends: an alias in YAML may hold itself."""
+    if depth > _DEEPEST:
+        raise ConfigError(f"{path} is nested more than {_DEEPEST} deep, as no configuration is")
+    if isinstance(content, dict):
+        for name in content:
+            if not isinstance(name, str):
+                raise ConfigError(f"{path} has the name {name!r}; names in a configuration are text")
+    for inner in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        _check_names(path, inner, depth + 1)
 
 
 def resolve_arguments(arguments: Sequence[str]) -> list[str]:

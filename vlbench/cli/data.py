@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vlbench.errors import ConfigError
+from vlbench.ranges import FRAMES, PROCESSES
 
 
 def list_datasets() -> int:
@@ -97,6 +98,8 @@ def check(
     """
     if sum(given is not None for given in (config, root, lists)) != 1 or (lists is None) != (labels is None):
         raise ConfigError("give one of --config NAME, --root DIR, or --lists FILE with --labels CSV")
+    FRAMES.check("frames", frames)
+    PROCESSES.check("workers", workers, "one a core")
     from vlbench.cli.datasets import dataset_of
 
     dataset = dataset_of(config) if config is not None else None

@@ -8,9 +8,11 @@ from inspect import signature
 from pkgutil import resolve_name
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from vlbench.cli.configs import find_config, read_config
+from vlbench.cli.usage import explain
+from vlbench.cli.values import check_types
 from vlbench.datasets import DATASETS, FolderVideos, VideoDataset
 from vlbench.datasets.specs import DatasetSpec
 from vlbench.errors import ConfigError
@@ -30,9 +32,13 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
         data = read_config(find_config(name)).get("data") or {}
         if isinstance(data, str):
             data = {"class_path": data}
+        if not _is_class(data):
+            raise ConfigError(
+                f"{name} sets data to {data!r}; allowed: class_path and init_args, as in data/ucf101.yaml"
+            )
         if data.get("class_path", class_path) != class_path:
             class_path, options = data["class_path"], {}
-        options = _merged(options, data.get("init_args", {}))
+        options = _merged(options, data.get("init_args") or {})
     if class_path is None:
         raise ConfigError(f"{', '.join(configs)} configure no dataset; give one such as data/ucf101.yaml")
     cls = _dataset_class(class_path)
@@ -42,13 +48,23 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
     parser.add_class_arguments(cls, "dataset")
     try:
         values = parser.parse_object({"dataset": {key: value for key, value in options.items() if key in accepted}})
+        check_types(Namespace(data=values.dataset), {"data": cls})
         dataset = parser.instantiate(values).dataset
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{', '.join(configs)} configure no dataset: {error}") from error
+        problem = explain(str(error), parser).replace("dataset", "data", 1)
+        raise ConfigError(f"{', '.join(configs)} configure no dataset: {problem}") from error
     assert isinstance(dataset, VideoDataset)
     return dataset
+
+
+def _is_class(data: object) -> bool:
+    return (
+        isinstance(data, Mapping)
+        and isinstance(data.get("class_path", ""), str)
+        and isinstance(data.get("init_args") or {}, Mapping)
+    )
 
 
 def _merged(options: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from torch import nn
 
 import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
-from vlbench.cli.configs import find_config
+from vlbench.cli.configs import find_config, read_config
+from vlbench.cli.usage import explain
+from vlbench.cli.values import check_types
 from vlbench.cli.weights import as_checkpoint, check_checkpoint
 from vlbench.errors import ConfigError, DataError, user_error
 from vlbench.methods.base import VideoTextMethod
@@ -157,14 +159,15 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
     arguments = []
     with temporary_folder() as folder:
         for index, name in enumerate(configs):
-            content = yaml.safe_load(find_config(name).read_text()) or {}
+            content = read_config(find_config(name))
             path = folder / f"{index}.yaml"
             path.write_text(yaml.safe_dump({key: content[key] for key in ("model",) if key in content}))
             arguments += ["--config", str(path)]
         try:
             values = parser.parse_args(arguments)
         except Exception as error:
-            raise ConfigError(f"{', '.join(configs)} configure no method: {error}") from error
+            raise ConfigError(f"{', '.join(configs)} configure no method: {explain(str(error), parser)}") from error
+    check_types(values, {"model": VideoTextMethod})
     if meta:
         _leave_out_weights(values.model)
     with torch.device("meta" if meta else "cpu"):

@@ -128,7 +128,7 @@ def _check_spelling(setting: _Setting) -> None:
 
 
 def _check_class(setting: _Setting) -> None:
-    known = _classes(setting.key)
+    known = classes_of_option(setting.key)
     name = setting.value
     if not known or not isinstance(name, str) or name in ("null", ""):
         return
@@ -142,7 +142,7 @@ def _check_class(setting: _Setting) -> None:
         raise ConfigError(f"{setting.source} sets {setting.key} to {name}, which is no class of vlbench; {hint}")
 
 
-def _classes(key: str) -> list[str]:
+def classes_of_option(key: str) -> list[str]:
     """Names of the classes that an option may have as its value; empty for an option that is no class."""
     if key == "data":
         return [f"{name}DataModule" for name in DATASETS]

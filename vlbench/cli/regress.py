@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from vlbench.cli.configs import find_config
 from vlbench.errors import ConfigError, VlbenchError
 from vlbench.files import write_atomically
 from vlbench.protocols.stages import Stage, checkpoint_folder
+from vlbench.ranges import JOBS, SEEDS
 from vlbench.results.pairs import read_records
 from vlbench.results.regression import COLUMNS, Check, Expectation, cells, measure, to_json, to_junit, to_markdown
 
@@ -30,7 +30,7 @@ def regress(
     out: Path = Path("results/regression"),
     update: bool = False,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    jobs: PositiveInt = 1,
+    jobs: int = 1,
 ) -> int:
     """Run a small suite and compare its numbers with the bands of a file.
 
@@ -45,6 +45,11 @@ def regress(
     Returns:
         0 if every value lies in its band, 1 if not, 2 if a stage failed or the file does not fit the suite.
     """
+    JOBS.check("jobs", jobs)
+    for seed in seeds:
+        SEEDS.check("seeds", seed)
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise ConfigError(f"seeds are {', '.join(map(str, seeds)) or 'none'}; allowed: one or more different ones")
     try:
         return _update(suite, expected, out, seeds, jobs) if update else _check(suite, expected, out, jobs)
     except VlbenchError as error:
@@ -78,10 +83,10 @@ def _update(suite: str, expected: Path, out: Path, seeds: Sequence[int], jobs: i
 
 def planned(suite: str, seeds: Sequence[int]) -> list[Stage]:
     """The stages of a suite, by name or path, with these seeds instead of its own."""
+    from vlbench.cli.values import read_suite
     from vlbench.protocols.plans import plan
-    from vlbench.protocols.suites import Suite
 
-    read = Suite.read(find_config(suite, below="suite"))
+    read = read_suite(find_config(suite, below="suite"))
     return plan(replace(read, protocols=[replace(entry, seeds=list(seeds)) for entry in read.protocols]))
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, Literal, TextIO
 
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
@@ -16,28 +14,26 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
-from vlbench.cli.methods import check_options
+from vlbench.cli.checks import checked_data, explained
 from vlbench.cli.quiet import silence
 from vlbench.cli.summary import PARTS, summary
-from vlbench.cli.usage import explain
-from vlbench.cli.weights import as_checkpoint, check_checkpoint
+from vlbench.cli.weights import as_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.names import name_bytes, one_line, quoted
+from vlbench.ranges import SEEDS
 from vlbench.results.callback import RecordWriter
 from vlbench.temporary import temporary_folder
 
@@ -129,11 +125,9 @@ class VlbenchCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        try:
+        (command,) = self.subcommands()
+        with explained(self._subcommand_parsers[command]):
             super().parse_arguments(parser, args)
-        except ArgumentError as error:
-            (command,) = self.subcommands()
-            raise ConfigError(explain(str(error), self._subcommand_parsers[command])) from error
 
     def _parse_ckpt_path(self) -> None:
         """Reads no options from a checkpoint, as Lightning would: those of vlbench hold none."""
@@ -142,21 +136,13 @@ class VlbenchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         config = self.config[command]
-        if command == "fit":
-            _check_selection(config)
-        else:
+        if command != "fit":
             # Nothing is trained, so there is nothing to log over time.
             config.trainer.logger = False
             if config.selection != "last":
                 config.record.selection = config.selection
-        if config.ckpt_path is not None:
-            check_checkpoint(Path(config.ckpt_path), resolve_name(config.model.class_path).name)
-        _check_trainer(config.trainer)
-        check_options(config.model)
         # Missing videos are noticed before weights are downloaded and a model is built.
-        parser = ArgumentParser()
-        parser.add_subclass_arguments(VideoDataModule, "data")
-        datamodule = parser.instantiate(Namespace(data=config.data)).data
+        datamodule = checked_data(command, config)
         datamodule.prepare_data()
         datamodule.setup(command)
 
@@ -258,46 +244,13 @@ def _stated_seed(seed: int | bool) -> int:
     """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it."""
     if isinstance(seed, bool):
         raise ConfigError(f"seed_everything is {str(seed).lower()}; allowed: an integer, which records name")
+    SEEDS.check("seed_everything", seed)
     return seed
 
 
 @rank_zero_only
 def _say(line: str, file: TextIO | None = None) -> None:
     print(line, file=file or sys.stdout, flush=True)
-
-
-def _check_trainer(options: Namespace) -> None:
-    """Has Lightning check the trainer's options, before data are prepared and a model is built."""
-    options_of_trainer = vars(options).items()
-    plain: dict[str, Any] = {
-        key: value for key, value in options_of_trainer if isinstance(value, bool | int | float | str)
-    }
-    with warnings.catch_warnings():  # they come when the trainer is built for good
-        warnings.simplefilter("ignore")
-        Trainer(**{**plain, "logger": False, "enable_checkpointing": False})
-
-
-def _check_selection(config: Namespace) -> None:
-    """Whether a training can do what its options ask for."""
-    if config.resume == "auto" and config.checkpoint.dirpath is None:
-        raise ConfigError("resume is auto and checkpoint.dirpath null; give the folder that holds last.ckpt")
-    if config.resume == "auto" and config.ckpt_path is not None:
-        raise ConfigError(f"resume is auto and ckpt_path {config.ckpt_path}; give one of them")
-    if config.selection == "last":
-        return
-    heldout = config.data.init_args.heldout
-    if config.selection == "heldout" and not heldout:
-        raise ConfigError(f"selection is heldout and data.heldout {heldout}; allowed: above 0, such as 0.2")
-    if config.trainer.limit_val_batches == 0:
-        raise ConfigError(
-            f"selection is {config.selection} and trainer.limit_val_batches 0; without validation no epoch is better "
-            "than another: set it to null, or selection to last"
-        )
-    if config.selection == "best_on_test":
-        rank_zero_warn(
-            "selection is best_on_test: best.ckpt is chosen by the test videos, which makes its accuracy on them "
-            "optimistic. Use it only to compare with numbers that were made so, and report last.ckpt beside it."
-        )
 
 
 def run_trainer(arguments: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Subset
 from vlbench.errors import ConfigError, DecodeError
+from vlbench.ranges import BATCHES, FRAMES, PROCESSES, SEEDS, SIDES
 from vlbench.settings import Side, flat, of_side
 
 Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
@@ -98,11 +99,11 @@ class VideoDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset = self.dataset_class(root, variant, train, test, splits_dir, heldout, validate_on_test)
-        for name, value in (("frames", frames), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}; allowed: 1 or more")
-        if num_workers is not None and num_workers < 0:
-            raise ConfigError(f"num_workers is {num_workers}; allowed: 0 or more, or null for the cores there are")
+        FRAMES.check("frames", frames)
+        BATCHES.check("batch_size", batch_size)
+        PROCESSES.check("num_workers", num_workers, "the cores there are")
+        SIDES.check("image_size", image_size, "the backbone's")
+        SEEDS.check("seed", seed)
         self.frames = frames
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlbench.errors import ConfigError
+from vlbench.ranges import BATCHES, SHARES, Range
 from vlbench.settings import Side
+
+_SIDES = Range(0.125, 8)
 
 Backend = Literal["pyav", "torchcodec", "pytorchvideo"]
 """Decoders; all three return the same pixels."""
@@ -38,10 +41,9 @@ class Views:
     right_edge: Literal["exact", "quarters"] = "exact"
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or self.crops not in (1, 3):
-            raise ConfigError(
-                f"views are {self.clips} clips x {self.crops} crops; allowed: 1 or more clips, 1 or 3 crops"
-            )
+        Range(1, 1_000).check("views.clips", self.clips)
+        if self.crops not in (1, 3):
+            raise ConfigError(f"views.crops is {self.crops}; allowed: 1, 3")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class ClipOptions:
     segment_ends: Literal["shared", "exclusive"] = "shared"
     views: Views = Views()
     test_short_side: float = 1.0
+
+    def __post_init__(self) -> None:
+        Range(1, 8).check("test_short_side", self.test_short_side)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,14 @@ class Augmentation:
     color_jitter: float = 0.8
     gray: float = 0.2
     run_on: Literal["worker", "device"] = "worker"
+
+    def __post_init__(self) -> None:
+        _SIDES.check("short_side", self.short_side)
+        for name in ("color_jitter", "gray"):
+            SHARES.check(name, getattr(self, name))
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(f"scale is {self.scale}; allowed: two numbers above 0 to 1, the smaller first")
 
 
 @dataclass(frozen=True)
@@ -114,10 +127,9 @@ class LoadingOptions:
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
-        for name in ("effective_batch", "eval_batch_size", "epoch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; allowed: 1 or more, or null")
+        Range(1, 1_048_576).check("effective_batch", self.effective_batch, "batch_size in each process")
+        BATCHES.check("eval_batch_size", self.eval_batch_size, "batch_size")
+        Range(1, 10_000_000).check("epoch_size", self.epoch_size, "each video once")
         if self.decode_on == "cuda" and self.backend != "torchcodec":
             raise ConfigError(
                 f"decode_on is cuda with the backend {self.backend}; allowed: the backend torchcodec, or decode_on: cpu"

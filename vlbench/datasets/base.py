@@ -16,6 +16,7 @@ from vlbench.datasets.lists.published import PublishedLists, VideoFiles, check_n
 from vlbench.datasets.lists.splits import base_labels, draw_shots, select
 from vlbench.datasets.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem, content_digest
 from vlbench.errors import ConfigError, DataError
+from vlbench.ranges import Range
 
 _Source = Literal["train", "heldout", "validation", "test"]
 
@@ -77,8 +78,7 @@ class VideoDataset(ABC):
         keys = [subset.key for subset in self.test_subsets]
         if not keys or len(set(keys)) < len(keys):
             raise ConfigError(f"test is {keys}; allowed: one subset, or several of different classes or splits")
-        if not 0 <= heldout < 1:
-            raise ConfigError(f"heldout is {heldout}; allowed: 0, which holds nothing out, to less than 1")
+        Range(0, 1, below=True).check("heldout", heldout)
         self.splits_dir = Path(splits_dir) if splits_dir else None
         self.heldout = heldout
         self.validate_on_test = validate_on_test

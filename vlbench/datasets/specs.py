@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vlbench.errors import ConfigError
 from vlbench.names import name_bytes
+from vlbench.ranges import COUNTS, SEEDS, Range
 
 if TYPE_CHECKING:
     from vlbench.datasets.descriptions import Descriptions
@@ -68,10 +69,9 @@ class Subset:
     def __post_init__(self) -> None:
         if self.classes not in ("all", "base", "novel"):
             raise ConfigError(f"Subset.classes is {self.classes!r}; allowed: all, base, novel")
-        if self.shots is not None and self.shots < 1:
-            raise ConfigError(f"Subset.shots is {self.shots}; allowed: 1 or more, or null for all videos")
-        if self.split < 1:
-            raise ConfigError(f"Subset.split is {self.split}; official splits are counted from 1")
+        COUNTS.check("Subset.shots", self.shots, "all videos")
+        Range(1, 1_000).check("Subset.split", self.split)
+        SEEDS.check("Subset.seed", self.seed)
 
     @property
     def key(self) -> str:

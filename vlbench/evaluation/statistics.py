@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlbench.errors import DataError
+from vlbench.ranges import COUNTS, SEEDS
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, draws: int = 10_000
         >>> outcome.difference, outcome.p_value
         (50.0, 1.0)
     """
+    COUNTS.check("draws", draws)
+    SEEDS.check("seed", seed)
     if a.keys() != b.keys() or not a:
         alone = [sorted(left.keys() - right.keys()) for left, right in ((a, b), (b, a))]
         example = next((f" (not {names[0]})" for names in alone if names), "")

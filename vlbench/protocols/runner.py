@@ -22,6 +22,7 @@ from vlbench.files import write_atomically
 from vlbench.protocols.failures import advice
 from vlbench.protocols.launchers import Job, Launcher, LocalLauncher
 from vlbench.protocols.stages import Stage, checkpoint_folder
+from vlbench.ranges import JOBS
 from vlbench.results.pairs import digest_of, read_pair
 
 _TAIL = 15  # lines of a failed stage's log that are shown
@@ -56,8 +57,7 @@ class Runner:
         launcher: Launcher | None = None,
         jobs: int = 1,
     ) -> None:
-        if jobs < 1:
-            raise ConfigError(f"jobs is {jobs}; allowed: 1 or more")
+        JOBS.check("jobs", jobs)
         self.stages = stages
         self.out = out
         self.console = console or Console()

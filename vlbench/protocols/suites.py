@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
+from vlbench.ranges import COUNTS, SEEDS, Range
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,13 @@ class ProtocolConfig:
     selection: Selection = "last"
     half_classes: bool = False
 
+    def __post_init__(self) -> None:
+        if not all(self.datasets):
+            raise ConfigError(f"datasets are {self.datasets}; allowed: names, and lists of one or more names")
+        for name, allowed in (("shots", COUNTS), ("seeds", SEEDS), ("splits", Range(1, 1_000))):
+            for value in getattr(self, name) or ():
+                allowed.check(name, value)
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -91,6 +103,15 @@ class Suite:
     overlays: list[str] = field(default_factory=list)
 
     @classmethod
+    def parser(cls) -> ArgumentParser:
+        """The parser of a suite's file, whose content is the option `suite`."""
+        from jsonargparse import ArgumentParser
+
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(cls, "suite")
+        return parser
+
+    @classmethod
     def read(cls, path: Path) -> Suite:
         """The suite of a YAML file.
 
@@ -100,10 +121,7 @@ class Suite:
         Raises:
             ConfigError: If the file says something that no suite has.
         """
-        from jsonargparse import ArgumentParser
-
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(cls, "suite")
+        parser = cls.parser()
         try:
             values = parser.parse_object({"suite": yaml.safe_load(path.read_text())})
             suite = parser.instantiate(values).suite

@@ -24,6 +24,7 @@ from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.evaluation.stored_scores import digest_of_labels
 from vlbench.names import quoted
+from vlbench.ranges import Range
 from vlbench.results.details import Details
 from vlbench.results.identities import check_replaceable, identities_of_test
 from vlbench.results.overlap import Overlap, train_test_overlap
@@ -70,6 +71,7 @@ class RecordWriter(Callback):
         half_classes: bool = False,
         bootstrap: int = 1000,
     ) -> None:
+        Range(0, 10_000).check("bootstrap", bootstrap)
         self.folder = Path(folder) if folder else None
         self.name = name
         self.stage = stage

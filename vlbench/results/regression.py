@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from vlbench.errors import DataError
 from vlbench.files import write_atomically
 from vlbench.names import one_line
+from vlbench.results.escapes import markdown
 from vlbench.results.fields import checked, checked_fields, parse_json
 
 if TYPE_CHECKING:
@@ -254,12 +255,13 @@ def to_junit(suite: str, checks: Sequence[Check]) -> str:
     failures = sum(not check.passed for check in checks)
     counts = {"tests": str(len(checks)), "failures": str(failures), "errors": "0"}
     root = ElementTree.Element("testsuites", counts)
-    group = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
+    group = ElementTree.SubElement(root, "testsuite", {"name": one_line(suite), **counts})
     for check in checks:
-        case = ElementTree.SubElement(group, "testcase", {"classname": check.evaluation, "name": check.metric})
+        names = {"classname": one_line(check.evaluation), "name": one_line(check.metric)}
+        case = ElementTree.SubElement(group, "testcase", names)
         if not check.passed:
             _, metric, expected, band, measured, _ = cells(check)
-            message = f"{metric} is {measured}, expected {expected} in {band}"
+            message = f"{one_line(metric)} is {measured}, expected {expected} in {band}"
             ElementTree.SubElement(case, "failure", {"message": message})
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -267,8 +269,8 @@ def to_junit(suite: str, checks: Sequence[Check]) -> str:
 
 def to_markdown(suite: str, checks: Sequence[Check]) -> str:
     """A table, for the summary of a pull request."""
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, checks)]
-    return f"### {suite}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *(tuple(map(markdown, cells(check))) for check in checks)]
+    return f"### {markdown(suite)}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 COLUMNS = ("evaluation", "metric", "expected", "band", "measured", "verdict")

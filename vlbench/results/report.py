@@ -12,6 +12,7 @@ import numpy as np
 
 from vlbench.errors import DataError
 from vlbench.evaluation.stored_scores import Integers, classification_metrics, half_class_metrics
+from vlbench.results.escapes import csv_cell
 from vlbench.results.stored import StoredEvaluation
 
 
@@ -143,5 +144,5 @@ def rescore_halves(stored: StoredEvaluation) -> dict[str, float]:
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
     return text.getvalue()

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Sequence
 from csv import DictWriter
 from itertools import groupby
 
+from vlbench.names import one_line
+from vlbench.results.escapes import csv_cell, latex, markdown
 from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
     "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "top5", "base",
     "novel", "hm", "half_top1", "runs", "coverage", "upper_bound", "trainable_params", "published", "difference",
 )  # fmt: skip
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
 
 
 def to_csv(table: Sequence[Row]) -> str:
@@ -24,7 +22,7 @@ def to_csv(table: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.cells() for row in table)
+    writer.writerows({column: csv_cell(value) for column, value in row.cells().items()} for row in table)
     return text.getvalue()
 
 
@@ -32,8 +30,8 @@ def to_markdown(table: Sequence[Row]) -> str:
     """One table for each set of comparable rows, below a heading that says what is compared."""
     parts = []
     for title, columns, cells in _comparisons(table):
-        lines = [f"### {_markdown(title)}", "", _line(columns), _line(["---"] * len(columns))]
-        parts.append("\n".join([*lines, *(_line(map(_markdown, row)) for row in cells), ""]))
+        lines = [f"### {markdown(title)}", "", _line(columns), _line(["---"] * len(columns))]
+        parts.append("\n".join([*lines, *(_line(map(markdown, row)) for row in cells), ""]))
     return "\n".join(parts)
 
 
@@ -42,7 +40,7 @@ def to_latex(table: Sequence[Row]) -> str:
     parts = []
     for title, columns, cells in _comparisons(table):
         lines = [
-            f"% {title}",
+            f"% {one_line(title)}",
             rf"\begin{{tabular}}{{{'l' * len(columns)}}}",
             r"\toprule",
             _latex_line(columns),
@@ -102,11 +100,5 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown(text: str) -> str:
-    for sign in "\\|*_<>`[]":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
 def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join("".join(_LATEX.get(sign, sign) for sign in text) for text in cells) + r" \\"
+    return " & ".join(map(latex, cells)) + r" \\"

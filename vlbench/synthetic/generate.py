@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from vlbench.ranges import Range
 from vlbench.synthetic.classes import SETS, SyntheticClass, classes_of
 from vlbench.synthetic.render import render_clip
 
@@ -69,6 +70,7 @@ def render_dataset(
     Raises:
         ConfigError: If a set is unknown.
     """
+    Range(1, 1_024).check("workers", workers, "one a core")
     for name in sets:
         classes_of(name)
     clips = [clip for name in sets for clip in _clips(root, name)]

@@ -23,6 +23,7 @@ from rich.progress import track
 from vlbench.datasets.descriptions import Descriptions, read_descriptions
 from vlbench.errors import ConfigError, DataError, VlbenchError
 from vlbench.files import write_atomically
+from vlbench.ranges import Range
 
 if TYPE_CHECKING:
     from openai import APIError
@@ -60,8 +61,8 @@ class _Settings:
     class_names: list[str]
 
     def __post_init__(self) -> None:
-        if self.number < 1:
-            raise ConfigError(f"number is {self.number}; allowed: 1 or more sentences of each kind")
+        Range(1, 100).check("number", self.number)
+        Range(0, 100).check("temperature", self.temperature, "the endpoint's")
         _check_url(self.base_url)
 
 

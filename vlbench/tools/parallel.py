@@ -9,6 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from vlbench.ranges import PROCESSES
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -31,6 +33,7 @@ def for_each(
         tasks: What to work on.
         workers: Processes; 0 for this process, which then is not protected, `None` for one a core.
     """
+    PROCESSES.check("workers", workers, "one a core")
     if workers == 0:
         yield from ((task, function(task)) for task in tasks)
         return

@@ -26,6 +26,7 @@ from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
 from vlbench.names import name_bytes, quoted
+from vlbench.ranges import COUNTS, PROCESSES, SEEDS, SIDES
 from vlbench.regular_files import copy_regular
 from vlbench.tools.doctor.findings import Finding, Report
 from vlbench.tools.doctor.probe import probe
@@ -82,7 +83,9 @@ def prepare(root: Path, out: Path, *, resize: int = 256, workers: int | None = N
         ConfigError: If `resize` is no size, or one folder lies in the other.
         DataError: If the folder does not exist or holds no video.
     """
-    _check_folders(root, out, resize)
+    SIDES.check("resize", resize)
+    PROCESSES.check("workers", workers, "one a core")
+    _check_folders(root, out)
     index = FileIndex(root)
     videos = sorted(index.named(root, VIDEO_EXTENSIONS))
     if not videos:
@@ -125,6 +128,8 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
         ConfigError: If the folder holds something, or the videos are parts of files.
         DataError: If a class has fewer videos than asked for, or a video has a name that no list can hold.
     """
+    COUNTS.check("videos", videos)
+    SEEDS.check("seed", seed)
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")
     names = dataset.spec.class_names
@@ -144,9 +149,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     write_atomically(out / "classes.txt", "".join(f"{name}\n" for name in names).encode())
 
 
-def _check_folders(root: Path, out: Path, resize: int) -> None:
-    if resize < 2:
-        raise ConfigError(f"resize is {resize}; allowed: 2 pixels or more, 256 is usual")
+def _check_folders(root: Path, out: Path) -> None:
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give the folder of the dataset")
     inner, outer = out.resolve(), root.resolve()

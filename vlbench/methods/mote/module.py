@@ -22,6 +22,7 @@ from vlbench.methods.parts.blending import blended
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
+from vlbench.ranges import COUNTS, FACTORS, SEEDS, SHARES, WEIGHTS, Range
 from vlbench.settings import Side
 
 _TRAIN_CLASSES = "train_class_features"
@@ -132,8 +133,17 @@ class MoTE(VideoTextMethod):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone, prompts, schedule)
-        if not 0 <= original_share <= 1:
-            raise ConfigError(f"original_share is {original_share}; allowed: 0 to 1")
+        Range(1, 64).check("layers", layers)
+        Range(0, 64).check("experts", experts)
+        WEIGHTS.check("lr", lr)
+        WEIGHTS.check("backbone_lr_ratio", backbone_lr_ratio)
+        WEIGHTS.check("weight_decay", weight_decay)
+        WEIGHTS.check("merge_loss", merge_loss)
+        WEIGHTS.check("mse_loss", mse_loss)
+        SHARES.check("original_share", original_share)
+        FACTORS.check("modulation_scale", modulation_scale)
+        COUNTS.check("modulation_top_k", modulation_top_k)
+        SEEDS.check("seed", seed)
         if not backbone.capabilities.frames_encoded_one_by_one:
             raise ConfigError(
                 f"MoTE's head works on the features of single frames, {backbone.identity.name} gives one feature a "

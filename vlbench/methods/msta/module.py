@@ -25,6 +25,7 @@ from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.optim import Schedule
+from vlbench.ranges import FACTORS, WEIGHTS, Range
 from vlbench.settings import Side
 
 
@@ -133,13 +134,16 @@ class MSTA(VideoTextMethod):
                 "such as --config backbone/vit_b16.yaml"
             )
         depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
-        if blocks < 1:
+        if blocks not in Range(1, 1_000):
             raise ConfigError(f"blocks is {blocks}; allowed: 1 to {depth}, the depth of the shallower tower")
         if blocks > depth:
             rank_zero_warn(f"blocks is {blocks}, the shallower tower has {depth}: every block gets an adapter")
             blocks = depth
-        if scale <= 0:
-            raise ConfigError(f"scale is {scale}; allowed: above 0")
+        Range(1, 8_192).check("bottleneck", bottleneck)
+        FACTORS.check("scale", scale)
+        WEIGHTS.check("consistency", consistency)
+        WEIGHTS.check("lr", lr)
+        WEIGHTS.check("weight_decay", weight_decay)
         self.blocks = blocks
         self.bottleneck = bottleneck
         self.scale = scale
