@@ -64,7 +64,7 @@ def parse_yaml(text: str, source: str) -> Any:
     except RecursionError as error:
         raise ConfigError(f"{source} is nested too deeply; allowed: a few hundred levels") from error
     except (ValueError, TypeError) as error:  # a date such as 2026-13-45; a key that is a list
-        raise ConfigError(f"{source} is not YAML: {error}") from error
+        raise ConfigError(f"{source} is not YAML: {str(error).partition(';')[0]}") from error
 
 
 def check_yaml(text: str, source: str) -> None:
