@@ -183,7 +183,6 @@ class RecordWriter(Callback):
             return
         if self.name is None:
             check_name("the name of the method", method.name)
-            check_name("the name of the dataset", data.dataset.label.replace("/", "-"))
         for below in ("predictions", "records"):
             check_writable(self.folder / below, "record.folder")
         for identity in self.identities:
