@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -25,14 +26,14 @@ _LONGEST_NAME = 200
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes its place when the block ends without an error.
 
-    The temporary name begins with `TEMPORARY` and has the same suffix. The folder is made where it is missing.
+    The temporary name begins with `temporary_prefix` and has the same suffix. The folder is made where it is missing.
 
     Raises:
         WriteError: If the file system refuses; nothing is left of the temporary file.
     """
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -46,6 +47,17 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def temporary_prefix(path: Path) -> str:
+    """Beginning of the name under which a file is written; no longer than the system takes, whatever the file's is.
+
+    Args:
+        path: File that is going to be replaced.
+    """
+    stem = os.fsencode(path.stem)
+    short = path.stem if len(stem) <= _LONGEST_NAME else hashlib.blake2b(stem, digest_size=8).hexdigest()
+    return f"{TEMPORARY}{short}."
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_a_full_disk_is_one_sentence(workplace, action):
     )  # fmt: skip
     assert ended.returncode == 1, ended.stderr[-2000:]
     path = target.absolute() if action == "fit" else target
-    assert ended.stderr.splitlines()[-1] == f"vlbench: error: cannot write {path}: File too large"
+    assert ended.stderr.splitlines()[-1].startswith(f"vlbench: error: cannot write {path}: File too large")
     assert "Traceback" not in ended.stderr
     assert target.read_text() == "old"
     assert not list(Path().rglob(f"{TEMPORARY}*"))
