@@ -78,7 +78,10 @@ def processes_of(folder):
 
 
 def all_gone(folder):
-    if until(lambda: not list(processes_of(folder)), 2):
+    """Two seconds on a machine that has time; torch's own watch of data workers takes five."""
+    begun = time.monotonic()
+    if until(lambda: not list(processes_of(folder)), 4):
+        print(f"all gone after {time.monotonic() - begun:.2f} s")
         return True
     left = list(processes_of(folder))
     print("left:", [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left])
