@@ -17,7 +17,7 @@ from tests.cli.test_trainer import OVERLAYS, command
 from vlbench.cli.checkpoints import WholeCheckpointIO
 from vlbench.cli.main import main
 from vlbench.errors import ConfigError, WriteError
-from vlbench.evaluation.metrics import check_half_classes
+from vlbench.evaluation.stored_scores import check_half_classes
 from vlbench.files import TEMPORARY, check_name, check_writable, write_atomically
 from vlbench.methods.base import VideoTextMethod
 

@@ -147,10 +147,9 @@ def own_videos(root, rendered, names, folder="videos"):
     root = root / folder
     sources = sorted((rendered / "synthetic").rglob("*.mp4"))
     for position, name in enumerate(names):
-        for part in ("train", "test"):
-            (root / part / name).mkdir(parents=True)
-            for k in range(2):
-                (root / part / name / f"{k}.mp4").symlink_to(sources[4 * position + k])
+        for k, part in enumerate(("train", "train", "test", "test")):
+            (root / part / name).mkdir(parents=True, exist_ok=True)
+            (root / part / name / f"{k}.mp4").symlink_to(sources[4 * position + k])
     return root
 
 

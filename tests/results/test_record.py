@@ -117,7 +117,7 @@ def test_settings_that_differ_are_not_averaged():
     assert {row.deviations for row in table} == {"", "scale=1.0"}
 
 
-@pytest.mark.parametrize("dataset", ["../../x", "/etc/passwd", "a\0b", "a\nb", "\udcff", "é" * 300, "a/b"])
+@pytest.mark.parametrize("dataset", ["../../x", "/etc/passwd", "a\0b", "a\nb", "é" * 300, "a/b"])
 def test_a_record_of_a_dataset_of_any_name_stays_in_its_folder(tmp_path, dataset):
     made = record()
     made = replace(made, identity=replace(made.identity, dataset=dataset))
