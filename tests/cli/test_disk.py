@@ -44,7 +44,7 @@ def untouched(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "answer"),
     [
-        (["--record.bootstrap=-5"], "record.bootstrap is -5; allowed: 0"),
+        (["--record.bootstrap=-5"], "bootstrap is -5; allowed: 0"),
         (["--record.name=../../x"], "record.name is '../../x', which becomes the name of a file"),
         (["--record.name=" + "x" * 260], "at most 200 bytes"),
         (["--record.folder=file"], "record.folder: cannot write into file/predictions: Not a directory"),
