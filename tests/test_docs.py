@@ -160,6 +160,7 @@ def test_configurations_exist(page):
 def test_inline_commands_and_plain_options_exist(page):
     known = " ".join(command.parser().format_help() for command in COMMANDS.values() if not command.lightning)
     known += " --config --print_config --ckpt_path --selection --resume --compile --matmul_precision"
+    known += " --checkpoint_minutes"
     known += " --seed_everything --help --model.help"
     for text in inline(page):
         words = re.match(r"vlbench ([a-z]+(?: [a-z]+)*)", text)

@@ -13,7 +13,10 @@ pytestmark = pytest.mark.quick
 PACKAGE = Path(vlbench.__file__).parent
 
 # What every room may import.
-FOR_ALL = ("errors", "files", "names", "ranges", "regular_files", "settings", "temporary")
+FOR_ALL = (
+    *("errors", "files", "names", "processes", "ranges", "regular_files"),
+    *("settings", "temporary", "yaml_files"),
+)
 
 # What a room may import from vlbench beside itself.
 ALLOWED = {
@@ -46,6 +49,8 @@ ALLOWED = {
     "ranges": set(),
     "regular_files": set(),
     "temporary": set(),
+    "processes": set(),
+    "yaml_files": set(),
     "__init__": set(),
     "__main__": {"cli"},
 }

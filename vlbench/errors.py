@@ -36,6 +36,10 @@ class TrainingError(VlbenchError):
     """A training that cannot go on: its loss or its weights are not finite."""
 
 
+class WriteError(VlbenchError, OSError):
+    """A file that cannot be written: the disk is full, the folder is read-only, or a folder has the file's name."""
+
+
 class DecodeError(VlbenchError):
     """A video that cannot be read; `path` and `cause` say which and why."""
 

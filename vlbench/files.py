@@ -1,43 +1,124 @@
-"""Files that are either whole or not there, and the folder for what can be made again."""
+"""Files that are either whole or not there, names that may become files, and the folder for what can be made again."""
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from vlbench.errors import ConfigError, WriteError
+from vlbench.names import name_bytes
 from vlbench.temporary import temporary_folder
+
+TEMPORARY = ".vlbench-tmp-"
+"""Beginning of the names of files that are being written; what is left of them was written by a process that died."""
+
+_LONGEST_NAME = 200
+"""Bytes of a name that becomes a file's: file systems take 255, and suffixes come after it."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes its place when the block ends without an error.
 
-    The temporary name is hidden and has the same suffix. The folder is made where it is missing.
+    The temporary name begins with `temporary_prefix` and has the same suffix. The folder is made where it is missing.
+
+    Raises:
+        WriteError: If the file system refuses; nothing is left of the temporary file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with _refusals(path, temporary):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 
+def temporary_prefix(path: Path) -> str:
+    """Beginning of the name under which a file is written; no longer than the system takes, whatever the file's is.
+
+    Args:
+        path: File that is going to be replaced.
+    """
+    stem = os.fsencode(path.stem)
+    short = path.stem if len(stem) <= _LONGEST_NAME else hashlib.blake2b(stem, digest_size=8).hexdigest()
+    return f"{TEMPORARY}{short}."
+
+
+@contextmanager
+def _refusals(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Says which file cannot be written; an error about another file than these stays as it is."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        foreign = type(error).__module__ != "builtins"  # a decoder's, of the video that is read
+        if foreign or (temporary is not None and error.filename not in (None, str(temporary), temporary)):
+            raise
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name in the same folder, then renames it."""
+    """Writes a file under a temporary name in the same folder, then renames it.
+
+    Raises:
+        WriteError: If the file system refuses; the old file, if there is one, stays as it is.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Whether files can be written to a folder, which is made where it is missing; before hours are spent on them.
+
+    Args:
+        folder: Folder that files are going to be written to.
+        option: Option that names the folder, for the message.
+
+    Raises:
+        ConfigError: If no file can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot write into {folder}: {error.strerror}; give another folder") from error
+
+
+def check_name(what: str, name: str) -> None:
+    """Whether a name can be part of a file's name, and of no other file than the one that is meant.
+
+    Args:
+        what: What has the name, for the message.
+        name: Name that becomes part of a file's name.
+
+    Raises:
+        ConfigError: If the name is empty, leads to another folder, is hidden, too long or not printable.
+    """
+    long = len(name_bytes(name)) > _LONGEST_NAME
+    if not name or name.startswith(".") or "/" in name or not name.isprintable() or long:
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        raise ConfigError(
+            f"{what} is {shown!r}, which becomes the name of a file; allowed: printable characters without /, no dot in"
+            f" front, at most {_LONGEST_NAME} bytes"
+        )
 
 
 @cache

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from tests.cli.test_trainer import OVERLAYS, command
 from tests.tolerance import assert_same_bits
 from vlbench.cli import checkpoints
-from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
+from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
 from vlbench.cli.main import main
+from vlbench.cli.training_facts import training_digest
 
 OPTIONS = [
     *("--data.train.shots=2", "--data.batch_size=8", "--data.loading.epoch_size=64", "--trainer.max_epochs=4"),
@@ -88,6 +89,108 @@ def test_a_killed_training_ends_with_the_same_weights(workplace, method, workers
     assert [path.name for path in Path("killed").iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
+def test_a_training_killed_in_mid_epoch_goes_on_exactly(workplace, capsys, monkeypatch):
+    """Bit for bit, from `running.ckpt`, with gradients accumulated over two batches, and experts drawn at random."""
+    options = ["--data.num_workers=1", "--trainer.max_epochs=2", "--data.batch_size=4"]
+    options += ["--data.loading.effective_batch=8", "--data.loading.epoch_size=32"]
+    assert main(fit("mote", "whole", *options)) == 0
+
+    steps = []
+
+    def killed(self, trainer, *arguments):
+        original(self, trainer, *arguments)
+        if (workplace / "killed" / "running.ckpt").is_file() and trainer.global_step == 6:
+            steps.append(trainer.global_step)
+            raise RuntimeError("killed")
+
+    original = RunningCheckpoint.on_train_batch_end
+    monkeypatch.setattr(RunningCheckpoint, "on_train_batch_end", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        main(fit("mote", "killed", *options, "--checkpoint_minutes=1e-9"))
+    monkeypatch.setattr(RunningCheckpoint, "on_train_batch_end", original)
+    running = torch.load("killed/running.ckpt", weights_only=True)
+    assert steps == [6]
+    assert (running["global_step"], load("killed")["global_step"]) == (6, 4)
+
+    torch.rand(17)
+    capsys.readouterr()
+    assert main(fit("mote", "killed", *options, "--resume=auto")) == 0
+    assert "killed/running.ckpt, 6 steps" in capsys.readouterr().out
+    whole, resumed = load("whole"), load("killed")
+    for header in (whole, resumed):
+        header["vlbench"]["training"].pop("seconds")
+    assert resumed["vlbench"] == whole["vlbench"]
+    assert resumed["global_step"] == whole["global_step"] == 8
+    for key, value in whole["state_dict"].items():
+        assert_same_bits(resumed["state_dict"][key], value)
+    for key, moments in whole["optimizer_states"][0]["state"].items():
+        for name, value in moments.items():
+            assert_same_bits(resumed["optimizer_states"][0]["state"][key][name], value)
+    assert [path.name for path in Path("killed").iterdir()] == ["last.ckpt"]
+
+
+def test_an_epoch_in_other_batches_is_not_gone_on_with(tmp_path, capsys):
+    """The training then goes on from the end of the epoch before, and says so."""
+    stored = {"configuration": "a", "data": {}, "global_step": 3}
+    torch.save({**stored, "batches": [1, 8]}, tmp_path / "last.ckpt")
+    torch.save({**stored, "batches": [1, 8], "global_step": 5, "random": []}, tmp_path / "running.ckpt")
+    assert Continuation("a", 0, {}, (1, 8)).find(tmp_path) == tmp_path / "running.ckpt"
+    assert Continuation("a", 0, {}, (2, 4)).find(tmp_path) == tmp_path / "last.ckpt"
+    assert "running.ckpt is of an epoch in other batches" in capsys.readouterr().out
+    (tmp_path / "running.ckpt").write_bytes(b"damaged")
+    assert Continuation("a", 0, {}, (1, 8)).find(tmp_path) == tmp_path / "last.ckpt"
+
+
+def own_videos(root, rendered, names, folder="videos"):
+    """A data set of one's own: a few of the rendered videos, under classes of these names."""
+    root = root / folder
+    sources = sorted((rendered / "synthetic").rglob("*.mp4"))
+    for position, name in enumerate(names):
+        for k, part in enumerate(("train", "train", "test", "test")):
+            (root / part / name).mkdir(parents=True, exist_ok=True)
+            (root / part / name / f"{k}.mp4").symlink_to(sources[4 * position + k])
+    return root
+
+
+@pytest.mark.slow
+def test_a_training_on_other_data_is_refused_with_what_differs(workplace, rendered, capsys):
+    """Today's configuration says the same of both: only the videos are others."""
+
+    def run(root):
+        configs = ["mote_fewshot.yaml", "demo/mote.yaml", "data/folder.yaml", *OVERLAYS[1:], "all.yaml"]
+        options = [
+            f"--data.root={root}", "--checkpoint.dirpath=checkpoints", "--resume=auto", "--data.num_workers=0",
+            "--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--trainer.logger=false", "--data.batch_size=2",
+        ]  # fmt: skip
+        code = main(command("fit", *configs, options=options))
+        captured = capsys.readouterr()
+        return code, " ".join((captured.out + captured.err).split())
+
+    Path("all.yaml").write_text("data: {init_args: {train: {shots: null}}}")
+    first = own_videos(workplace, rendered, ("left", "right"))
+    code, said = run(first)
+    assert code == 0, said
+    before = Path("checkpoints/last.ckpt").read_bytes()
+    for changed, difference in (
+        (
+            own_videos(workplace, rendered, ("left", "right"), "others"),
+            "the dataset is 'videos' there and 'others' here",
+        ),
+        (own_videos(workplace / "a", rendered, ("left", "up")), "2 classes there and 2 here, such as 'up'"),
+        (own_videos(workplace / "b", rendered, ("left", "right", "up")), "2 classes there and 3 here, such as 'up'"),
+    ):
+        code, said = run(changed)
+        assert code == 2
+        assert difference in said
+        assert "Give another checkpoint.dirpath, or delete the checkpoints in " in said
+    (first / "train" / "left" / "1.mp4").unlink()
+    code, said = run(first)
+    assert code == 2
+    assert "4 videos there and 3 here, which are not the same ones" in said
+    assert Path("checkpoints/last.ckpt").read_bytes() == before
+
+
 def test_a_training_starts_anew_where_there_is_nothing_to_continue(workplace, capsys):
     def run(*options):
         arguments = fit("msta", "folder", "--data.num_workers=0", "--trainer.max_steps=2", *options)
@@ -149,7 +252,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
 
     def interrupted(checkpoint, target):
-        Path(target).write_bytes(b"half a check")
+        target.write(b"half a check")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoints.torch, "save", interrupted)

@@ -232,6 +232,20 @@ def test_an_effective_batch_holds_the_same_clips_whatever_the_number_of_processe
     assert all(steps(processes) == alone for processes in (2, 4, 8))
 
 
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 5), st.integers(0, 50))
+def test_an_epoch_that_is_gone_on_with_has_the_rest_of_its_clips(size, world, epoch, done):
+    for rank in range(world):
+        whole, resumed = (TrainSampler(size, seed=0, rank=rank, world_size=world) for _ in range(2))
+        whole.set_epoch(epoch)
+        resumed.resume(epoch, done)
+        resumed.set_epoch(epoch)  # the trainer says it once more
+        assert list(resumed) == list(whole)[done:]
+        assert len(resumed) == len(whole)
+        for sampler in (whole, resumed):
+            sampler.set_epoch(epoch + 1)
+        assert list(resumed) == list(whole)
+
+
 def test_an_effective_batch_is_shared_out_equally_or_refused():
     assert micro_batches(256, 8, 32) == (32, 1)
     assert micro_batches(144, 2, 32) == (24, 3)

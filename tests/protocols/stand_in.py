@@ -5,6 +5,8 @@
 
 import json
 import os
+import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +27,13 @@ def run(arguments):
     note(behaviour, action)
     for name, value in behaviour.get("environment", {}).items():
         assert os.environ.get(name) == value, f"{name} is {os.environ.get(name)}"
+    for name in behaviour.get("note_environment", []):
+        note(behaviour, f"{name}={os.environ.get(name)}")
+    if behaviour.get("kill_server"):
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    if "remove" in behaviour:
+        shutil.rmtree(behaviour["remove"])
     if behaviour.get("fail") == action:
         print("some progress")
         print(behaviour.get("message", "out of luck"), file=sys.stderr)

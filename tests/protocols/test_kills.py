@@ -91,6 +91,37 @@ def test_the_stage_dies_with_the_runner(lab, how):
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (server, stage)))
 
 
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from vlbench.cli import main
+from tests.protocols.conftest import Lab
+lab = Lab(Path(sys.argv[1]))
+class Run:
+    def run(self, arguments):
+        lab.runner(["one"]).run()
+main.find_command = lambda arguments: Run()
+sys.exit(main.main(["run"]))
+"""
+
+
+def test_ctrl_c_twice_is_one_sentence_and_no_traceback(lab):
+    lab.behave("one", sleep=60)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(lab.folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    until(lambda: lab.calls)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.01)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    said, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "vlbench: interrupted; the same command goes on where this one ended\n"
+    assert "Traceback" not in said
+
+
 def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -108,7 +139,10 @@ protocols:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-def test_twenty_kills_of_vlbench_run(workplace):
+def test_twenty_kills_of_vlbench_run(workplace, capsys):
+    seed = int(os.environ.get("VLBENCH_SOAK_SEED", random.SystemRandom().randrange(10**6)))
+    with capsys.disabled():
+        print(f"\nVLBENCH_SOAK_SEED={seed}")
     Path("longer.yaml").write_text("{trainer: {max_epochs: 4}}")
     Path("suite.yaml").write_text(SUITE)
 
@@ -117,7 +151,7 @@ def test_twenty_kills_of_vlbench_run(workplace):
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     assert run("undisturbed").wait() == 0
-    moments, killed = random.Random(0), 0
+    moments, killed = random.Random(seed), 0
     while killed < 20:
         process = run("killed")
         time.sleep(moments.uniform(2, 25))

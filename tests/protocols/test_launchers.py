@@ -1,15 +1,13 @@
 """Where stages run."""
 
 import os
+import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.protocols.conftest import STAND_IN
-from vlbench.errors import ConfigError
-from vlbench.protocols.launchers import LocalLauncher, SubmititLauncher, own_environment
+from vlbench.protocols.launchers import LocalLauncher, own_environment
 
 
 def overlapping(noted):
@@ -73,43 +71,19 @@ def test_what_torchrun_and_slurm_say_of_the_runner_is_kept_from_stages(lab, monk
     assert own_environment({**kept, **removed}) == kept
 
 
-def submitted(lab):
-    return SubmititLauncher(lab.out / "jobs", {"timeout_min": 5}, "local", STAND_IN)
-
-
-def test_submitit_runs_a_plan(lab):
-    pytest.importorskip("submitit", reason="the extra slurm is not installed")
-    lab.behave("one")
-    lab.behave("two", fail="test")
-    failed = [stage.name for stage in lab.runner(jobs=4, launcher=submitted(lab)).run()]
-    assert failed == ["few_shot-data-two-2shot-seed0-test"]
-    assert "out of luck" in lab.said
-    assert lab.calls.count("fit") == 2
-    assert not list((lab.out / "jobs").glob("*.job"))
-    (record,) = (lab.out / "records").iterdir()
-    assert record.stem == "few_shot-data-one-2shot-seed0-test"
-
-
-def test_a_submitted_job_is_taken_over_and_not_submitted_again(lab):
-    pytest.importorskip("submitit", reason="the extra slurm is not installed")
-    lab.behave("one", sleep=1)
-    runner = lab.runner(["one"], launcher=submitted(lab))
-    runner._start(runner.stages[0])  # and the runner is killed
-    deadline = time.monotonic() + 60
-    while not lab.calls and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert lab.runner(["one"], launcher=submitted(lab)).run() == []
-    assert lab.calls == ["fit", "test"]
-
-
-def test_unknown_parameters_of_a_job_are_refused(lab):
-    pytest.importorskip("submitit", reason="the extra slurm is not installed")
-    with pytest.raises(ConfigError, match=r"slurm is {'gpus': 3}"):
-        SubmititLauncher(lab.out / "jobs", {"gpus": 3}, "local")
-
-
-def test_slurm_is_asked_for_where_there_is_none(lab, monkeypatch):
-    pytest.importorskip("submitit", reason="the extra slurm is not installed")
-    monkeypatch.setenv("PATH", str(lab.folder))
-    with pytest.raises(ConfigError, match="slurm"):
-        SubmititLauncher(lab.out / "jobs", {})
+def test_a_server_never_hears_of_ctrl_c(lab):
+    """Not even between its fork and the program that it becomes: it would print a traceback."""
+    launcher = LocalLauncher(program=("sleep", "60"))
+    log = lab.folder / "log"
+    launcher.start("a", "b", [], log)
+    (server,) = launcher._servers
+    try:
+        status = dict(
+            line.split(":\t") for line in Path(f"/proc/{server._process.pid}/status").read_text().splitlines()
+        )
+        bit = 1 << (signal.SIGINT - 1)
+        assert int(status["SigIgn"], 16) & bit
+        assert not int(status["SigBlk"], 16) & bit
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        launcher.close()

@@ -6,6 +6,7 @@ import pytest
 
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
+from vlbench.files import TEMPORARY
 from vlbench.protocols.plans import plan
 from vlbench.protocols.stages import Stage
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
@@ -121,16 +122,40 @@ def test_the_best_epoch_is_tested_beside_the_last_one(lab):
     assert lab.runner(["one"], selection="best_on_test").describe()[-1] == "2 of 3 stages done, 1 to do"
 
 
-def test_what_a_killed_process_was_writing_is_removed(lab):
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(lab):
     lab.behave("one")
     lab.runner(["one"]).run()
-    strays = [lab.out / "records" / ".some.json.x1y2", lab.out / "checkpoints" / "some-fit" / ".last.x1y2.ckpt"]
-    strays[1].parent.mkdir()
-    for stray in strays:
-        stray.write_text("half a fi")
+    (lab.out / "checkpoints" / "some-fit").mkdir()
+    strays = [
+        lab.out / folder / f"{TEMPORARY}x1y2{suffix}"
+        for folder, suffix in (("records", ".json"), ("checkpoints/some-fit", ".ckpt"), (".", ".html"))
+    ]
+    notes = [lab.out / "records" / ".note", lab.out / "stages" / ".ipynb_checkpoints" / "x", lab.out / "logs" / ".keep"]
+    for path in (*strays, *notes):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half a fi")
     lab.runner(["one"]).run()
     assert not any(stray.exists() for stray in strays)
+    assert all(note.exists() for note in notes)
     assert len(lab.calls) == 2
+
+
+def test_a_log_that_somebody_removed_costs_its_stage_only(lab):
+    lab.behave("one", fail="fit", remove=str(lab.out / "logs"))
+    lab.behave("two")
+    assert len(lab.runner().run()) == 2
+    assert len(list((lab.out / "records").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "/tmp/x", "a\0b", "a\nb", "", ".hidden", "x" * 300])
+def test_a_name_that_would_be_another_file_is_refused(lab, name):
+    lab.behave("one")
+    suite = Suite([ProtocolConfig("few_shot@1", ["data.yaml"])], {name: MethodConfig(["one.yaml"])})
+    with pytest.raises(ConfigError, match=r"the name of a method of the suite is .* allowed: printable characters"):
+        plan(suite)
+    suite = Suite([ProtocolConfig("few_shot@1", [f"{'d' * 190}.yaml"])], {"one": MethodConfig(["one.yaml"])})
+    with pytest.raises(ConfigError, match="the name of a stage"):
+        plan(suite)
 
 
 def test_records_of_no_stage_are_pointed_out_and_kept(lab):

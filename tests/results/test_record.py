@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -114,3 +115,14 @@ def test_settings_that_differ_are_not_averaged():
     table = rows([record(50), record(70, deviations={"scale": 1.0}), record(90, dataset="ucf101/camel")])
     assert sorted(row.top1 for row in table) == [50.0, 70.0, 90.0]
     assert {row.deviations for row in table} == {"", "scale=1.0"}
+
+
+@pytest.mark.parametrize("dataset", ["../../x", "/etc/passwd", "a\0b", "a\nb", "é" * 300, "a/b"])
+def test_a_record_of_a_dataset_of_any_name_stays_in_its_folder(tmp_path, dataset):
+    made = record()
+    made = replace(made, identity=replace(made.identity, dataset=dataset))
+    path = made.write(tmp_path / "records")
+    assert path.parent == tmp_path / "records"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.name.isprintable()
+    assert Record.read(path).identity.dataset == dataset

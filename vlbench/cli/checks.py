@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ from vlbench.cli.weights import check_checkpoint
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.errors import ConfigError, user_error
 from vlbench.methods.base import VideoTextMethod
+from vlbench.ranges import Range
 from vlbench.results.callback import RecordWriter
+
+_MINUTES = Range(0, 1_000_000)
 
 
 @contextmanager
@@ -53,6 +57,7 @@ def checked_data(command: str, config: Namespace) -> VideoDataModule:
     classes: dict[str, type] = {"model": VideoTextMethod, "data": VideoDataModule, "trainer": Trainer}
     check_types(config, {**classes, "record": RecordWriter, "checkpoint": ModelCheckpoint})
     check_ranges(config)
+    _MINUTES.check("checkpoint_minutes", config.checkpoint_minutes)
     RecordWriter(**vars(config.record))
     if command == "fit":
         _check_selection(config)
@@ -81,6 +86,29 @@ def _check_trainer(options: Namespace) -> None:
         except Exception as error:
             problem = str(error).partition("\n")[0]
             raise ConfigError(f"the options of trainer do not fit this machine or each other: {problem}") from error
+
+
+def check_slurm(trainer: Trainer) -> None:
+    """Whether SLURM has started as many processes as the trainer's run has; each would do all of the work otherwise.
+
+    Args:
+        trainer: Trainer of the run.
+
+    Raises:
+        ConfigError: If not.
+    """
+    tasks = os.environ.get("SLURM_NTASKS")
+    # Lightning starts the processes itself in a job of one of these names.
+    if tasks is None or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return
+    # Not its world_size, which is what SLURM says where the strategy knows of several processes.
+    processes = trainer.num_devices * trainer.num_nodes
+    if int(tasks) != processes:
+        raise ConfigError(
+            f"SLURM has started {tasks} tasks (SLURM_NTASKS) and the run has {processes} processes (trainer.devices x "
+            f"trainer.num_nodes = {trainer.num_devices} x {trainer.num_nodes}): give srun --ntasks={processes}, or "
+            "make trainer.devices SLURM's tasks of a node, trainer.num_nodes its nodes and trainer.strategy ddp"
+        )
 
 
 def _check_selection(config: Namespace) -> None:

@@ -31,7 +31,7 @@ def run(
         out: Results folder; a second run with the same one goes on where the first ended.
         overlays: Configurations that come after the suite's, such as trainer/ddp.yaml.
         dry_run: Print the commands, what is done and what remains; run nothing.
-        jobs: Stages at once; 1 by default, with slurm all that can run.
+        jobs: Stages at once, each with its share of the cores and GPUs; 1 by default, with slurm all that can run.
         launcher: Local runs the stages on this machine, slurm submits each as a job through submitit.
         slurm: Submitit's parameters of a job, such as {timeout_min: 600, gpus_per_node: 1, slurm_partition: gpu}.
 
@@ -40,7 +40,7 @@ def run(
     """
     JOBS.check("jobs", jobs, "the launcher's default")
     from vlbench.cli.values import read_suite
-    from vlbench.protocols.launchers import Launcher, LocalLauncher, SubmititLauncher
+    from vlbench.protocols.launchers import Launcher, LocalLauncher
     from vlbench.protocols.plans import plan
     from vlbench.protocols.runner import Runner
 
@@ -48,11 +48,15 @@ def run(
     read = read_suite(find_config(suite, below="suite"))
     stages = plan(replace(read, overlays=[*read.overlays, *overlays]))
     if dry_run:
-        for line in Runner(stages, out, find_config).describe():
+        lines = Runner(stages, out, find_config).describe()
+        lines += LocalLauncher(jobs or 1).describe() if launcher == "local" else []
+        for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
     if launcher == "slurm":
-        target: Launcher = SubmititLauncher(out / "jobs", slurm or {})
+        from vlbench.protocols.cluster import SubmititLauncher
+
+        target: Launcher = SubmititLauncher(out, slurm or {})
         at_once = jobs or len(stages)
     else:
         at_once = jobs or 1

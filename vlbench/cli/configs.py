@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import vlbench
 from vlbench.errors import ConfigError
+from vlbench.yaml_files import read_yaml
 
 _DEEPEST = 20
 """Levels of a configuration; those that ship have five."""
@@ -68,13 +67,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: If the file is no YAML or holds something else than named values.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8, an integer of too many digits, [[[[..
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition(";")[0]
-        raise ConfigError(f"{path} is not YAML{place}: {problem}") from error
+    content = read_yaml(path)
     _check_names(path, content)
     if not isinstance(content, dict | None):
         raise ConfigError(

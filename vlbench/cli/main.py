@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +14,10 @@ import vlbench
 from vlbench.cli.process import leave
 from vlbench.cli.registry import find_command, overview
 from vlbench.errors import ConfigError, VlbenchError, user_error
+from vlbench.processes import die_with_announced_parent
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Errors of a disk, which come without the name of the file."""
 
 _MOST_LINES = 3
 """Lines of a message that are printed as they are; more are made one."""
@@ -38,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # a parser has printed what it was asked for
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
-        print("vlbench: interrupted", file=sys.stderr)  # noqa: T201
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one has nothing left to interrupt
+        way_on = "; the same command goes on where this one ended" if arguments[0] == "run" else ""
+        print(f"vlbench: interrupted{way_on}", file=sys.stderr)  # noqa: T201
         return 130
     except Exception as error:
         mendable = _mendable(error, arguments[0])
@@ -61,6 +69,8 @@ def _mendable(error: Exception, command: str) -> VlbenchError | None:
         return ConfigError(f"the options of trainer do not fit this machine or each other: {error}")
     if isinstance(error, OSError) and error.filename is not None:
         return VlbenchError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return VlbenchError(f"a file cannot be written: {error.strerror}")
     if isinstance(error, MemoryError | RuntimeError):
         from vlbench.protocols.failures import advice
 
@@ -71,6 +81,7 @@ def _mendable(error: Exception, command: str) -> VlbenchError | None:
 
 def entry() -> None:
     """The console script."""
+    die_with_announced_parent()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files leave as the bytes that they are
     leave(main())

@@ -14,6 +14,8 @@ _WARNINGS = (
     r"The dirpath has changed from",
     # A folder of checkpoints is used again by a training that is continued, and `last.ckpt` is replaced on purpose.
     r"Checkpoint directory .* exists and is not empty",
+    # The sampler goes on where the epoch was left, which Lightning does not know.
+    r"You're resuming from a checkpoint that ended before the epoch ended",
     # Small sets are what a first try is made of.
     r"The number of training batches .* is smaller than the logging interval",
     # What Lightning has to mend with its own dependencies.

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import DDPStrategy
@@ -22,10 +23,11 @@ from typing_extensions import override
 
 import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
-from vlbench.cli.checkpoints import Continuation, WholeCheckpointIO, training_digest
-from vlbench.cli.checks import checked_data, explained
+from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
+from vlbench.cli.checks import check_slurm, checked_data, explained
 from vlbench.cli.quiet import silence
 from vlbench.cli.summary import PARTS, summary
+from vlbench.cli.training_facts import training_data, training_digest
 from vlbench.cli.weights import as_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
@@ -33,9 +35,22 @@ from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.names import name_bytes, one_line, quoted
+from vlbench.processes import announce_parent
 from vlbench.ranges import SEEDS
 from vlbench.results.callback import RecordWriter
 from vlbench.temporary import temporary_folder
+from vlbench.yaml_files import check_yaml
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_checked(text: str) -> Any:
+    """What jsonargparse reads of an option, or of a file that an option names."""
+    check_yaml(text, "the value of an option")
+    return _load_yaml(text)
+
+
+set_loader("yaml", _load_checked, exceptions=(yaml.YAMLError,))
 
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 """Arguments of parsers that raise their errors and take no beginning of an option's name for the option."""
@@ -55,6 +70,7 @@ ELSEWHERE = {
 SAME_NUMBERS = {
     "compile": "the same computation by other kernels, which round in the last bits",
     "resume": "a resumed training draws what an uninterrupted one does",
+    "checkpoint_minutes": "when a checkpoint is written, from which a training goes on exactly",
     "checkpoint": "what is kept; a checkpoint says whether its training was finished",
     "weights_only": "how a checkpoint is read",
     "verbose": "it shows",
@@ -87,8 +103,16 @@ class VlbenchCLI(LightningCLI):
             "--resume",
             type=Literal["never", "auto"],
             default="never",
-            help="`auto` continues a training from `last.ckpt` in `checkpoint.dirpath`, if it is there and of the same "
-            "configuration.",
+            help="`auto` continues a training from `last.ckpt` in `checkpoint.dirpath`, or from the newer "
+            "`running.ckpt` of an epoch that has not ended, if it is there and of the same configuration. Other data "
+            "are refused.",
+        )
+        parser.add_argument(
+            "--checkpoint_minutes",
+            type=float,
+            default=30.0,
+            help="Minutes of a training epoch between two checkpoints `running.ckpt`, which `--resume auto` goes on "
+            "from exactly; 0 writes checkpoints at the end of epochs only.",
         )
         parser.add_argument(
             "--compile", type=bool, default=False, help="Compile the blocks of towers and methods by torch.compile."
@@ -154,6 +178,7 @@ class VlbenchCLI(LightningCLI):
         text = self.parser.dump(self.config)
         digest = hashlib.blake2b(name_bytes(text), digest_size=16).hexdigest()
         config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
+        check_slurm(self.trainer)
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
         torch.set_float32_matmul_precision(config.matmul_precision)
@@ -174,8 +199,12 @@ class VlbenchCLI(LightningCLI):
         config = self.config_init["fit"]
         trainer: Any = self.trainer
         plain = yaml.safe_load(self.parser.dump(self.config))["fit"]
+        processes = trainer.world_size
         continuation = Continuation(
-            training_digest(plain, self.datamodule.batch_of_step(trainer)), int(config.seed_everything)
+            training_digest(plain, self.datamodule.batch_of_step(trainer)),
+            int(config.seed_everything),
+            training_data(self.datamodule.dataset),
+            (processes, self.datamodule.batch_of_process(processes)),
         )
         # Before the checkpoint of the last epoch, which has to know of the best one.
         position = trainer.callbacks.index(config.checkpoint)
@@ -186,6 +215,8 @@ class VlbenchCLI(LightningCLI):
             )  # fmt: skip
             trainer.callbacks.insert(position, best)
         trainer.callbacks[:0] = [continuation, Timer()]
+        if config.checkpoint_minutes > 0:
+            trainer.callbacks.append(RunningCheckpoint(config.checkpoint_minutes, config.checkpoint))
         if self.datamodule.loading.effective_batch is not None:
             trainer.callbacks.append(
                 EffectiveBatch(self.datamodule.loading.effective_batch, self.datamodule.batch_size)
@@ -266,6 +297,7 @@ def run_trainer(arguments: Sequence[str]) -> int:
         VlbenchError: Whatever the user can mend.
     """
     silence()
+    announce_parent()
     # Lightning reads the process's own arguments, also when it starts the other processes of a DDP run.
     sys.argv[1:] = arguments
     with temporary_folder() as folder:

@@ -27,6 +27,7 @@ from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Subset
 from vlbench.errors import ConfigError, DecodeError
+from vlbench.processes import die_with
 from vlbench.ranges import BATCHES, FRAMES, PROCESSES, SEEDS, SIDES
 from vlbench.settings import Side, flat, of_side
 
@@ -113,6 +114,7 @@ class VideoDataModule(LightningDataModule):
         self.image_size = image_size
         self.seed = seed
         self.epochs_before = 0
+        self.batches_before = 0
         self.skipped: set[str] = set()
 
     def prepare_data(self) -> None:
@@ -158,6 +160,15 @@ class VideoDataModule(LightningDataModule):
         effective = self.loading.effective_batch
         return effective or self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
 
+    def batch_of_process(self, processes: int) -> int:
+        """Training clips that a process takes at once.
+
+        Args:
+            processes: Number of training processes.
+        """
+        effective = self.loading.effective_batch
+        return self.batch_size if effective is None else micro_batches(effective, processes, self.batch_size)[0]
+
     def epochs_done(self, trainer: Trainer) -> int:
         """Epochs trained, also while one ends and its checkpoint is written, when `current_epoch` is one behind."""
         progress: Any = trainer.fit_loop.epoch_progress.current
@@ -165,11 +176,14 @@ class VideoDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training has to know of the one before."""
-        return {"epochs": self.epochs_done(self.trainer) if self.trainer else 0, "skipped": sorted(self.skipped)}
+        epochs = self.epochs_done(self.trainer) if self.trainer else 0
+        batches = batches_of_open_epoch(self.trainer) if self.trainer else 0
+        return {"epochs": epochs, "batches": batches, "skipped": sorted(self.skipped)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up `state_dict`."""
         self.epochs_before = state_dict["epochs"]
+        self.batches_before = state_dict["batches"]
         self.skipped = set(state_dict["skipped"])
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -195,10 +209,10 @@ class VideoDataModule(LightningDataModule):
             world_size=world_size,
         )
         # Workers fetch the first indices before the trainer of a resumed training says which epoch it is.
-        sampler.set_epoch(self.epochs_before)
-        batch_size = self.batch_size
+        batch_size = self.batch_of_process(world_size)
+        sampler.resume(self.epochs_before, self.batches_before * batch_size)
         if self.loading.effective_batch is not None:
-            batch_size, steps = micro_batches(self.loading.effective_batch, world_size, self.batch_size)
+            _, steps = micro_batches(self.loading.effective_batch, world_size, self.batch_size)
             accumulated = self.trainer.accumulate_grad_batches if self.trainer is not None else steps
             if accumulated != steps:
                 raise ConfigError(
@@ -282,6 +296,8 @@ class VideoDataModule(LightningDataModule):
             workers = cores_of_a_process(self.trainer.num_devices if self.trainer is not None else 1)
         return {
             "num_workers": workers,
+            # torch's own watch notices the death of a process after five seconds.
+            "worker_init_fn": partial(_die_with, os.getpid()),
             # Its own, so that starting to read does not move the global one: a resumed training does so once more.
             "generator": torch.Generator().manual_seed(self.seed),
             "persistent_workers": workers > 0,
@@ -313,6 +329,17 @@ class VideoDataModule(LightningDataModule):
                 "image_size is null; give the side of the backbone's frames, image_size=backbone.image_size"
             )
         return self.image_size
+
+
+def batches_of_open_epoch(trainer: Trainer) -> int:
+    """Batches that a process has trained on in an epoch that has not ended; 0 between epochs."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    return int(batches.processed) if epochs.ready > epochs.processed else 0
+
+
+def _die_with(parent: int, worker: int) -> None:  # noqa: ARG001 - torch gives the worker's number
+    die_with(parent)
 
 
 def cores_of_a_process(processes: int) -> int:

@@ -49,10 +49,21 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self._done = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         self.epoch = epoch
+
+    def resume(self, epoch: int, positions: int) -> None:
+        """Goes on in the middle of an epoch.
+
+        Args:
+            epoch: Number of the epoch.
+            positions: Positions of the epoch that this process has read already; the length stays that of all.
+        """
+        self.epoch = epoch
+        self._done = (epoch, positions)
 
     def __len__(self) -> int:
         return -(-self.epoch_size // self.world_size)
@@ -68,7 +79,8 @@ class TrainSampler(Sampler[tuple[int, int]]):
             for k in range(rounds)
             for index in torch.randperm(self.size, generator=generator).tolist()
         ]
-        return iter(order[:total][self.rank :: self.world_size])
+        epoch, done = self._done
+        return iter(order[:total][self.rank :: self.world_size][done if epoch == self.epoch else 0 :])
 
 
 def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[int, int]:

@@ -7,13 +7,13 @@ index, the smaller first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlbench.errors import DataError
+from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.statistics import resampled_top1
 from vlbench.names import name_bytes
 
@@ -119,8 +119,7 @@ def half_class_accuracies(cosines: Floats, labels: Integers, draws: int = 10) ->
     """
     num_classes = cosines.shape[1]
     accuracies = []
-    for seed in range(draws):
-        half = np.random.RandomState(seed).permutation(num_classes)[: num_classes // 2]
+    for seed, half in enumerate(_random_halves(num_classes, draws)):
         rows = np.isin(labels, half)
         candidates, targets = np.unique(labels[rows], return_inverse=True)
         if len(candidates) < 2:
@@ -131,6 +130,30 @@ def half_class_accuracies(cosines: Floats, labels: Integers, draws: int = 10) ->
         of_half = cosines[rows][:, candidates]
         accuracies.append([100 * hits_at(of_half, targets, k).mean() for k in (1, 5)])
     return np.array(accuracies)
+
+
+def _random_halves(num_classes: int, draws: int) -> Iterator[Integers]:
+    for seed in range(draws):
+        yield np.random.RandomState(seed).permutation(num_classes)[: num_classes // 2]
+
+
+def check_half_classes(labels: Collection[int], num_classes: int, draws: int = 10) -> None:
+    """Whether there is something to choose among in every random half of the classes, before videos are scored.
+
+    Args:
+        labels: Labels of the test videos.
+        num_classes: Number of classes that are chosen among.
+        draws: Number of random halves.
+
+    Raises:
+        ConfigError: If fewer than two classes of a half have videos.
+    """
+    with_videos = min(len({*half.tolist()} & {*labels}) for half in _random_halves(num_classes, draws))
+    if with_videos < 2:
+        raise ConfigError(
+            f"half_classes is true and {with_videos} of the classes of a random half of {num_classes} have videos; "
+            "allowed: two or more, so at least four classes with videos; set record.half_classes to false"
+        )
 
 
 def half_class_metrics(stored: StoredScores) -> dict[str, float]:

@@ -1,28 +1,27 @@
-"""Where the stages of a plan run: in processes of this machine, or as jobs of a cluster."""
+"""Where the stages of a plan run: in processes of this machine, see also `vlbench.protocols.cluster`."""
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from vlbench.errors import ConfigError
-from vlbench.files import write_atomically
-from vlbench.protocols.server import die_with
+from vlbench.processes import die_with
+from vlbench.protocols.devices import VISIBLE, shares, visible_devices
 
 # What torchrun and SLURM tell the processes they start. A stage started from within one would take itself for one of
 # several and wait for the others.
 _OF_A_CLUSTER = re.compile(
-    r"(SLURM|TORCHELASTIC|PMI|PMIX|OMPI)_.*|((LOCAL|GROUP|ROLE|NODE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)"
+    r"(SLURM|TORCHELASTIC|PMI|PMIX|OMPI)_.*|((LOCAL|GROUP|ROLE|NODE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|VLBENCH_PARENT"
 )
 
 
@@ -60,8 +59,12 @@ class LocalLauncher:
     """Processes of this machine, forked from servers that have imported everything; see `vlbench.protocols.server`.
 
     Args:
-        jobs: Most stages at once; they share the cores.
+        jobs: Most stages at once; they share the cores and the GPUs, each with GPUs of its own where there are enough.
         program: Command that starts a server.
+
+    Attributes:
+        environment: Environment variables of the stages.
+        shares: GPUs of each of the stages at once, as `CUDA_VISIBLE_DEVICES` names them; empty without GPUs.
     """
 
     interval = 0.02
@@ -73,33 +76,51 @@ class LocalLauncher:
         self.environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         if jobs > 1:
             self.environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
-        self._servers: set[_Server] = set()
+        self.shares = shares(visible_devices(self.environment), jobs)
+        self._servers: list[_Server | None] = [None] * jobs
+
+    def describe(self) -> list[str]:
+        """Lines that say what each of the stages at once gets."""
+        lines = [
+            f"stage {slot} of {len(self.shares)} at once: GPU {', '.join(share)}"
+            for slot, share in enumerate(self.shares, start=1)
+            if share
+        ]
+        return lines or ["no GPU is visible: stages run on the CPU"]
 
     def start(self, name: str, digest: str, arguments: Sequence[str], log: Path) -> Job:  # noqa: ARG002 - interface
         """Gives the stage to a server that has nothing to do, or to a new one."""
-        self._servers = {server for server in self._servers if server.alive}
-        idle = next((server for server in self._servers if not server.busy), None)
-        server = idle or _Server(self.program, self.environment, log)
-        self._servers.add(server)
+        slot = next(slot for slot, server in enumerate(self._servers) if server is None or not server.busy)
+        server = self._servers[slot]
+        if server is None or not server.alive:
+            # With one stage at a time what is visible stays as it is.
+            visible = {VISIBLE: ",".join(self.shares[slot])} if len(self.shares) > 1 and self.shares[slot] else {}
+            server = self._servers[slot] = _Server(self.program, {**self.environment, **visible}, log)
         server.start(arguments, log)
         return server
 
     def close(self) -> None:
         """Kills the servers; the kernel kills their stages then."""
         for server in self._servers:
-            server.close()
-        self._servers.clear()
+            if server is not None:
+                server.close()
+        self._servers = [None] * len(self._servers)
 
 
 class _Server:
     """A server and the one stage it runs at a time."""
 
     def __init__(self, program: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        with log.open("ab") as errors:  # whatever keeps it from starting
-            self._process = subprocess.Popen(
-                program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-                preexec_fn=partial(die_with, os.getpid()),
-            )  # fmt: skip
+        # Ctrl-C goes to all processes of a terminal; one that is only just forked would print a traceback.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with log.open("ab") as errors:  # whatever keeps it from starting
+                self._process = subprocess.Popen(
+                    program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+                    preexec_fn=partial(_begin, os.getpid()),
+                )  # fmt: skip
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         self.busy = False
 
     @property
@@ -129,101 +150,13 @@ class _Server:
         self._process.communicate()
 
 
-class SubmititLauncher:
-    """Jobs of a cluster through submitit; each stage is one.
-
-    A runner that starts again takes over the jobs that an earlier one, killed meanwhile, has left in the queue.
-
-    Args:
-        folder: Folder for submitit's files that all machines see.
-        parameters: Parameters of `submitit.AutoExecutor.update_parameters`, such as `timeout_min`, `gpus_per_node`,
-            `tasks_per_node` (as many as `trainer.devices`) and `slurm_partition`.
-        cluster: `slurm`, or `local` for processes of this machine.
-        program: Command that runs a stage.
-
-    Raises:
-        ConfigError: If submitit is not installed or does not know a parameter.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        parameters: Mapping[str, Any],
-        cluster: str = "slurm",
-        program: Sequence[str] = (sys.executable, "-m", "vlbench"),
-    ) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            raise ConfigError("the slurm launcher needs submitit: pip install 'vlbench[slurm]'") from error
-        self.interval = 0.1 if cluster == "local" else 5.0
-        self.folder = folder
-        self.program = program
-        try:
-            self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-            self._executor.update_parameters(**parameters)
-        except (RuntimeError, NameError, TypeError) as error:
-            raise ConfigError(f"slurm is {dict(parameters)}: {error}") from error
-        self._jobs: list[_SubmittedJob] = []
-
-    def start(self, name: str, digest: str, arguments: Sequence[str], log: Path) -> Job:
-        """Submits the stage, unless it still runs or waits."""
-        ticket = self.folder / f"{name}-{digest}.job"
-        job = _unfinished(ticket)
-        if job is None:
-            job = self._executor.submit(_run_logged, [*self.program, *arguments], str(log.absolute()))
-            write_atomically(ticket, pickle.dumps(job))
-        submitted = _SubmittedJob(job, ticket, log)
-        self._jobs.append(submitted)
-        return submitted
-
-    def close(self) -> None:
-        """Cancels the jobs that have not ended."""
-        for job in self._jobs:
-            job.cancel()
-
-
-class _SubmittedJob:
-    """A job of submitit with the file that remembers it."""
-
-    def __init__(self, job: Any, ticket: Path, log: Path) -> None:
-        self.job = job
-        self.ticket = ticket
-        self.log = log
-
-    def poll(self) -> int | None:
-        from submitit.core.utils import FailedJobError, UncompletedJobError
-
-        if not self.job.done():
-            return None
-        self.ticket.unlink(missing_ok=True)
-        try:
-            return next((code for code in self.job.results() if code), 0)
-        except (FailedJobError, UncompletedJobError) as error:
-            with self.log.open("a") as log:
-                log.write(f"job {self.job.job_id} is {self.job.state}\n{error}\n")
-            return 1
-
-    def cancel(self) -> None:
-        if self.ticket.exists() and not self.job.done():
-            self.job.cancel()
-        self.ticket.unlink(missing_ok=True)
+def _begin(runner: int) -> None:
+    """What a server does before it is one: it ends with its runner, and by nothing else that a terminal sends."""
+    die_with(runner)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables without those by which torchrun or SLURM make a process one of several."""
     return {name: value for name, value in environment.items() if not _OF_A_CLUSTER.fullmatch(name)}
-
-
-def _unfinished(ticket: Path) -> Any | None:
-    try:
-        job = pickle.loads(ticket.read_bytes())
-    except FileNotFoundError:
-        return None
-    return None if job.done(force_check=True) else job
-
-
-def _run_logged(command: Sequence[str], log: str) -> int:
-    """Runs a stage inside its job: every task of the job is a process of the stage."""
-    with open(log, "ab") as file:  # noqa: PTH123 - submitted by value
-        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False).returncode

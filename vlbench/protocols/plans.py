@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vlbench.datasets.specs import Selection, Subset
 from vlbench.errors import ConfigError
+from vlbench.files import check_name
 from vlbench.protocols.stages import Stage
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
 
@@ -182,8 +183,11 @@ def plan(suite: Suite) -> list[Stage]:
     Trainings that differ in nothing but the protocol they are for are one stage.
 
     Raises:
-        ConfigError: If a protocol is unknown or cannot be planned, or two stages have one name.
+        ConfigError: If a protocol is unknown or cannot be planned, two stages have one name, or a name cannot be a
+            file's.
     """
+    for name in {name for entry in suite.protocols for name in {**suite.methods, **entry.methods}}:
+        check_name("the name of a method of the suite", name)
     stages = _shared(
         stage
         for entry in suite.protocols
@@ -191,6 +195,8 @@ def plan(suite: Suite) -> list[Stage]:
         for stage in _protocol(entry).stages(Case(entry, name, method, tuple(suite.overlays)))
     )
     names = [stage.name for stage in stages]
+    for name in names:
+        check_name("the name of a stage, made of protocol, dataset and method,", name)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"the suite has two stages named {twice[0]}; list each protocol, dataset, shot and seed once")

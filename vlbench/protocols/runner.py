@@ -15,15 +15,17 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vlbench.errors import ConfigError, DataError
-from vlbench.files import write_atomically
-from vlbench.protocols.failures import advice
+from vlbench.files import TEMPORARY, write_atomically
+from vlbench.protocols.failures import diagnose
 from vlbench.protocols.launchers import Job, Launcher, LocalLauncher
 from vlbench.protocols.stages import Stage, checkpoint_folder
 from vlbench.ranges import JOBS
 from vlbench.results.pairs import digest_of, read_pair
+from vlbench.yaml_files import read_yaml
 
 _TAIL = 15  # lines of a failed stage's log that are shown
 
@@ -126,14 +128,14 @@ class Runner:
         waiting = []
         for stage in self.stages:
             if self.done(stage):
-                self._say(f"[dim]recorded  {stage.name}[/]")
+                self._say(f"[dim]recorded  {escape(stage.name)}[/]")
             else:
                 waiting.append(stage)
         running: list[_Running] = []
         task = progress.add_task("", total=len(self.stages), completed=len(self.stages) - len(waiting))
         while waiting or running:
             for stage in [stage for stage in waiting if stage.weights_from in failed]:
-                self._say(f"[red]left out[/]  {stage.name}: {stage.weights_from} failed")
+                self._say(f"[red]left out[/]  {escape(stage.name)}: {escape(str(stage.weights_from))} failed")
                 failed.add(stage.name)
                 waiting.remove(stage)
                 progress.advance(task)
@@ -169,23 +171,29 @@ class Runner:
         if code == 0 and stage.action == "fit":
             write_atomically(self._mark(stage), json.dumps({"digest": self.digests[stage.name]}).encode())
         if code == 0 and self.done(stage):
-            self._say(f"[green]ran[/]       {stage.name} in {seconds:.0f} s")
+            self._say(f"[green]ran[/]       {escape(stage.name)} in {seconds:.0f} s")
             return True
         log = self._log(stage)
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL:])
-        self._say(f"[red]failed[/]    {stage.name} with exit code {code} after {seconds:.0f} s; the end of {log}:")
-        self.console.print(tail, markup=False, highlight=False)
-        if (help_ := advice(stage.action, code, tail)) is not None:
+        lines = _lines(log)
+        tail = lines[-_TAIL:]
+        name = escape(stage.name)
+        self._say(
+            f"[red]failed[/]    {name} with exit code {code} after {seconds:.0f} s; the end of {escape(str(log))}:"
+        )
+        self.console.print("\n".join(tail), markup=False, highlight=False)
+        cause, help_ = diagnose(stage.action, code, lines)
+        if cause is not None and not any(cause in line for line in tail):
+            self.console.print(f"the first error in it: {cause}", markup=False, highlight=False, soft_wrap=True)
+        if help_ is not None:
             self._say(f"[yellow]{help_}[/]")
         return False
 
     def _sweep(self) -> None:
-        """Removes what a killed process was writing: files under their temporary, hidden names."""
-        strays = [*self.out.glob("checkpoints/*/.*"), *(self.out / "logs").glob(".*")]
-        for folder in ("records", "predictions", "stages"):
-            strays += (self.out / folder).glob(".*")
-        for path in strays:
-            path.unlink()
+        """Removes what a killed process was writing, and nothing that anybody else left there."""
+        for folder in (".", "checkpoints/*", "records", "predictions", "stages"):
+            for path in self.out.glob(f"{folder}/{TEMPORARY}*"):
+                if path.is_file():
+                    path.unlink()
 
     def _foreign(self) -> list[str]:
         """What to say of records that no stage makes: the suite has changed, or another one used the folder."""
@@ -224,12 +232,17 @@ class Runner:
             yield
 
 
+def _lines(log: Path) -> list[str]:
+    """Lines of a log; none where somebody has removed it."""
+    try:
+        return log.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
 def _settings(path: Path) -> bytes:
     """What a configuration says: another comment is not another configuration."""
-    try:
-        return json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str).encode()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+    return json.dumps(read_yaml(path), sort_keys=True, default=str).encode()
 
 
 def _file_digest(checkpoint: str) -> bytes:

@@ -14,12 +14,13 @@ stage is a process of its own all the same: one that crashes or runs out of memo
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+
+from vlbench.processes import die_with
 
 
 def serve(run: Callable[[Sequence[str]], int]) -> None:
@@ -35,7 +36,7 @@ def serve(run: Callable[[Sequence[str]], int]) -> None:
     _redirect(0, os.devnull, os.O_RDONLY)
     os.dup2(2, 1)
     sys.stdout.flush()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the runner ends its servers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the runner ends its servers; it has started them so
     server = os.getpid()
     while line := requests.readline():
         child = os.fork()
@@ -51,18 +52,6 @@ def serve(run: Callable[[Sequence[str]], int]) -> None:
         _, status = os.waitpid(child, 0)
         replies.write(f"{os.waitstatus_to_exitcode(status)}\n")
         replies.flush()
-
-
-def die_with(parent: int) -> None:
-    """The kernel kills this process when its parent dies, even by SIGKILL: no stage outlives its runner.
-
-    Args:
-        parent: The parent's process id; if it is dead already, this process ends at once.
-    """
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _redirect(descriptor: int, path: str, flags: int) -> None:

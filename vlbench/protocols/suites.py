@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError
 from vlbench.ranges import COUNTS, SEEDS, Range
+from vlbench.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -122,8 +121,9 @@ class Suite:
             ConfigError: If the file says something that no suite has.
         """
         parser = cls.parser()
+        content = read_yaml(path)
         try:
-            values = parser.parse_object({"suite": yaml.safe_load(path.read_text())})
+            values = parser.parse_object({"suite": content})
             suite = parser.instantiate(values).suite
         except Exception as error:
             raise ConfigError(f"{path} is not a suite: {error}") from error

@@ -22,7 +22,8 @@ from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
-from vlbench.evaluation.stored_scores import digest_of_labels
+from vlbench.evaluation.stored_scores import check_half_classes, digest_of_labels
+from vlbench.files import check_name, check_writable
 from vlbench.names import quoted
 from vlbench.ranges import Range
 from vlbench.results.details import Details
@@ -59,6 +60,9 @@ class RecordWriter(Callback):
     Attributes:
         settings: Every option of the current test that can change a number, by its name.
         identities: Identities of the evaluations that the current test makes, one for each test subset.
+
+    Raises:
+        ConfigError: If the number of resampled test sets is negative or the name is not a file's.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class RecordWriter(Callback):
         bootstrap: int = 1000,
     ) -> None:
         Range(0, 10_000).check("bootstrap", bootstrap)
+        if name is not None:
+            check_name("record.name", name)
         self.folder = Path(folder) if folder else None
         self.name = name
         self.stage = stage
@@ -164,12 +170,27 @@ class RecordWriter(Callback):
             seed=self._seed,
             selection=self.selection,
         )
-        if self.folder is not None:
-            for identity in self.identities:
-                check_replaceable(self._path(identity), identity, self.settings, self.stage)
+        self._check(data, method)
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def _check(self, data: RecordedData, method: RecordedMethod) -> None:
+        """Refuses, before anything is evaluated, what would be refused when the record is written."""
+        for evaluated in data.dataset.sets("test") if self.half_classes else ():
+            check_half_classes(evaluated.labels.values(), len(evaluated.classes.names))
+        if self.folder is None:
+            return
+        if self.name is None:
+            check_name("the name of the method", method.name)
+        for below in ("predictions", "records"):
+            check_writable(self.folder / below, "record.folder")
+        for identity in self.identities:
+            path = self._path(identity)
+            for written in (path, self.folder / "predictions" / f"{path.stem}.safetensors"):
+                if written.is_dir():
+                    raise ConfigError(f"{written} is a folder, and the name of a file that the test writes; remove it")
+            check_replaceable(path, identity, self.settings, self.stage)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rank zero writes; every rank holds the gathered predictions.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vlbench.errors import DataError
-from vlbench.files import replacing
+from vlbench.files import replacing, temporary_prefix
 from vlbench.results.record import Record
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ def read_pair(path: Path, read: Callable[[Path], tuple[str, T]]) -> tuple[Record
             ) from error
         if actual == record.predictions:
             return record, value
-        writing = any(path.parent.glob(f".{glob.escape(path.stem)}.*.json"))
+        writing = any(path.parent.glob(f"{glob.escape(temporary_prefix(path))}*.json"))
         if not writing and _bytes(path) == content:
             break
         time.sleep(_PAUSE if writing else 0)

@@ -219,7 +219,8 @@ def record_name(identity: Identity) -> str:
     """
     shots = "0" if identity.train is None else identity.train.shots or "full"
     method = f"{identity.method}-untrained" if identity.untrained else identity.method
-    dataset = identity.dataset.replace("/", "-")
+    # A dataset may have the name of a folder, which may hold anything; the digest tells two names apart.
+    dataset = "".join(sign if sign.isprintable() and sign != "/" else "-" for sign in identity.dataset)[:40]
     return f"{method}-{dataset}-{shots}shot-seed{identity.seed}-{identity.digest()}"
 
 

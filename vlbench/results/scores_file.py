@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,19 @@ def write_scores(stored: StoredScores, record: Record, path: Path) -> None:
         stored: Scores of the videos of a test set.
         record: Record of the evaluation, which the file keeps a copy of.
         path: File that is written, or replaced.
+
+    Raises:
+        OSError: If the disk refuses.
     """
     lost = {video: label for video, (label, _) in stored.failures.items()}
     metadata = {"ids": json.dumps(list(stored.ids)), "failures": json.dumps(lost), "record": record.as_json()}
-    save_file({name: np.ascontiguousarray(getattr(stored, name)) for name in _TENSORS}, path, metadata=metadata)
+    try:
+        save_file({name: np.ascontiguousarray(getattr(stored, name)) for name in _TENSORS}, path, metadata=metadata)
+    except SafetensorError as error:
+        refusal = re.search(r"\(os error (\d+)\)", str(error))  # safetensors' own error for the system's
+        if refusal is None:
+            raise
+        raise OSError(int(refusal[1]), os.strerror(int(refusal[1]))) from error
 
 
 def read_scores(content: bytes, record: Record, path: Path) -> tuple[StoredScores, str | None]:

@@ -1,0 +1,161 @@
+"""A stand-in for SLURM: `sbatch`, `srun`, `sacct`, `scancel` and `scontrol requeue`, as far as submitit uses them.
+
+One program, called by the name of the command. Its state is in the folder of the program. A minute of SLURM's takes 0.3
+seconds, and `--signal` comes when the time limit is over.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
+MINUTE = 0.3
+
+
+def install(folder):
+    """Makes the commands in a folder that a test puts on the path."""
+    folder.mkdir()
+    for name in COMMANDS:
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).absolute()} {name} {folder} "$@"\n')
+        script.chmod(0o755)
+    return folder
+
+
+def sbatch(state, arguments):
+    number = 100 + len(list(state.glob("*.job")))
+    text = Path(arguments[-1]).read_text()
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
+    write(state, number, {"state": "PENDING", "script": text, "options": options, "starts": 0})
+    subprocess.Popen(
+        [sys.executable, __file__, "_run", str(state), str(number)],
+        start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    print(f"Submitted batch job {number}")
+
+
+def run(state, arguments):
+    """The life of a job, in a process that outlives `sbatch`."""
+    number = int(arguments[0])
+    again = True
+    while again:
+        job = read(state, number)
+        options = job["options"]
+        tasks = options.get("ntasks-per-node", "1")
+        environment = {
+            **os.environ,
+            "SLURM_JOB_ID": str(number),
+            "SLURM_NTASKS": str(int(tasks) * int(options.get("nodes", "1"))),
+            "SLURM_NTASKS_PER_NODE": tasks,
+            "SLURM_JOB_NUM_NODES": options.get("nodes", "1"),
+        }
+        process = subprocess.Popen(["bash", "-c", job["script"]], env=environment, start_new_session=True)
+        write(state, number, {**job, "state": "RUNNING", "starts": job["starts"] + 1, "group": process.pid})
+        limit = time.monotonic() + int(options.get("time", "5")) * MINUTE
+        while process.poll() is None:
+            if time.monotonic() > limit:
+                limit = float("inf")
+                # The script itself gets no signal, all processes of its steps do.
+                for child in descendants(process.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGUSR2)
+            if read(state, number)["state"] in ("REQUEUED", "CANCELLED"):
+                time.sleep(0.2)
+                kill_group(process.pid)
+            time.sleep(0.02)
+        job = read(state, number)
+        again = job["state"] == "REQUEUED"
+        if job["state"] == "RUNNING":
+            write(state, number, {**job, "state": "COMPLETED" if process.returncode == 0 else "FAILED"})
+
+
+def srun(state, arguments):
+    options, cores = {}, None
+    words = iter(arguments)
+    for word in words:
+        if word in ("--output", "--error"):
+            options[word] = next(words)
+        elif word.startswith("--cpus-per-task="):
+            cores = word.partition("=")[2]
+        elif not word.startswith("--"):
+            break
+    command = [word, *words]
+    processes = []
+    for task in range(int(os.environ["SLURM_NTASKS"])):
+        environment = {**os.environ, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NODEID": "0"}
+        environment.pop("SLURM_CPUS_PER_TASK", None)  # SLURM 22.05 and later
+        if cores is not None:
+            environment["SLURM_CPUS_PER_TASK"] = cores
+        with contextlib.ExitStack() as files:
+            out, err = (
+                files.enter_context(
+                    Path(options[key].replace("%j", environment["SLURM_JOB_ID"]).replace("%t", str(task))).open("ab")
+                )
+                for key in ("--output", "--error")
+            )
+            processes.append(subprocess.Popen(command, env=environment, stdout=out, stderr=err))
+    sys.exit(max(process.wait() != 0 for process in processes))
+
+
+def sacct(state, arguments):
+    print("JobID|State|NodeList")
+    for number in (arguments[i + 1] for i, word in enumerate(arguments) if word == "-j"):
+        if (state / f"{number}.job").is_file():
+            print(f"{number}|{read(state, int(number))['state']}|here")
+
+
+def scancel(state, arguments):
+    mark(state, int(arguments[0]), "CANCELLED")
+
+
+def scontrol(state, arguments):
+    assert arguments[0] == "requeue"
+    mark(state, int(arguments[1]), "REQUEUED")
+
+
+def mark(state, number, what):
+    job = read(state, number)
+    if job["state"] in ("PENDING", "RUNNING"):
+        write(state, number, {**job, "state": what})
+
+
+def read(state, number):
+    return json.loads((state / f"{number}.job").read_text())
+
+
+def write(state, number, job):
+    temporary = state / f"{number}.{os.getpid()}"
+    temporary.write_text(json.dumps(job))
+    temporary.rename(state / f"{number}.job")
+
+
+def descendants(pid):
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return []
+    return [*children, *(deeper for child in children for deeper in descendants(child))]
+
+
+def kill_group(group):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def clear(state):
+    """Kills what is left of all jobs."""
+    for path in state.glob("*.job"):
+        mark(state, int(path.stem), "CANCELLED")
+        if (group := json.loads(path.read_text()).get("group")) is not None:
+            kill_group(group)
+
+
+if __name__ == "__main__":
+    name, folder, *words = sys.argv[1:]
+    {"_run": run, **{command: globals()[command] for command in COMMANDS}}[name](Path(folder), words)

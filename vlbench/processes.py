@@ -1,0 +1,40 @@
+"""Processes that end with the one that started them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PARENT = "VLBENCH_PARENT"
+"""Variable in which the first process of a DDP run tells those that it starts who it is."""
+
+
+def die_with(parent: int) -> None:
+    """The kernel kills this process when its parent dies, even by SIGKILL: no stage outlives its runner.
+
+    Neither an `exec` nor a fork hands this on, so that every process asks for itself.
+
+    Args:
+        parent: The parent's process id; if it is dead already, this process ends at once.
+    """
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def announce_parent() -> None:
+    """Tells the processes that Lightning starts for a DDP run who their parent is."""
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[_PARENT] = str(os.getpid())
+
+
+def die_with_announced_parent() -> None:
+    """A process that Lightning started for a DDP run dies with its parent; any other process goes on as it is.
+
+    torchrun and SLURM start all processes of a run themselves and end them themselves.
+    """
+    started_by_lightning = _PARENT in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+    if started_by_lightning and os.environ.get("LOCAL_RANK", "0") != "0":
+        die_with(int(os.environ[_PARENT]))
