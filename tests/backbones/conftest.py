@@ -1,26 +1,7 @@
-import json
-
-import open_clip
 import pytest
 import timm
 
 from tests.backbones.models import HubText, HubTokenizer
-
-
-@pytest.fixture
-def register(tmp_path, monkeypatch):
-    """Adds configurations to open_clip's registry, for one test."""
-    factory = open_clip.factory
-    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
-    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
-
-    def add(name, config):
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(config))
-        open_clip.add_model_config(path)
-        return name
-
-    return add
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def without_roles(clip: Any) -> str | None:
     """Why the towers here would compute something else than a model of open_clip; `None` where they do the same.
 
     Args:
-        clip: Model of open_clip.
+        clip: Model that open_clip has built.
     """
     import open_clip
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
