@@ -17,7 +17,7 @@ class WholeText:
     trained: its attention need not be causal.
 
     Args:
-        clip: Model with `encode_text`.
+        clip: Model of open_clip, which has `encode_text`.
         tokenizer: Called with texts and `context_length`, gives int64 ids; a text that is too long is an error unless
             the tokenizer `cuts` texts, as those of the Hugging Face hub do.
 
