@@ -65,7 +65,7 @@ class CLIPEncoder(DualEncoder):
         else:
             self.clip = clip
             self._texts = WholeText(clip, tokenizer)
-            self.train(self.training)
+            self._keep_averages()
         self.identity = BackboneIdentity(name, pretrained, weights_digest(self.clip.named_parameters()))
 
     def _adopt(self, clip: Any) -> None:
@@ -129,10 +129,13 @@ class CLIPEncoder(DualEncoder):
     def train(self, mode: bool = True) -> CLIPEncoder:
         """Training mode, in which batch norms keep the averages of the weights: features depend on no other clip."""
         super().train(mode)
+        self._keep_averages()
+        return self
+
+    def _keep_averages(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-        return self
 
     @override
     def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:

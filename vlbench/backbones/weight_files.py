@@ -85,7 +85,7 @@ def _shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
             with safe_open(path, framework="pt") as file:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in _POSITIONS if key in set(file.keys())}
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, SafetensorError, OSError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
+    except (RuntimeError, SafetensorError, OSError, UnpicklingError, EOFError, ValueError, KeyError):
         return {}
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     plain = {str(key).removeprefix("module."): value for key, value in state.items()}

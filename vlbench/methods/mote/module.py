@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.errors import CheckpointError, ConfigError
+from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TemporalHead, modulation
