@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,21 @@ def workplace(tmp_path: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("VLBENCH_DATA", str(rendered))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     return tmp_path
+
+
+@pytest.fixture
+def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, Any]], str]:
+    """Adds configurations to open_clip's registry, for one test."""
+    import open_clip
+
+    factory = open_clip.factory
+    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
+    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
+
+    def add(name: str, config: dict[str, Any]) -> str:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(config))
+        open_clip.add_model_config(path)
+        return name
+
+    return add

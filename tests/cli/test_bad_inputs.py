@@ -195,7 +195,7 @@ def test_an_option_in_the_old_spelling_leads_to_the_new_one(place, old, new):
 
 
 def test_a_method_has_no_seed_of_its_own(place):
-    with pytest.raises(ConfigError, match=r"model\.seed, which is no option any longer; seed_everything is the only"):
+    with pytest.raises(ConfigError, match=r"model\.seed, which is no option of a run; seed_everything is the only"):
         check_command_line(["fit", "--model.init_args.seed=3"])
 
 

@@ -1,6 +1,9 @@
 import pytest
+import yaml
 
+from vlbench.backbones.catalogue import check_weights
 from vlbench.cli.configs import config_names, find_config, resolve_arguments
+from vlbench.cli.methods import build
 from vlbench.errors import ConfigError
 
 
@@ -48,3 +51,16 @@ def test_names_are_relative_and_unique():
     names = config_names()
     assert len(set(names)) == len(names)
     assert {"msta_fewshot.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "suite/demo.yaml"} <= set(names)
+
+
+BACKBONES = [name for name in config_names() if name.startswith("backbone/") and "tiny" not in name]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_is_built_without_weights_and_its_tag_exists(name):
+    options = yaml.safe_load(find_config(name).read_text())["model"]["init_args"]["backbone"]
+    if options["class_path"] == "OpenCLIP":
+        check_weights(**options["init_args"])
+    backbone = build(["zero_shot.yaml", name]).backbone
+    assert backbone.identity.name == options["init_args"]["model"]
+    assert backbone.identity.pretrained is None

@@ -130,7 +130,7 @@ DATA_OTHERS = {
     "augmentation.fused_resize": True, "augmentation.scale": (0.5, 1.0), "augmentation.flip": False,
     "augmentation.color_jitter": 0.1, "augmentation.gray": 0.1, "loading.effective_batch": 6,
     "loading.eval_batch_size": 3, "loading.epoch_size": 7, "loading.backend": "torchcodec", "loading.on_error": "skip",
-    "loading.decode_on": "cuda", "augmentation.run_on": "device",
+    "loading.decode_on": "cuda", "augmentation.run_on": "device", "interpolation": "bilinear", "resize_mode": "squash",
     "train": Subset(shots=2), "test": Subset(classes="novel"), "seed": 3,
 }  # fmt: skip
 DATA_OPTIONS = {

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tests.fakes import crops_of as views
 from tests.fakes import moving_frames
+from vlbench.clips.datamodules import UCF101DataModule
+from vlbench.clips.options import ClipOptions, Views
 from vlbench.clips.transforms import TrainTransform
 from vlbench.errors import ConfigError
 
@@ -180,3 +182,43 @@ def test_wrong_training_options_are_named(options: dict[str, object], message: s
 def test_wrong_view_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         views(clip(), **{"size": 32, "resize": 32, "crops": 1, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+def test_frames_are_resized_as_the_backbone_was_trained(interpolation: str, resize_mode: str) -> None:
+    frames = clip(2, 60, 90)
+    options = {"interpolation": interpolation, "resize_mode": resize_mode}
+    resampling = Image.Resampling[interpolation.upper()]
+    whole = pil_resize(frames, *((32, 32) if resize_mode == "squash" else (48, 32)), resampling)
+    (view,) = views(frames, size=32, resize=32, crops=1, **options)
+    left = (whole.shape[-1] - 32) // 2
+    assert difference(view, whole[..., left : left + 32]) <= 2
+    plain = {"horizontal_flip": False, "color_jitter": 0, "gray": 0, "scale": (1, 1)}
+    transform = TrainTransform(32, resize=32, **plain, **options)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    kept = transform.cut(frames)
+    assert (kept.height, kept.width) == whole.shape[-2:]
+    torch.manual_seed(0)
+    drawn = transform._drawn(*whole.shape[-2:])
+    assert difference(kept.box, drawn.cut(whole)) <= 2
+
+
+def test_the_usual_resize_is_the_default() -> None:
+    frames = clip(2, 60, 90)
+    stated = {"interpolation": "bicubic", "resize_mode": "shortest"}
+    assert torch.equal(views(frames, size=32, resize=40, crops=3), views(frames, size=32, resize=40, crops=3, **stated))
+
+
+def test_ways_to_resize_that_are_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="interpolation is 'nearest'; allowed: bicubic, bilinear"):
+        views(clip(), size=32, resize=32, crops=1, interpolation="nearest")
+    with pytest.raises(ConfigError, match="resize_mode is 'longest'; allowed: shortest, squash"):
+        TrainTransform(32, resize_mode="longest")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"fused_resize is true and resize_mode squash"):
+        TrainTransform(32, fused_resize=True, resize_mode="squash")
+
+
+def test_three_crops_of_squares_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"crops is 3 and the backbone's resize_mode squash"):
+        UCF101DataModule(clip=ClipOptions(views=Views(crops=3)), resize_mode="squash")

@@ -1,17 +1,23 @@
-"""What a method may expect of a vision-language backbone: two towers whose blocks can be extended."""
+"""What a method may expect of a vision-language backbone: features of frames and texts, and towers of blocks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vlbench.backbones.identity import BackboneIdentity
+from vlbench.backbones.preprocess import CLIP, Preprocess
 from vlbench.backbones.text import TextTower
 from vlbench.backbones.towers import Tower
+from vlbench.errors import ConfigError
+
+USE_A_CLIP = "use a CLIP, such as --config backbone/vit_b16.yaml"
+"""The way out of a backbone that lacks a capability."""
 
 _PIXELS = ("mean", "std")
 """Attributes with the constants that pixels are normalised by."""
@@ -34,6 +40,44 @@ class Capabilities:
     frames_encoded_one_by_one: bool
 
 
+LACKS = {
+    "blocks": "has none that can be reached",
+    "class_token": "has none",
+    "causal_text": "has another text tower",
+    "frames_encoded_one_by_one": "gives one feature a clip",
+}
+"""What a backbone without a capability is like, for the sentence that refuses it."""
+
+
+class Described(Protocol):
+    """What tells whether a method can use a backbone: a backbone does, and so does what is known before it is built."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What methods can do with the backbone."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Dimension D of the common space."""
+
+    @property
+    def text_width(self) -> int:
+        """Width of the text tower."""
+
+
+class TextEncoder(Protocol):
+    """What makes features of texts; a `TextTower` does, and so does a model without blocks."""
+
+    def tokenize(self, texts: Sequence[str], /) -> Tensor:
+        """Token ids `(N, L)`, int64."""
+
+    def lengths(self, texts: Sequence[str], /) -> list[int]:
+        """Number of tokens of each text."""
+
+    def encode(self, tokens: Tensor, /, *, adapted: bool = True) -> Tensor:
+        """Features `(N, D)` of token ids `(N, L)`, not normalised."""
+
+
 class DualEncoder(nn.Module, ABC):
     """A video and a text encoder with a common embedding space.
 
@@ -43,6 +87,7 @@ class DualEncoder(nn.Module, ABC):
         text_width: Width of the text tower.
         image_size: Side of the square frames, in pixels.
         identity: Which weights these are.
+        preprocess: What the weights were trained to see; the data resizes frames by it.
         mean: Mean of the pixel values in [0, 1] that they are normalised by, `(3, 1, 1)`.
         std: Standard deviation of the pixel values in [0, 1] that they are normalised by, `(3, 1, 1)`.
     """
@@ -52,18 +97,32 @@ class DualEncoder(nn.Module, ABC):
     text_width: int
     image_size: int
     identity: BackboneIdentity
+    preprocess: Preprocess = CLIP
     mean: Tensor
     std: Tensor
 
     @property
-    @abstractmethod
     def image(self) -> Tower:
-        """The image tower's blocks."""
+        """The image tower's blocks, of a backbone whose `capabilities` have blocks.
+
+        Raises:
+            ConfigError: If it has none that can be reached.
+        """
+        raise ConfigError(f"{self.identity.name} has no image blocks that can be reached; {USE_A_CLIP}")
 
     @property
-    @abstractmethod
     def text(self) -> TextTower:
-        """The text tower."""
+        """The text tower's blocks, of a backbone whose `capabilities` have blocks.
+
+        Raises:
+            ConfigError: If it has none that can be reached.
+        """
+        raise ConfigError(f"{self.identity.name} has no text blocks that can be reached; {USE_A_CLIP}")
+
+    @property
+    def texts(self) -> TextEncoder:
+        """What makes features of texts: the text tower, where there is one."""
+        return self.text
 
     @property
     @abstractmethod
@@ -87,10 +146,21 @@ class DualEncoder(nn.Module, ABC):
             `(B, F, D)`: F = T where every frame is encoded by itself, F = 1 where the frames attend to each other.
         """
 
+    def use_preprocess(self, preprocess: Preprocess) -> None:
+        """Registers the constants of the pixels; a constructor calls it.
+
+        Args:
+            preprocess: What the weights were trained to see.
+        """
+        self.preprocess = preprocess
+        for key in _PIXELS:
+            self.register_buffer(key, torch.tensor(getattr(preprocess, key)).view(3, 1, 1), persistent=False)
+
     def settings(self) -> dict[str, object]:
         """What features depend on beside the names of the architecture and of the weights, as plain values.
 
-        A backbone with more options adds them. Random weights are a matter of the seed and have no digest here.
+        A backbone with more options adds them; how frames are resized is the data's setting. Random weights are a
+        matter of the seed and have no digest here.
         """
         constants = {name: [round(value, 6) for value in getattr(self, name).flatten().tolist()] for name in _PIXELS}
         return {**constants, "weights": self.identity.digest if self.identity.pretrained is not None else None}
@@ -114,9 +184,9 @@ class DualEncoder(nn.Module, ABC):
         """Token ids `(N, L)`, int64, L being the longest text's length.
 
         Raises:
-            ConfigError: If a text does not fit the context.
+            ConfigError: If a text does not fit the context, unless the backbone's tokenizer cuts texts.
         """
-        return self.text.tokenize(texts)
+        return self.texts.tokenize(texts)
 
     def encode_texts(self, texts: Sequence[str], *, chunk: int = 512, adapted: bool = True) -> Tensor:
         """Features of texts, not normalised.
@@ -130,9 +200,9 @@ class DualEncoder(nn.Module, ABC):
             `(N, D)`.
         """
         if len(texts) <= chunk:
-            return self.text.encode(self.text.tokenize(texts), adapted=adapted)
+            return self.texts.encode(self.texts.tokenize(texts), adapted=adapted)
         # Texts of about one length together: a chunk is as long as its longest text.
-        order = sorted(range(len(texts)), key=self.text.lengths(texts).__getitem__)
+        order = sorted(range(len(texts)), key=self.texts.lengths(texts).__getitem__)
         parts = [[texts[index] for index in order[first : first + chunk]] for first in range(0, len(texts), chunk)]
-        features = torch.cat([self.text.encode(self.text.tokenize(part), adapted=adapted) for part in parts])
+        features = torch.cat([self.texts.encode(self.texts.tokenize(part), adapted=adapted) for part in parts])
         return features.index_select(0, torch.tensor(order).argsort().to(features.device))

@@ -1,4 +1,4 @@
-"""Any CLIP ViT of open_clip as a backbone.
+"""Any model of open_clip as a backbone.
 
 The library is imported where a model is built: that takes a fifth of the time that the command line needs to answer.
 (jsonargparse executes what is imported for types alone, so not even these name its classes.)
@@ -14,144 +14,84 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import Capabilities, DualEncoder
-from vlbench.backbones.blocks import Parts, adopt_blocks
+from vlbench.backbones.base import DualEncoder, TextEncoder
+from vlbench.backbones.blocks import Parts
+from vlbench.backbones.catalogue import BLOCKS, NO_BLOCKS, architecture, check_weights, recorded_preprocess
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
 from vlbench.backbones.layouts import FrameMajor
+from vlbench.backbones.openclip_parts import ImageParts, Transformer, without_roles
+from vlbench.backbones.preprocess import CLIP, Normalization, Preprocess
 from vlbench.backbones.text import TextTower, first_id, highest_id
+from vlbench.backbones.tokenizers import ModelTokenizer, shortened
 from vlbench.backbones.towers import Tower
+from vlbench.backbones.weight_files import check_positions
+from vlbench.backbones.whole_text import WholeText, text_sizes
 from vlbench.errors import CheckpointError, ConfigError
 
 
-def create_clip(model: str, pretrained: str | None) -> nn.Module:
-    """A model of open_clip by name.
-
-    Raises:
-        ConfigError: If open_clip does not know the name.
-        CheckpointError: If the weights cannot be loaded.
-    """
-    import open_clip
-
-    if model not in open_clip.list_models():
-        raise ConfigError(
-            f"open_clip has no model {model!r}; `python -c 'import open_clip; print(open_clip.list_models())'` "
-            "lists those it has, the usual ones here are ViT-B-32-quickgelu, ViT-B-16-quickgelu, ViT-L-14-quickgelu"
-        )
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
-        raise CheckpointError(
-            f"pretrained is {pretrained!r}: neither a file nor a tag of {model}; tags: {', '.join(tags) or 'none'}"
-        )
-    device = torch.empty(0).device  # torch.get_default_device() of torch 2.6 does not see `with torch.device(..)`
-    try:
-        created: nn.Module = open_clip.create_model(model, pretrained=pretrained, device=device)
-    except Exception as error:
-        if pretrained is None:
-            raise
-        # open_clip passes on whatever its downloader or the state dict raised.
-        raise CheckpointError(
-            f"cannot load the weights {pretrained!r} of {model}: {error}. Without a network, give a file that "
-            "holds them (pretrained: /path/to/weights)"
-        ) from error
-    return created
-
-
-class Transformer(Parts):
-    """The blocks of a tower, `resblocks`; `Tower.run` computes them.
-
-    Args:
-        loaded: open_clip's module of the same name, whose parts are adopted.
-        causal: Whether a token attends only to itself and to those before it.
-    """
-
-    def __init__(self, loaded: Any, *, causal: bool) -> None:
-        super().__init__(loaded)
-        self.resblocks = adopt_blocks(loaded.resblocks, causal=causal)
-
-
-class ImageParts(Parts):
-    """A ViT before and after its blocks: patches and positions, and the projection of the class token.
-
-    Args:
-        loaded: open_clip's module, whose parts are adopted.
-    """
-
-    class_embedding: Tensor
-    positional_embedding: Tensor
-    proj: Tensor
-    conv1: nn.Module
-    ln_pre: nn.Module
-    transformer: Transformer
-    ln_post: nn.Module
-
-    def __init__(self, loaded: Any) -> None:
-        super().__init__(loaded)
-        self.transformer = Transformer(loaded.transformer, causal=False)
-
-    def embed(self, frames: Tensor) -> Tensor:
-        """Tokens `(B, 1 + N, D)` of frames `(B, 3, H, W)`, the class token first."""
-        x = self.conv1(frames).flatten(2).transpose(1, 2)  # (B, N, D)
-        token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-        x = torch.cat([token, x], dim=1) + self.positional_embedding.to(x.dtype)
-        tokens: Tensor = self.ln_pre(x)
-        return tokens
-
-    def project(self, x: Tensor) -> Tensor:
-        """Features `(B, D)` of the class tokens `(B, 1, D)` after the last block."""
-        features: Tensor = self.ln_post(x.squeeze(1)) @ self.proj
-        return features
-
-
 class CLIPEncoder(DualEncoder):
-    """A CLIP of open_clip: frames are encoded one by one, texts with a causal mask.
+    """A model of open_clip: frames are encoded one by one.
+
+    The towers of a CLIP ViT become blocks with roles, which methods extend. Any other model is kept whole and its own
+    `encode_image` and `encode_text` compute the features; `capabilities` tell the two apart.
 
     Args:
         clip: The model, whose parts are adopted.
-        tokenizer: Called with texts and `context_length`, gives int64 ids padded with 0.
+        tokenizer: Called with texts and `context_length`, gives int64 ids, which CLIP's tokenizer pads with 0.
         name: Architecture, for the identity.
         pretrained: Tag or file of the weights, for the identity.
+        preprocess: What the weights were trained to see; by default what OpenAI's CLIP was.
 
     Attributes:
-        clip: The adopted parts; their state dict is the model's.
-
-    Raises:
-        ConfigError: If the model is no CLIP with two transformers.
+        clip: The adopted parts or the model; their state dict is the model's.
+        without_roles: Why the model has no blocks with roles; `None` where it has.
     """
 
-    capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=True)
-
-    def __init__(self, clip: nn.Module, tokenizer: Any, *, name: str, pretrained: str | None) -> None:
-        import open_clip
-        from open_clip.transformer import VisionTransformer
-
+    def __init__(
+        self, clip: nn.Module, tokenizer: Any, *, name: str, pretrained: str | None, preprocess: Preprocess = CLIP
+    ) -> None:
         super().__init__()
-        visual = clip.visual
-        if not isinstance(clip, open_clip.CLIP) or not isinstance(visual, VisionTransformer):
-            raise ConfigError(f"{name} is a {type(clip).__name__} with a {type(visual).__name__}; only CLIP ViTs work")
-        _check_parts(clip, visual, name)
-        self.embed_dim = int(visual.output_dim)
-        self.text_width = int(clip.transformer.width)
-        self.image_size = int(visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size)
-        self.clip = Parts(clip)
-        self.clip.visual = ImageParts(visual)
-        self.clip.transformer = Transformer(clip.transformer, causal=True)
-        self._image = Tower(self.clip.visual.transformer.resblocks, int(visual.transformer.width))
-        ends = highest_id if clip.text_pool_type == "argmax" else partial(first_id, end=int(clip.text_eos_id))
-        self._text = TextTower(self.clip, tokenizer, ends)
-        for key, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
-            values = torch.tensor(getattr(visual, f"image_{key}", None) or default)
-            self.register_buffer(key, values.view(3, 1, 1), persistent=False)
+        model: Any = clip
+        size = model.visual.image_size
+        self.image_size = int(size[0] if isinstance(size, tuple | list) else size)
+        self.embed_dim, self.text_width = text_sizes(model)
+        self.use_preprocess(preprocess)
+        self._tokenizer = tokenizer
+        self.without_roles = without_roles(clip)
+        self.capabilities = BLOCKS if self.without_roles is None else NO_BLOCKS
+        self._texts: TextEncoder
+        if self.without_roles is None:
+            self._adopt(clip)
+        else:
+            self.clip = clip
+            self._texts = WholeText(clip, tokenizer)
+            self._keep_averages()
         self.identity = BackboneIdentity(name, pretrained, weights_digest(self.clip.named_parameters()))
+
+    def _adopt(self, clip: Any) -> None:
+        """Takes the parts of a CLIP ViT and gives its blocks their roles."""
+        self.clip = Parts(clip)
+        self.clip.visual = ImageParts(clip.visual)
+        self.clip.transformer = Transformer(clip.transformer, causal=True)
+        self._image = Tower(self.clip.visual.transformer.resblocks, int(clip.visual.transformer.width))
+        ends = highest_id if clip.text_pool_type == "argmax" else partial(first_id, end=int(clip.text_eos_id))
+        self._text = TextTower(self.clip, self._tokenizer, ends, truncate=getattr(self._tokenizer, "cuts", False))
+        self._texts = self._text
 
     @property
     @override
     def image(self) -> Tower:
-        return self._image
+        return self._image if self.without_roles is None else super().image
 
     @property
     @override
     def text(self) -> TextTower:
-        return self._text
+        return self._text if self.without_roles is None else super().text
+
+    @property
+    @override
+    def texts(self) -> TextEncoder:
+        return self._texts
 
     @property
     @override
@@ -168,60 +108,139 @@ class CLIPEncoder(DualEncoder):
         return scale
 
     @override
+    def settings(self) -> dict[str, object]:
+        settings = super().settings()
+        bias = getattr(self.clip, "logit_bias", None)
+        if bias is not None and not bias.is_meta:
+            # No score holds it: added to every class alike it changes neither ranks nor softmax probabilities.
+            settings["logit_bias"] = round(float(bias.detach()), 6)
+        if getattr(self._tokenizer, "cuts", False):
+            settings["long_texts"] = "cut"
+        if getattr(self._tokenizer, "folder", None) is not None:
+            settings["tokenizer"] = self._tokenizer.digest
+        return settings
+
+    @override
+    def set_grad_checkpointing(self, enabled: bool) -> None:
+        if enabled or self.without_roles is None:
+            super().set_grad_checkpointing(enabled)
+
+    @override
+    def train(self, mode: bool = True) -> CLIPEncoder:
+        """Training mode, in which batch norms keep the averages of the weights: features depend on no other clip."""
+        super().train(mode)
+        self._keep_averages()
+        return self
+
+    def _keep_averages(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+    @override
     def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
         batch, frames = pixels.shape[:2]
-        parts: Any = self.visual
-        x = parts.embed(pixels.flatten(0, 1))  # (B·T, 1 + N, D)
-        x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted)
-        features: Tensor = parts.project(x).unflatten(0, (batch, frames))
-        return features
-
-
-def _check_parts(clip: Any, visual: Any, name: str) -> None:
-    """Refuses what the towers here would compute differently from open_clip.
-
-    Raises:
-        ConfigError: Naming the part.
-    """
-    from open_clip.transformer import ResidualAttentionBlock
-
-    if clip.text_pool_type not in ("argmax", "eos"):
-        raise ConfigError(f"{name} pools its text by {clip.text_pool_type!r}; allowed: argmax, eos")
-    if visual.attn_pool is not None or visual.pool_type != "tok":
-        pooling = "attention" if visual.attn_pool is not None else repr(visual.pool_type)
-        raise ConfigError(f"{name} pools its image tokens by {pooling}; allowed: 'tok', the class token")
-    if not isinstance(visual.patch_dropout, nn.Identity):
-        raise ConfigError(f"{name} drops patches in training; only CLIP ViTs with patch_dropout 0 work")
-    if clip.attn_mask is None:
-        raise ConfigError(f"{name} has a text tower without a causal mask; only causal ones work")
-    kinds = {type(block) for tower in (visual, clip) for block in tower.transformer.resblocks}
-    if kinds != {ResidualAttentionBlock}:
-        names = ", ".join(sorted(kind.__name__ for kind in kinds - {ResidualAttentionBlock}))
-        raise ConfigError(f"{name} has blocks of {names}; only those of ResidualAttentionBlock work")
+        if pixels.shape[-2:] != (self.image_size, self.image_size):
+            raise ConfigError(
+                f"frames are {pixels.shape[-2]} x {pixels.shape[-1]} pixels and {self.identity.name} takes "
+                f"{self.image_size} x {self.image_size}; give the data image_size={self.image_size}"
+            )
+        if self.without_roles is None:
+            parts: Any = self.visual
+            x = parts.embed(pixels.flatten(0, 1))  # (B·T, 1 + N, D)
+            x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted)
+            features: Tensor = parts.project(x)
+        else:
+            model: Any = self.clip
+            features = model.encode_image(pixels.flatten(0, 1), normalize=False)
+        unflattened: Tensor = features.unflatten(0, (batch, frames))
+        return unflattened
 
 
 class OpenCLIP(CLIPEncoder):
-    """Any CLIP ViT of open_clip.
+    """Any model of open_clip, by the name of its architecture; see `vlbench backbones list`.
 
     Args:
-        model: Architecture name, such as `ViT-B-16-quickgelu`. Weights trained by OpenAI need a `-quickgelu` name:
-            under the plain name every activation would be another function.
+        model: Name of the architecture, such as `ViT-B-16-quickgelu`. Weights that were trained with quick GELU, such
+            as OpenAI's, need a `-quickgelu` name: under the plain name every activation would be another function.
         pretrained: Tag of released weights (`openai`, `laion2b_s34b_b88k`, ...), a local file, or `None` for
             random weights.
+        preprocess: What the weights were trained to see; null takes what open_clip records of the tag, or of all tags
+            of the architecture where they agree.
+        normalization: Constants of the pixels: `own`, those of `preprocess`, or `clip` or `imagenet` in their place,
+            for methods whose released weights were trained so.
+        text_files: Folder with the files of a tokenizer of the Hugging Face hub, and with `config.json` where the text
+            model is the hub's too; null takes them from the hub.
 
     Raises:
-        ConfigError: If the model is unknown or is no CLIP with two transformers.
+        ConfigError: If the architecture is unknown, the preprocessing of a file is, or files of texts are missing.
         CheckpointError: If the weights cannot be loaded.
     """
 
-    def __init__(self, model: str, pretrained: str | None = None) -> None:
-        import open_clip
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | None = None,
+        preprocess: Preprocess | None = None,
+        normalization: Normalization = "own",
+        text_files: str | None = None,
+    ) -> None:
+        config = architecture(model)
+        check_weights(model, pretrained)
+        preprocess = (preprocess or recorded_preprocess(model, pretrained)).with_constants(normalization)
+        tokenizer = ModelTokenizer(model, config, text_files)
+        if not torch.empty(0).is_meta:
+            tokenizer.load()  # before weights are downloaded
+        clip = create_clip(model, pretrained, text_files=text_files)
+        super().__init__(clip, tokenizer, name=model, pretrained=pretrained, preprocess=preprocess)
 
-        if pretrained == "openai" and model.startswith("ViT-") and not model.endswith("-quickgelu"):
-            raise ConfigError(
-                f"model is {model!r} with pretrained 'openai': these weights were trained with quick GELU; "
-                f"use model: {model}-quickgelu"
-            )
-        super().__init__(
-            create_clip(model, pretrained), open_clip.get_tokenizer(model), name=model, pretrained=pretrained
+
+def create_clip(model: str, pretrained: str | None, *, text_files: str | None = None) -> nn.Module:
+    """A model of open_clip by name.
+
+    Args:
+        model: Name of an architecture that open_clip knows.
+        pretrained: Tag or file of the weights; `None` for random ones.
+        text_files: Folder with `config.json` of a text model of the Hugging Face hub; `None` takes it from there.
+
+    Raises:
+        ConfigError: If the text model cannot be built.
+        CheckpointError: If the weights cannot be loaded.
+    """
+    import open_clip
+
+    text = architecture(model)["text_cfg"]
+    hub, options = text.get("hf_model_name"), {}
+    if hub is not None and text_files is not None:
+        options = {"text_cfg": {**text, "hf_model_name": text_files, "hf_model_pretrained": False}}
+    device = torch.empty(0).device  # torch.get_default_device() of torch 2.6 does not see `with torch.device(..)`
+    file = pretrained is not None and Path(pretrained).is_file()
+    try:
+        created: nn.Module = open_clip.create_model(
+            model, pretrained=None if file else pretrained, device=device, pretrained_text=False, **options
         )
+    except Exception as error:
+        # open_clip passes on whatever its downloader, transformers or the state dict raised.
+        if pretrained is not None and not file:
+            raise _no_weights(model, pretrained, error) from error
+        if hub is None:
+            raise
+        raise ConfigError(
+            f"{model} has the text model {hub} of the Hugging Face hub, which cannot be built ({shortened(error)}); "
+            "`pip install transformers`, and without a network give a folder with config.json and the tokenizer's "
+            f"files of {hub} as text_files"
+        ) from error
+    if pretrained is not None and file:
+        check_positions(created.state_dict(), pretrained, model)
+        try:
+            open_clip.load_checkpoint(created, pretrained, device="cpu")
+        except Exception as error:
+            raise _no_weights(model, pretrained, error) from error
+    return created
+
+
+def _no_weights(model: str, pretrained: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"cannot load the weights {pretrained!r} of {model}: {shortened(error)}. Without a network, give a file "
+        "that holds them (pretrained: /path/to/weights)"
+    )

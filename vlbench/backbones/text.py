@@ -25,6 +25,22 @@ def first_id(tokens: Tensor, end: int) -> Tensor:
     return (tokens == end).int().argmax(dim=-1)
 
 
+def check_length(texts: Sequence[str], lengths: Tensor, context: int) -> None:
+    """Whether texts fit a context.
+
+    Args:
+        texts: Texts that were made tokens.
+        lengths: Number of tokens of each text, `(N,)`; one above the context stands for any longer text.
+        context: Length of the longest text, in tokens.
+
+    Raises:
+        ConfigError: If a text is longer; names it.
+    """
+    if int(lengths.max()) > context:
+        text = texts[int(lengths.argmax())]
+        raise ConfigError(f"the text {text!r} has more than the {context} tokens of the context; shorten it")
+
+
 @dataclass(frozen=True)
 class PreparedTexts:
     """Texts, and what the first blocks make of them.
@@ -81,11 +97,8 @@ class TextTower(Tower):
             ConfigError: If a text does not fit the context, unless it may be cut.
         """
         ids, lengths = self._ids(texts)
-        longest = int(lengths.max())
-        if longest > self.context:
-            text = texts[int(lengths.argmax())]
-            raise ConfigError(f"the text {text!r} has more than the {self.context} tokens of the context; shorten it")
-        return ids[:, :longest].to(self.positional_embedding.device)
+        check_length(texts, lengths, self.context)
+        return ids[:, : int(lengths.max())].to(self.positional_embedding.device)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text, the end token included."""

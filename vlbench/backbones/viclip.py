@@ -15,6 +15,7 @@ from typing_extensions import override
 from vlbench.backbones.base import Capabilities, DualEncoder
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
 from vlbench.backbones.layouts import Joint
+from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
 from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TemporalResizing, TextParts, ViCLIPSizes, VideoParts
@@ -59,7 +60,6 @@ class ViCLIP(DualEncoder):
         sizes: ViCLIPSizes | None = None,
     ) -> None:
         import open_clip  # late, see openclip.py
-        from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD
 
         super().__init__()
         self.temporal_resizing = temporal_resizing
@@ -81,8 +81,7 @@ class ViCLIP(DualEncoder):
         self._image = Tower(self.vision_encoder.transformer.resblocks, sizes.width)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
         self._text = TextTower(self.text_encoder, tokenizer, highest_id, truncate=True)
-        for key, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            self.register_buffer(key, torch.tensor(default).view(3, 1, 1), persistent=False)
+        self.use_preprocess(IMAGENET)
         self.identity = BackboneIdentity(model, pretrained, weights_digest(self.named_parameters()))
 
     @override

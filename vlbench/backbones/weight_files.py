@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vlbench.errors import CheckpointError
@@ -46,3 +47,46 @@ def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], what
     ]
     if problems:
         raise CheckpointError(f"{what} does not fit the model:\n  " + "\n  ".join(problems))
+
+
+_POSITIONS = (
+    "visual.positional_embedding",
+    "visual.trunk.pos_embed",
+    "positional_embedding",
+    "text.positional_embedding",
+)
+
+
+def check_positions(expected: Mapping[str, Tensor], path: str | Path, model: str) -> None:
+    """Refuses weights whose position tables have another length, which open_clip would interpolate in silence.
+
+    A file that cannot be read is left to the one who loads it.
+
+    Args:
+        expected: State dict of the model.
+        path: File of the weights.
+        model: Name of the model, for the message.
+
+    Raises:
+        CheckpointError: If a table of the file has another shape.
+    """
+    for key, shape in _shapes(path).items():
+        if key in expected and shape != tuple(expected[key].shape):
+            raise CheckpointError(
+                f"{path} is not of {model}: {key} is {shape}, {model} has {tuple(expected[key].shape)}; give the "
+                "architecture of the file as model"
+            )
+
+
+def _shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the position tables in a file, read without the rest of it."""
+    try:
+        if str(path).endswith(".safetensors"):
+            with safe_open(path, framework="pt") as file:
+                return {key: tuple(file.get_slice(key).get_shape()) for key in _POSITIONS if key in set(file.keys())}
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, SafetensorError, OSError, UnpicklingError, EOFError, ValueError, KeyError):
+        return {}
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    plain = {str(key).removeprefix("module."): value for key, value in state.items()}
+    return {key: tuple(plain[key].shape) for key in _POSITIONS if key in plain}

@@ -141,6 +141,39 @@ def methods_show(
     return 0
 
 
+def backbones_list(match: str = "", flops: bool = False) -> int:
+    """List backbones: image size, context, released weights, and the methods that can use each.
+
+    Args:
+        match: Part of the names that are listed, such as siglip2; all by default.
+        flops: Count the multiply-adds of a frame too, which papers call FLOPs; about a minute for all.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.backbones import backbone_table
+
+    for part in backbone_table(match, flops=flops):
+        Console().print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+    return 0
+
+
+def backbones_show(model: str) -> int:
+    """Print what a backbone is: towers, parameters, what it expects of pixels and texts, the methods that can use it.
+
+    Args:
+        model: Name of an architecture of open_clip, such as ViT-B-16-quickgelu.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.backbones import description
+
+    for line in description(model):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def weights_import(file: Path, out: Path, backbone: str, pretrained: str = "openai") -> int:
     """Turn a released MoTE file into a checkpoint for `vlbench test` and `vlbench run`.
 

@@ -26,11 +26,13 @@ _MOVED = {
 
 LINKED = {
     "data.image_size": "the backbone says the size of its frames: leave the option out",
+    "data.interpolation": "the backbone says how frames are resized: set model.backbone.preprocess",
+    "data.resize_mode": "the backbone says how frames are resized: set model.backbone.preprocess",
     "data.seed": "seed_everything is the only seed: set that",
     "model.seed": "seed_everything is the only seed: set that",
     "data.validate_on_test": "selection: best_on_test says so: set that",
 }
-"""Options that nobody sets any longer, and where their values come from."""
+"""Options that nobody sets, and where their values come from."""
 
 
 class _Setting(NamedTuple):
@@ -124,7 +126,7 @@ def _check_spelling(setting: _Setting) -> None:
         if setting.key == old or setting.key.startswith(f"{old}."):
             raise ConfigError(f"{setting.source} sets {setting.key}, which is {new}{setting.key[len(old) :]} now")
     if setting.key in LINKED:
-        raise ConfigError(f"{setting.source} sets {setting.key}, which is no option any longer; {LINKED[setting.key]}")
+        raise ConfigError(f"{setting.source} sets {setting.key}, which is no option of a run; {LINKED[setting.key]}")
 
 
 def _check_class(setting: _Setting) -> None:

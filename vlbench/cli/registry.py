@@ -22,7 +22,8 @@ def _flag(text: str) -> dict[str, Any]:
 _CONFIG: dict[str, Any] = {"nargs": "+", "type": str, "help": "dataset by name, such as data/ucf101.yaml"}
 _RECORD: dict[str, Any] = {"type": str, "help": "path of a record, or the name of one below FOLDER"}
 
-_ONE_RUN, _MANY_RUNS, _DATA, _METHODS, _WEIGHTS = "one run", "many runs", "data", "methods", "weights"
+_ONE_RUN, _MANY_RUNS, _DATA = "one run", "many runs", "data"
+_METHODS, _BACKBONES, _WEIGHTS = "methods", "backbones", "weights"
 
 
 def _lightning(name: str, text: str, example: str = "") -> Command:
@@ -187,6 +188,22 @@ _DECLARED = (
         },
         options={"memory": _flag("estimate the memory of a training step on a GPU too, in float32 and in bfloat16")},
         inputs={"configs": "configuration"},
+    ),
+    Command(
+        "backbones list",
+        _BACKBONES,
+        "architectures, their released weights and the methods that can use them",
+        "vlbench.cli.commands:backbones_list",
+        "vlbench backbones list --match siglip2",
+        options={"flops": _flag("count the multiply-adds of a frame too, in billions; about a minute for all")},
+    ),
+    Command(
+        "backbones show",
+        _BACKBONES,
+        "one of them in full",
+        "vlbench.cli.commands:backbones_show",
+        "vlbench backbones show PE-Core-L-14-336",
+        positional={"model": {"type": str, "help": "name of an architecture, such as ViT-B-16-quickgelu"}},
     ),
     Command(
         "weights import mote",

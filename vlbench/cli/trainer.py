@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -129,12 +129,13 @@ class VlbenchCLI(LightningCLI):
         parser.link_arguments(
             "selection", "data.init_args.validate_on_test", compute_fn=lambda selection: selection == "best_on_test"
         )
-        parser.link_arguments(
-            "model",
-            "data.init_args.image_size",
-            compute_fn=lambda method: method.backbone.image_size,
-            apply_on="instantiate",
-        )
+        of_backbone: dict[str, Callable[[VideoTextMethod], object]] = {
+            "image_size": lambda method: method.backbone.image_size,
+            "interpolation": lambda method: method.backbone.preprocess.interpolation,
+            "resize_mode": lambda method: method.backbone.preprocess.resize_mode,
+        }
+        for option, read in of_backbone.items():
+            parser.link_arguments("model", f"data.init_args.{option}", compute_fn=read, apply_on="instantiate")
         parser.add_lightning_class_args(RecordWriter, "record")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(

@@ -19,7 +19,9 @@ from vlbench.clips.options import (
     DATA_SIDES,
     Augmentation,
     ClipOptions,
+    Interpolation,
     LoadingOptions,
+    ResizeMode,
 )
 from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
@@ -35,6 +37,9 @@ Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
 
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
+
+_USUAL = {"interpolation": "bicubic", "resize_mode": "shortest"}
+"""What most backbones were trained with."""
 
 
 class VideoDataModule(LightningDataModule):
@@ -60,6 +65,9 @@ class VideoDataModule(LightningDataModule):
         augmentation: Random changes to training clips.
         loading: Batches, repetition and decoding of the clips.
         image_size: Side of the square frames, in pixels; the backbone's `image_size`.
+        interpolation: Interpolation by which whole frames are resized; the backbone's `preprocess.interpolation`.
+        resize_mode: Whether whole frames are resized by their shorter side, `shortest`, or both sides to one length,
+            `squash`; the backbone's `preprocess.resize_mode`.
         seed: Seed of the order and the augmentation of training clips.
         validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
 
@@ -95,6 +103,8 @@ class VideoDataModule(LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
         loading: LoadingOptions = LoadingOptions(),  # noqa: B008 - frozen
         image_size: int | None = None,
+        interpolation: Interpolation = "bicubic",
+        resize_mode: ResizeMode = "shortest",
         seed: int = 0,
         validate_on_test: bool = False,
     ) -> None:
@@ -111,7 +121,14 @@ class VideoDataModule(LightningDataModule):
         self.clip = clip
         self.augmentation = augmentation
         self.loading = loading
+        if resize_mode == "squash" and clip.views.crops == 3:
+            raise ConfigError(
+                "clip.views.crops is 3 and the backbone's resize_mode squash: frames become squares without a longer "
+                "side; allowed: 1 crop, or the backbone's option preprocess with resize_mode: shortest"
+            )
         self.image_size = image_size
+        self.interpolation = interpolation
+        self.resize_mode = resize_mode
         self.seed = seed
         self.epochs_before = 0
         self.batches_before = 0
@@ -152,6 +169,9 @@ class VideoDataModule(LightningDataModule):
         # 1.142857 and 256/224 are the same number of pixels.
         options["augmentation.short_side"] = round(self.augmentation.short_side, 6)
         options["clip.test_short_side"] = round(self.clip.test_short_side, 6)
+        for name, usual in _USUAL.items():  # an identity names what is unusual
+            if options[name] == usual:
+                del options[name]
         known = options.keys() - DATA_ELSEWHERE.keys() - DATA_SAME_NUMBERS.keys()
         return of_side({name: options[name] for name in sorted(known)}, DATA_SIDES, side)
 
@@ -266,6 +286,8 @@ class VideoDataModule(LightningDataModule):
             horizontal_flip=self._flips(),
             color_jitter=augmentation.color_jitter,
             gray=augmentation.gray,
+            interpolation=self.interpolation,
+            resize_mode=self.resize_mode,
         )
 
     def _evaluation(self, part: Part) -> DataLoader[Any]:
@@ -277,6 +299,8 @@ class VideoDataModule(LightningDataModule):
             views=self.clip.views,
             size=size,
             resize=round(self.clip.test_short_side * size),
+            interpolation=self.interpolation,
+            resize_mode=self.resize_mode,
             backend=self.loading.backend,
             device=self._decoding_device(),
         )

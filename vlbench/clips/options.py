@@ -20,6 +20,14 @@ Sampling = Literal["uniform", "dense", "pytorchvideo"]
 MoTE's released code does; `pytorchvideo`, out of 128 neighbouring ones where that library's clip samplers put them."""
 
 
+Interpolation = Literal["bicubic", "bilinear"]
+"""Interpolations by which whole frames are resized."""
+
+ResizeMode = Literal["shortest", "squash"]
+"""How a whole frame is resized: `shortest`, its shorter side to a length and the other in proportion, or `squash`, both
+sides to that length."""
+
+
 @dataclass(frozen=True)
 class Views:
     """How many times a test video is looked at.
@@ -141,6 +149,8 @@ DATA_SIDES: Mapping[str, Side] = {
     "heldout": "training",
     "frames": "both",
     "image_size": "both",
+    "interpolation": "both",
+    "resize_mode": "both",
     "clip.sampling": "both",
     "clip.segment_ends": "training",
     "clip.views.clips": "test",

@@ -17,7 +17,7 @@ from vlbench.clips import sampling
 from vlbench.clips.batch import Clip, Draw
 from vlbench.clips.container import cause_of
 from vlbench.clips.decoding import open_video
-from vlbench.clips.options import Backend, Sampling, Views
+from vlbench.clips.options import Backend, Interpolation, ResizeMode, Sampling, Views
 from vlbench.clips.transforms import Cut, test_frames
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DecodeError
@@ -92,6 +92,8 @@ class TestViews(Dataset[Clip]):
         views: Clips and crops of a video, V = clips x crops views.
         size: Side of the crops, in pixels.
         resize: Short side before cropping, in pixels.
+        interpolation: Interpolation by which whole frames are resized.
+        resize_mode: Whether the long side is resized in proportion or to `resize` as well.
         backend: Decoder of the videos.
         device: Device that decodes and resizes the frames; they come in the main memory.
     """
@@ -108,6 +110,8 @@ class TestViews(Dataset[Clip]):
         size: int,
         resize: int,
         backend: Backend,
+        interpolation: Interpolation = "bicubic",
+        resize_mode: ResizeMode = "shortest",
         device: str = "cpu",
     ) -> None:
         self.items = items
@@ -116,6 +120,8 @@ class TestViews(Dataset[Clip]):
         self.views = views
         self.size = size
         self.resize = resize
+        self.interpolation = interpolation
+        self.resize_mode = resize_mode
         self.backend = backend
         self.device = device
 
@@ -131,7 +137,13 @@ class TestViews(Dataset[Clip]):
             item, self.backend, self.device, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
         )
         resized, crops = test_frames(
-            frames, size=self.size, resize=self.resize, crops=self.views.crops, right_edge=self.views.right_edge
+            frames,
+            size=self.size,
+            resize=self.resize,
+            crops=self.views.crops,
+            right_edge=self.views.right_edge,
+            interpolation=self.interpolation,
+            resize_mode=self.resize_mode,
         )
         return Clip(resized.cpu().unflatten(0, (-1, self.frames)), item.label, item.id, crops=crops)
 

@@ -1,18 +1,20 @@
 """Augmentation and test crops on uint8 clips `(T, 3, H, W)`.
 
 Pixels stay uint8: they are a quarter the size of floats on the way to the model's device, which divides and normalises
-them. Resizing is bicubic with antialiasing and agrees with PIL's, which the released code uses, within 2 grey levels.
+them. Frames are resized with antialiasing, bicubic unless the backbone was trained otherwise, which agrees with PIL's,
+which the released code uses, within 2 grey levels.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from vlbench.clips.batch import Box, Draw
+from vlbench.clips.options import Interpolation, ResizeMode
 from vlbench.errors import ConfigError
 
 
@@ -46,9 +48,12 @@ class TrainTransform:
         color_jitter: Probability of jittering (brightness 0.4, contrast 0.4, saturation 0.2, hue 0.1).
         gray: Probability of dropping the colours.
         scale: Range of the box's area, as a share of the frame's.
+        interpolation: Interpolation of the frames; the box is resized bilinearly always.
+        resize_mode: Whether the short side is resized to `resize` and the other in proportion, or both to `resize`.
 
     Raises:
-        ConfigError: If a size is below 1, a probability is outside [0, 1] or `scale` is not ascending and positive.
+        ConfigError: If a size is below 1, a probability is outside [0, 1], `scale` is not ascending and positive, or
+            frames are to be squashed that `fused_resize` does not resize.
 
     Example:
         >>> clip = torch.zeros(8, 3, 240, 320, dtype=torch.uint8)
@@ -66,16 +71,23 @@ class TrainTransform:
         color_jitter: float = 0.8,
         gray: float = 0.2,
         scale: tuple[float, float] = (0.08, 1.0),
+        interpolation: Interpolation = "bicubic",
+        resize_mode: ResizeMode = "shortest",
     ) -> None:
         _check_sizes(size=size, resize=resize)
+        if fused_resize and resize_mode == "squash":
+            raise ConfigError(
+                "fused_resize is true and resize_mode squash; the box of a fused resize is drawn from frames in their "
+                "own proportions: set augmentation.fused_resize to false"
+            )
         for name, chance in (("color_jitter", color_jitter), ("gray", gray)):
             if not 0 <= chance <= 1:
                 raise ConfigError(f"{name} is {chance}; allowed: a probability, 0 to 1")
         low, high = scale
         if not 0 < low <= high:
             raise ConfigError(f"scale is ({low}, {high}); allowed: two positive numbers, the smaller first")
-        self._short_side = None if fused_resize else _short_side(resize)
-        # The box is resized bilinearly and the frames bicubically, as in the released code.
+        self._whole = None if fused_resize else _whole(resize, interpolation, resize_mode)
+        # The box is resized bilinearly and the frames usually bicubically, as in the released code.
         self._box = v2.RandomResizedCrop(size, scale=scale, interpolation=InterpolationMode.BILINEAR, antialias=True)
         self._resize = v2.Resize((size, size), interpolation=InterpolationMode.BILINEAR, antialias=True)
         colours: list[v2.Transform] = []
@@ -92,12 +104,12 @@ class TrainTransform:
         return self._changed(self.cut(frames).box)
 
     def cut(self, frames: Tensor) -> Cut:
-        """The first half of a call: the short side is resized and the box is drawn.
+        """The first half of a call: the frames are resized and the box is drawn.
 
         Args:
             frames: Frames of the clip `(T, 3, H, W)`, uint8.
         """
-        resized: Tensor = frames if self._short_side is None else self._short_side(frames)
+        resized: Tensor = frames if self._whole is None else self._whole(frames)
         height, width = resized.shape[-2:]
         return Cut(self._drawn(height, width).cut(resized), height, width)
 
@@ -135,12 +147,14 @@ def test_frames(
     resize: int,
     crops: int,
     right_edge: Literal["exact", "quarters"] = "exact",  # noqa: PT028 - not a test case
+    interpolation: Interpolation = "bicubic",  # noqa: PT028
+    resize_mode: ResizeMode = "shortest",  # noqa: PT028
 ) -> tuple[Tensor, tuple[Box, ...]]:
     """Resized frames for testing and the squares of them that are looked at, the same at every call.
 
-    The short side is resized to `resize` and the long side in proportion, rounded down. One crop is the centre; three
-    crops are left, right, centre along the long side (top, bottom, centre of an upright clip). This order is the
-    released code's. What no crop covers is cut off.
+    The short side is resized to `resize` and the long side in proportion, rounded down, or both to `resize`. One crop
+    is the centre; three crops are left, right, centre along the long side (top, bottom, centre of an upright clip).
+    This order is the released code's. What no crop covers is cut off.
 
     Args:
         frames: `(T, 3, H, W)`, uint8.
@@ -150,6 +164,8 @@ def test_frames(
         right_edge: Place of the second of three crops. `"exact"`: at the far edge. `"quarters"`: as in the released
             code, whose offsets are multiples of the rounded-down quarter of the free width, so that "right" ends up to
             3 pixels short of the edge, and whose three crops of an upright clip are all its centre.
+        interpolation: Interpolation of the frames, `"bicubic"` or `"bilinear"`.
+        resize_mode: Whether the long side stays in proportion, `"shortest"`, or not, `"squash"`.
 
     Returns:
         `(T, 3, h, w)`, uint8, and as many squares of side `size` as there are crops.
@@ -172,7 +188,7 @@ def test_frames(
         raise ConfigError(f"crops is {crops}; allowed: 1, 3")
     if right_edge not in ("exact", "quarters"):
         raise ConfigError(f"right_edge is {right_edge!r}; allowed: exact, quarters")
-    resized: Tensor = _short_side(resize)(frames)
+    resized: Tensor = _whole(resize, interpolation, resize_mode)(frames)
     height, width = resized.shape[-2:]
     offsets = _offsets(height - size, width - size, crops, right_edge)
     tops, lefts = zip(*offsets, strict=True)
@@ -184,8 +200,18 @@ def test_frames(
 test_frames.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test case
 
 
-def _short_side(size: int) -> v2.Transform:
-    return v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+def _whole(size: int, interpolation: Interpolation, resize_mode: ResizeMode) -> v2.Transform:
+    """Resizes whole frames by their short side, or both sides to one length.
+
+    Raises:
+        ConfigError: If an argument is not one of the allowed.
+    """
+    if interpolation not in get_args(Interpolation):
+        raise ConfigError(f"interpolation is {interpolation!r}; allowed: {', '.join(get_args(Interpolation))}")
+    if resize_mode not in get_args(ResizeMode):
+        raise ConfigError(f"resize_mode is {resize_mode!r}; allowed: {', '.join(get_args(ResizeMode))}")
+    sides = (size, size) if resize_mode == "squash" else size
+    return v2.Resize(sides, interpolation=InterpolationMode(interpolation), antialias=True)
 
 
 def _offsets(free_height: int, free_width: int, crops: int, right_edge: str) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
 
-from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.base import LACKS, USE_A_CLIP, Described, DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import ClassList, Part
@@ -103,8 +103,15 @@ class VideoTextMethod(EvaluationLoops):
     """Whether classes are known by their names, so that classes without training videos can be scored. A method without
     an open vocabulary is evaluated on its training classes only, and its scores are logits."""
 
+    REQUIRES: ClassVar[Mapping[str, str]] = {}
+    """Capabilities that a backbone must have, by their names, and what for: the beginning of the sentence that refuses
+    a backbone without them."""
+
     def __init__(self, backbone: DualEncoder, prompts: str | Sequence[str], schedule: Schedule | None = None) -> None:
         super().__init__()
+        refusal = self.refusal(backbone.identity.name, backbone)
+        if refusal is not None:
+            raise ConfigError(refusal)
         self.backbone = backbone
         self.prompts = prompts
         self.templates = templates(prompts)
@@ -116,6 +123,19 @@ class VideoTextMethod(EvaluationLoops):
         self.describe_training: Callable[[], TrainingFacts] | None = None
         self._terms = RunningTerms()
         self._logged_step = 0
+
+    @classmethod
+    def refusal(cls, name: str, backbone: Described) -> str | None:
+        """The sentence that refuses a backbone; `None` where the method can use it.
+
+        Args:
+            name: Name of the backbone, for the sentence.
+            backbone: Backbone, or what is known of one before it is built.
+        """
+        for capability, purpose in cls.REQUIRES.items():
+            if not getattr(backbone.capabilities, capability):
+                return f"{purpose}, {name} {LACKS[capability]}; {USE_A_CLIP}"
+        return None
 
     # What a method answers ---------------------------------------------------------------------------------------
 

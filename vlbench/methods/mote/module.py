@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.errors import CheckpointError, ConfigError
+from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TemporalHead, modulation
@@ -110,6 +110,9 @@ class MoTE(VideoTextMethod):
         "modulation_scale": "test",
         "modulation_top_k": "test",
     }
+    REQUIRES: ClassVar[Mapping[str, str]] = {
+        "frames_encoded_one_by_one": "MoTE's head works on the features of single frames"
+    }
 
     def __init__(
         self,
@@ -144,11 +147,6 @@ class MoTE(VideoTextMethod):
         FACTORS.check("modulation_scale", modulation_scale)
         COUNTS.check("modulation_top_k", modulation_top_k)
         SEEDS.check("seed", seed)
-        if not backbone.capabilities.frames_encoded_one_by_one:
-            raise ConfigError(
-                f"MoTE's head works on the features of single frames, {backbone.identity.name} gives one feature a "
-                "clip; use a CLIP, such as --config backbone/vit_b16.yaml"
-            )
         self.layers = layers
         self.experts = experts
         self.lr = lr
@@ -164,7 +162,7 @@ class MoTE(VideoTextMethod):
         self.view_fusion = view_fusion
         self.grad_checkpointing = grad_checkpointing
         self.seed = seed
-        self.head = TemporalHead(backbone.embed_dim, max(1, backbone.text_width // 64), layers, experts)
+        self.head = TemporalHead(backbone.embed_dim, _heads(backbone), layers, experts)
         self.register_buffer(_TRAIN_CLASSES, torch.empty(0, backbone.embed_dim))
         self.train_class_features: Tensor
         backbone.requires_grad_(False)
@@ -175,6 +173,17 @@ class MoTE(VideoTextMethod):
         self._original = {
             name: parameter.detach().clone() for name, parameter in self._tuned().items() if original_share > 0
         }
+
+    @classmethod
+    @override
+    def refusal(cls, name: str, backbone: Described) -> str | None:
+        refusal, heads = super().refusal(name, backbone), _heads(backbone)
+        if refusal is None and backbone.embed_dim % heads:
+            refusal = (
+                f"MoTE's head divides features among {heads} attention heads, one for 64 dimensions of the text tower, "
+                f"{name} has features of {backbone.embed_dim} dimensions; {USE_A_CLIP}"
+            )
+        return refusal
 
     def _tuned(self) -> dict[str, nn.Parameter]:
         """What is fine-tuned of the backbone."""
@@ -294,6 +303,11 @@ class MoTE(VideoTextMethod):
                 )
             self.train_class_features = torch.empty_like(features, device=self.train_class_features.device)
         super().on_load_checkpoint(checkpoint)
+
+
+def _heads(backbone: Described) -> int:
+    """Number of attention heads: one for 64 dimensions of the text tower, as in the released code."""
+    return max(1, backbone.text_width // 64)
 
 
 def _is_large(method: MoTE) -> bool:

@@ -109,6 +109,7 @@ class MSTA(VideoTextMethod):
         **VideoTextMethod.NO_DEVIATION,
         "descriptions": "a folder; where the sentences lie says nothing of them",
     }
+    REQUIRES: ClassVar[Mapping[str, str]] = {"blocks": "MSTA's adapters run beside blocks"}
 
     def __init__(
         self,
@@ -128,11 +129,6 @@ class MSTA(VideoTextMethod):
         view_fusion: ViewFusion = "probabilities",
     ) -> None:
         super().__init__(backbone, prompts, schedule)
-        if not backbone.capabilities.blocks:
-            raise ConfigError(
-                f"MSTA's adapters run beside blocks, {backbone.identity.name} has none that can be reached; use a CLIP "
-                "such as --config backbone/vit_b16.yaml"
-            )
         depth = min(len(backbone.image.blocks), len(backbone.text.blocks))
         if blocks not in Range(1, 1_000):
             raise ConfigError(f"blocks is {blocks}; allowed: 1 to {depth}, the depth of the shallower tower")

@@ -50,7 +50,7 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
     Returns:
         `(C, D)`, without a graph.
     """
-    parameter = backbone.text.positional_embedding
+    parameter = backbone.logit_scale
     if is_fake(parameter):  # sizes without values, there is nothing to keep
         return ensemble(backbone.encode_texts(texts, adapted=False), groups)
     ids = backbone.tokenize(texts)

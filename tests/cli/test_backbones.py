@@ -1,0 +1,97 @@
+"""`vlbench backbones`, and a backbone without blocks through the whole command line."""
+
+import re
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import yaml
+
+from tests.backbones.models import reduced
+from vlbench.backbones import openclip
+from vlbench.cli.main import main
+from vlbench.results.record import Record
+
+
+def printed(capsys, *words):
+    assert main(["backbones", *words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_the_list_names_every_architecture_and_builds_none(capsys, monkeypatch):
+    def built(*arguments, **options):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(openclip, "create_clip", built)
+    out = printed(capsys, "list")
+    named = set(re.findall(r"^│ (\S+) ", out, flags=re.MULTILINE))
+    assert named == set(open_clip.list_models())
+    (siglip,) = re.findall(r"^│ ViT-B-16-SigLIP2 .*$", out, flags=re.MULTILINE)
+    assert [cell.strip() for cell in siglip.strip("│").split("│")] == [
+        "ViT-B-16-SigLIP2", "224", "64", "mote, zero_shot", "webli",
+    ]  # fmt: skip
+    assert "ViCLIP-L-14" in out
+
+
+def test_a_list_with_multiply_adds(capsys):
+    out = printed(capsys, "list", "--match", "vit-b-32-quick", "--flops")
+    (row,) = re.findall(r"^│ ViT-B-32-quickgelu .*$", out, flags=re.MULTILINE)
+    assert 3.5 < float(row.split("│")[4]) < 4.5  # 4.4 in CLIP's paper, which computes every token of the last block
+
+
+def test_a_part_of_no_name_is_refused(capsys):
+    assert main(["backbones", "list", "--match", "resnext"]) == 2
+    assert "match is 'resnext'" in capsys.readouterr().err
+
+
+def test_a_backbone_is_shown_with_its_blocks(capsys):
+    out = printed(capsys, "show", "ViT-B-32-quickgelu")
+    assert "image tower   12 blocks of width 768" in out
+    assert "text tower    12 blocks of width 512" in out
+    assert "151,277,313" in out
+    assert "msta: yes" in out
+    assert re.search(r"pretrained    openai, .*metaclip_400m.*mean: \[0\.48", out)
+
+
+def test_a_backbone_without_blocks_says_why_and_names_files_of_its_texts(capsys):
+    out = printed(capsys, "show", "ViT-B-32-SigLIP2-256")
+    assert "no blocks that methods could change: it is a CustomTextCLIP with a TimmModel" in out
+    assert "MSTA's adapters run beside blocks" in out
+    assert "files of timm/ViT-B-32-SigLIP2-256 of the Hugging Face hub" in out
+    assert "resize_mode: squash" in out
+
+
+def test_an_unknown_backbone_gets_the_nearest_names(capsys):
+    assert main(["backbones", "show", "ViT-B16"]) == 2
+    assert "did you mean ViT-B-16 or" in capsys.readouterr().err
+
+
+def test_zero_shot_runs_on_a_model_without_blocks_and_the_record_says_how_frames_are_resized(
+    register, workplace, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+    config = reduced("ViT-B-32")
+    config["vision_cfg"].update(pool_type="avg", image_size=64)
+    register("reduced-avg", config)
+    settings = []
+    for name, resize_mode in (("one", "shortest"), ("two", "squash")):
+        preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": resize_mode}
+        options = {"model": "reduced-avg", "pretrained": None, "preprocess": preprocess}
+        backbone = {"class_path": "OpenCLIP", "init_args": options}
+        Path("own.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"backbone": backbone}}}))
+        configs = ["zero_shot.yaml", "data/synthetic.yaml", "own.yaml", "trainer/cpu.yaml"]
+        words = [word for config in configs for word in ("--config", config)]
+        options = ["--data.num_workers=0", f"--record.name={name}"]
+        assert main(["test", *words, *options]) == 0
+        settings.append(Record.read(next(Path("results").rglob(f"{name}.json"))).details.settings)
+    one, two = settings
+    assert one["backbone.mean"] == [0.5, 0.5, 0.5]
+    assert one["data.interpolation"] == two["data.interpolation"] == "bilinear"
+    assert "data.resize_mode" not in one
+    assert two["data.resize_mode"] == "squash"

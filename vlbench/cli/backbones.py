@@ -1,0 +1,114 @@
+"""`vlbench backbones`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+import vlbench.methods
+from vlbench.backbones import OpenCLIP
+from vlbench.backbones.catalogue import entries, entry_of, tags
+from vlbench.backbones.viclip import SIZES
+from vlbench.errors import ConfigError
+from vlbench.methods import VideoTextMethod
+
+
+def backbone_table(match: str, *, flops: bool) -> Iterator[Table | str]:
+    """The backbones that a name selects, as a table and lines below it.
+
+    Args:
+        match: Part of the names that are listed, in any case.
+        flops: Whether the multiply-adds of a frame are counted; every model is built for it, without memory.
+
+    Raises:
+        ConfigError: If no name has that part.
+    """
+    described = [entry for entry in entries() if match.lower() in entry.name.lower()]
+    viclip = [name for name in SIZES if match.lower() in name.lower()]
+    if not described and not viclip:
+        raise ConfigError(f"match is {match!r}, which no backbone has in its name; leave it out to see all")
+
+    columns = ("model", "image", "context", *(["GMAC/frame"] if flops else []), "methods", "pretrained tags")
+    table = Table(*columns, title="--model.backbone OpenCLIP --model.backbone.model MODEL")
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.header == "model", "fold"
+    for entry in described:
+        usable = ", ".join(method.name for method in _methods() if method.refusal(entry.name, entry) is None)
+        counted = [_counted(entry.name)] if flops else []
+        row = (entry.name, str(entry.image_size), str(entry.context), *counted, usable)
+        table.add_row(*row, ", ".join(entry.tags) or "none")
+    if described:
+        yield table
+    names = sum(bool(entry.hub) for entry in described)
+    if names:
+        yield f"{names} of them need files of the Hugging Face hub for texts; `vlbench backbones show MODEL` names them"
+    for name in viclip:
+        image, context = SIZES[name].image_size, SIZES[name].context
+        yield f"--model.backbone ViCLIP --model.backbone.model {name}: image {image}, context {context}, released file"
+
+
+def description(model: str) -> Iterator[str]:
+    """Lines on an architecture of open_clip, which is built without memory.
+
+    Args:
+        model: Name of the architecture.
+
+    Raises:
+        ConfigError: If open_clip does not know it, or files of a text model are missing.
+    """
+    entry = entry_of(model)
+    backbone = _built(model)
+    total, image = (
+        sum(parameter.numel() for parameter in module.parameters()) for module in (backbone, backbone.visual)
+    )
+    yield model
+    yield f"parameters    {total:,}, of the image tower {image:,}"
+    if backbone.capabilities.blocks:
+        for name, tower in (("image tower", backbone.image), ("text tower", backbone.text)):
+            yield f"{name:13} {len(tower.blocks)} blocks of width {tower.width}"
+    else:
+        yield f"towers        no blocks that methods could change: it {backbone.without_roles}"
+    yield f"features      {backbone.embed_dim} dimensions, {_multiply_adds(backbone):.2f} billion multiply-adds a frame"
+    yield f"image size    {backbone.image_size}"
+    yield f"context       {entry.context} tokens"
+    for name in entry.hub:
+        yield f"texts         files of {name} of the Hugging Face hub, or a folder with them as text_files"
+    for method in _methods():
+        yield f"method        {method.name}: {method.refusal(model, backbone) or 'yes'}"
+    by_tag = tags(model)
+    for preprocess in dict.fromkeys(by_tag.values()):
+        names = ", ".join(tag for tag, each in by_tag.items() if each == preprocess)
+        yield f"pretrained    {names}, preprocess: {preprocess}"
+
+
+def _methods() -> list[type[VideoTextMethod]]:
+    """The package's methods."""
+    kinds = (getattr(vlbench.methods, name) for name in vlbench.methods.__all__)
+    return [
+        kind for kind in kinds if isinstance(kind, type) and issubclass(kind, VideoTextMethod) and "name" in vars(kind)
+    ]
+
+
+def _counted(model: str) -> str:
+    try:
+        return f"{_multiply_adds(_built(model)):.2f}"
+    except ConfigError:  # files of a text model are missing
+        return "unknown"
+
+
+def _built(model: str) -> OpenCLIP:
+    """A backbone on the meta device: sizes without memory or weights."""
+    with torch.device("meta"):
+        return OpenCLIP(model).eval()
+
+
+def _multiply_adds(backbone: OpenCLIP) -> float:
+    """Billions of multiply-adds that one frame takes."""
+    backbone.requires_grad_(False)  # the counter looks for the graph of what has one
+    size = backbone.image_size
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        backbone.encode_frames(torch.empty(1, 1, 3, size, size, device="meta"))
+    return float(counter.get_total_flops()) / 2e9
