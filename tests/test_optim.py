@@ -46,6 +46,25 @@ def test_refresh_every_ten_holds_the_rate_between_refreshes():
     assert values[34] == every[34]
 
 
+@given(epochs=st.integers(2, 20), per_epoch=st.integers(1, 20), warmup=st.integers(0, 5), final=st.floats(0, 1))
+def test_a_cosine_from_the_start_is_only_covered_by_the_warmup(epochs, per_epoch, warmup, final):
+    arguments = {"steps_per_epoch": per_epoch, "total_steps": epochs * per_epoch}
+    covered = Schedule(warmup_epochs=warmup, final_ratio=final, cosine_from="start")
+    bare = Schedule(warmup_epochs=0, final_ratio=final)
+    rising = Schedule(warmup_epochs=warmup)
+    for step in range(epochs * per_epoch):
+        expected = rising if step < warmup * per_epoch else bare
+        assert covered.factor(step, **arguments) == pytest.approx(expected.factor(step, **arguments))
+
+
+@given(step=st.integers(0, 99), late=st.integers(0, 5), cosine_from=st.sampled_from(["start", "warmup_end"]))
+def test_a_late_rate_is_that_of_an_earlier_update(step, late, cosine_from):
+    arguments = {"steps_per_epoch": 10, "total_steps": 100}
+    on_time = Schedule(warmup_epochs=2, cosine_from=cosine_from)
+    behind = Schedule(warmup_epochs=2, cosine_from=cosine_from, lag=late)
+    assert behind.factor(step, **arguments) == on_time.factor(max(0, step - late), **arguments)
+
+
 def test_scheduler_drives_every_group_in_proportion():
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.AdamW([{"params": [parameters[0]], "lr": 1.0}, {"params": [parameters[1]], "lr": 0.07}])
@@ -59,7 +78,9 @@ def test_scheduler_drives_every_group_in_proportion():
     assert all(second == pytest.approx(0.07 * first) for first, second in seen)
 
 
-@pytest.mark.parametrize("values", [{"warmup_epochs": -1}, {"final_ratio": 1.5}, {"refresh_every": 0}])
+@pytest.mark.parametrize(
+    "values", [{"warmup_epochs": -1}, {"final_ratio": 1.5}, {"refresh_every": 0}, {"cosine_from": "end"}, {"lag": -1}]
+)
 def test_refuses_values_out_of_range(values):
     (name,) = values
     with pytest.raises(ConfigError, match=f"{name} is"):

@@ -1,13 +1,15 @@
-"""The learning-rate schedule both papers use, in optimizer steps."""
+"""The learning-rate schedule of the papers, in optimizer steps."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vlbench.errors import ConfigError
 from vlbench.ranges import COUNTS, SHARES, Range
 
 
@@ -20,6 +22,10 @@ class Schedule:
         final_ratio: Learning rate at the end, as a part of the peak, in [0, 1].
         refresh_every: Updates between two changes of the learning rate. 1 changes it at every update; MoTE's released
             code has 10, counted within an epoch, which leaves it at 0 for the first nine updates.
+        cosine_from: Update at which the cosine begins: `warmup_end`, or `start`, the first update, which makes the
+            learning rate drop when the warm-up ends, as in ViFi-CLIP's released code.
+        lag: Updates by which the learning rate is late, in parts of one too; 0 is on time. Released code that advances
+            the schedule after an update, and counts batches of which several make an update, has 1 / their number.
 
     Example:
         >>> schedule = Schedule(warmup_epochs=2, final_ratio=0.01)
@@ -30,11 +36,16 @@ class Schedule:
     warmup_epochs: float = 5.0
     final_ratio: float = 0.0
     refresh_every: int = 1
+    cosine_from: Literal["warmup_end", "start"] = "warmup_end"
+    lag: float = 0.0
 
     def __post_init__(self) -> None:
         Range(0, 1_000_000).check("warmup_epochs", self.warmup_epochs)
         SHARES.check("final_ratio", self.final_ratio)
         COUNTS.check("refresh_every", self.refresh_every)
+        if self.cosine_from not in ("warmup_end", "start"):
+            raise ConfigError(f"cosine_from is {self.cosine_from!r}; allowed: 'warmup_end', 'start'")
+        Range(0, 1_000_000).check("lag", self.lag)
 
     def factor(self, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
         """Part of the peak learning rate that update `step` (counted from 0) runs at.
@@ -45,10 +56,12 @@ class Schedule:
         if self.refresh_every > 1:
             epoch, within = divmod(step, steps_per_epoch)
             step = epoch * steps_per_epoch + max(0, (within + 1) // self.refresh_every * self.refresh_every - 1)
+        now = max(0, step - self.lag)
         warmup = min(self.warmup_epochs * steps_per_epoch, total_steps)
-        if step < warmup:
-            return step / warmup
-        progress = (step - warmup) / max(1e-9, total_steps - warmup)
+        if now < warmup:
+            return now / warmup
+        begin = warmup if self.cosine_from == "warmup_end" else 0.0
+        progress = (now - begin) / max(1e-9, total_steps - begin)
         return self.final_ratio + (1 - self.final_ratio) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, total_steps: int) -> LambdaLR:

@@ -41,16 +41,24 @@ FLOATS = (-1.0, 0.0, 1e9, math.nan, math.inf)
 
 ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a seed of 32 bits": dict.fromkeys(
-        ("Subset.seed", "MoTE.seed", "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed",
+        ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed",
+         "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed",
          "data subset.seed"),
         (0, 10**9),
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
     "a training without a warm-up": {"Schedule.warmup_epochs": (0,)},
     "a schedule that ends at a learning rate of 0": {"Schedule.final_ratio": (0,)},
+    "a learning rate that is on time": {"Schedule.lag": (0,)},
+    "clips that are not mixed": {"Mixing.mixup": (0,), "Mixing.cutmix": (0,), "Mixing.cutmix_share": (0,)},
+    "labels that are not smoothed": {"Mixing.label_smoothing": (0,)},
+    "learned tokens in one tower": {"VLPrompting.image_depth": (0,)},
+    "no memory of squared gradients": {"ViFiCLIP.beta2": (0,), "VLPrompting.beta2": (0,)},
     "a term of the loss that is left out": {"MSTA.consistency": (0,), "MoTE.merge_loss": (0,), "MoTE.mse_loss": (0,)},
-    "weights that stay as they are, a control": {"MSTA.lr": (0,), "MoTE.lr": (0,), "MoTE.backbone_lr_ratio": (0,)},
-    "no weight decay": {"MSTA.weight_decay": (0,), "MoTE.weight_decay": (0,)},
+    "weights that stay as they are, a control": {"MSTA.lr": (0,), "MoTE.lr": (0,), "MoTE.backbone_lr_ratio": (0,),
+                                                      "ViFiCLIP.lr": (0,), "VLPrompting.lr": (0,)},
+    "no weight decay": {"MSTA.weight_decay": (0,), "MoTE.weight_decay": (0,), "ViFiCLIP.weight_decay": (0,),
+                        "VLPrompting.weight_decay": (0,)},
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
     "nothing of the original tower": {"MoTE.original_share": (0,)},
     "nothing is held out": {"UCF101DataModule.heldout": (0,), "UCF101.heldout": (0,)},
@@ -123,11 +131,15 @@ METHODS = exported(vlbench.methods, VideoTextMethod)
 BACKBONES = exported(vlbench.backbones, DualEncoder)
 
 
+SIZES = {"VLPrompting": {"image_depth": 3, "text_depth": 3}}
+"""Options that fit the tiny CLIP, where a method's own do not."""
+
+
 def on_tiny_clip(method: type) -> Callable[..., object]:
     def make(**options: object) -> object:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return method(TinyCLIP(pretrained=False), **options)
+            return method(TinyCLIP(pretrained=False), **{**SIZES.get(method.__name__, {}), **options})
 
     return make
 

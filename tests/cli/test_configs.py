@@ -1,10 +1,13 @@
 import pytest
 import yaml
 
+import vlbench.methods
 from vlbench.backbones.catalogue import check_weights
 from vlbench.cli.configs import config_names, find_config, resolve_arguments
+from vlbench.cli.main import main
 from vlbench.cli.methods import build
 from vlbench.errors import ConfigError
+from vlbench.methods import VideoTextMethod
 
 
 def test_a_config_is_found_by_name_from_any_directory(tmp_path, monkeypatch):
@@ -64,3 +67,15 @@ def test_every_backbone_is_built_without_weights_and_its_tag_exists(name):
     backbone = build(["zero_shot.yaml", name]).backbone
     assert backbone.identity.name == options["init_args"]["model"]
     assert backbone.identity.pretrained is None
+
+
+def test_the_suite_of_the_field_has_every_method(tmp_path, capsys):
+    assert main(["run", "--suite", "field.yaml", "--out", str(tmp_path), "--dry_run"]) == 0
+    stages = capsys.readouterr().out.splitlines()
+    assert "0 of 32 stages done, 32 to do" in stages
+    for name in vlbench.methods.__all__:
+        method = getattr(vlbench.methods, name)
+        if method is not VideoTextMethod:
+            tests = [line for line in stages if "vlbench test" in line and f"-{method.name}-" in line]
+            assert len(tests) == 4, method.name
+    assert not list(tmp_path.iterdir())

@@ -240,8 +240,7 @@ def test_an_option_of_a_method_changes_its_side(kitchen, sentences, method, name
     fixed = {"descriptions": sentences.one} if method is MSTA else {}
     value = sentences.other if name == "descriptions" else other(name, default)
     if group is not None:
-        schedule = inspect.signature(method).parameters[group].default
-        value = replace(schedule, **{name: 0.5 if name == "final_ratio" else value})
+        value = replace(inspect.signature(method).parameters[group].default, **{name: value})
     after = identified(kitchen, method=build(method, **{**fixed, group or name: value}))
     assert sides(identified(kitchen, method=build(method, **fixed)), after) == EXPECTED[method.SIDES.get(name)]
 

@@ -247,6 +247,12 @@ def test_where_a_training_runs_is_no_part_of_its_identity():
     assert len({training_digest(values, 8) for values in [*other, config()]} | {training_digest(config(), 16)}) == 6
 
 
+def test_a_training_goes_on_with_the_weights_that_it_started_from_wherever_they_lie():
+    moved = [config(model__pretrained_from=path) for path in ("a/last.ckpt", "b/last.ckpt")]
+    assert len({training_digest(values, 8, "one") for values in moved}) == 1
+    assert training_digest(moved[0], 8, "one") != training_digest(moved[0], 8, "another")
+
+
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)

@@ -38,7 +38,7 @@ def test_import_test_export_test(workplace, capsys):
             parameter.add_(torch.randn_like(parameter) * 0.05)
     torch.save(released(method), "MoTE.pt")
     assert main(["weights", "import", "mote", "MoTE.pt", "--backbone", "tiny", "--out", "mote.ckpt"]) == 0
-    assert "2 layers, 3 experts" in capsys.readouterr().out
+    assert "--ckpt_path mote.ckpt --model.layers=2 --model.experts=3" in capsys.readouterr().out
     assert main(["weights", "export", "mote.ckpt", "--out", "merged.safetensors"]) == 0
     configs = ["mote_fewshot.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
     for name, weights, experts in (("full", "mote.ckpt", 3), ("merged", "merged.safetensors", 0)):
@@ -82,6 +82,39 @@ def test_only_tensors_are_read(tmp_path, capsys):
     result = capsys.readouterr()
     assert "cannot be read as weights" in result.err
     assert "executed" not in result.out
+    assert not (tmp_path / "out.ckpt").exists()
+
+
+def test_a_method_without_an_importer_is_named(tmp_path, capsys):
+    path = tmp_path / "file.pt"
+    torch.save({}, path)
+    assert (
+        main(["weights", "import", "msta", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
+    )
+    assert "there is no importer of 'msta'; allowed: mote, vifi_clip, vl_prompting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "message"),
+    [
+        ("vifi_clip", {"epoch": 1}, "model is missing"),
+        ("vifi_clip", {"model": {"module.head.weight": torch.zeros(1)}}, "holds module.head.weight"),
+        ("vifi_clip", {"model": {"module.prompt_learner.ctx": torch.zeros(2, 128)}}, "import vl_prompting"),
+        (
+            "vifi_clip",
+            {"model": {"module.image_encoder.proj": torch.zeros(2, 2)}},
+            "missing: backbone.clip.logit_scale",
+        ),
+        ("vl_prompting", {"model": {"module.logit_scale": torch.zeros(())}}, "import it as vifi_clip"),
+    ],
+)
+def test_what_a_released_file_lacks_is_named(tmp_path, capsys, method, content, message):
+    path = tmp_path / "file.pth"
+    torch.save(content, path)
+    assert (
+        main(["weights", "import", method, str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
+    )
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out.ckpt").exists()
 
 

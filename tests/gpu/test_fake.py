@@ -27,7 +27,7 @@ BACKBONES = {
 }
 CLASSES, FRAMES = 5, 4
 # Sizes that fit small towers, where a method's own do not.
-SIZES = {"MSTA": {"blocks": 2, "bottleneck": 64}}
+SIZES = {"MSTA": {"blocks": 2, "bottleneck": 64}, "VLPrompting": {"image_depth": 2, "text_depth": 2}}
 
 
 @pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
@@ -70,8 +70,8 @@ def test_a_training_step_copies_nothing_and_waits_for_nothing(method, precision)
     with fake_cuda() as cuda:
         cuda.move(method)
         method.on_fit_start()
-        labels = cuda.pretend(torch.empty(3, dtype=torch.int64, device="meta"))
-        batch = ClipBatch(pretended_clips(cuda, method, 3, FRAMES), labels, ["a", "b", "c"], {})
+        labels = cuda.pretend(torch.empty(4, dtype=torch.int64, device="meta"))
+        batch = ClipBatch(pretended_clips(cuda, method, 4, FRAMES), labels, ["a", "b", "c", "d"], {})
         cuda.to_device.clear()
         cuda.to_host.clear()
         with autocast(precision):

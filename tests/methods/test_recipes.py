@@ -15,7 +15,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.methods import MSTA, MoTE, ViFiCLIP, VLPrompting, ZeroShot
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -27,10 +27,14 @@ SHOTS = TrainingFacts("ucf101/words", Subset(shots=16))
 
 def built(method):
     with torch.device("meta"):
-        return method(OpenCLIP("ViT-B-16-quickgelu")) if method is MoTE else method(TinyCLIP(pretrained=False))
+        return (
+            method(OpenCLIP("ViT-B-16-quickgelu"))
+            if method in (MoTE, VLPrompting)
+            else method(TinyCLIP(pretrained=False))
+        )
 
 
-@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE])
+@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting])
 def test_a_recipe_names_options_that_there_are(method):
     assert method.PAPER_RECIPE.keys() <= KEYS
 
@@ -70,6 +74,13 @@ PAPERS = [
     (MSTA, ("msta_fewshot.yaml",), None),
     (MSTA, ("msta_base2novel.yaml",), None),
     (MSTA, ("msta_base2novel.yaml", "overlay/msta_base2novel_logs.yaml"), None),
+    (ViFiCLIP, ("vifi_clip_zeroshot.yaml", "views/4x3.yaml"), None),
+    (ViFiCLIP, ("vifi_clip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (ViFiCLIP, ("vifi_clip_fully_supervised.yaml",), None),
+    (ViFiCLIP, ("vifi_clip_fewshot.yaml",), None),
+    (ViFiCLIP, ("vifi_clip_base2novel.yaml",), None),
+    (VLPrompting, ("vl_prompting_fewshot.yaml",), None),
+    (VLPrompting, ("vl_prompting_base2novel.yaml",), None),
 ]
 
 
@@ -94,6 +105,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (MoTE, "data.augmentation.short_side", 1.0, K400), (MSTA, "trainer.max_epochs", 11, SHOTS),
         (MSTA, "trainer.max_epochs", 50, K400), (MSTA, "data.batch", 256, SHOTS), (MSTA, "data.batch", 32, K400),
         (MSTA, "data.augmentation.color_jitter", 0.0, K400), (MSTA, "data.augmentation.gray", 0.0, SHOTS),
+        (ViFiCLIP, "data.batch", 64, K400), (ViFiCLIP, "data.batch", 256, SHOTS), (ViFiCLIP, "data.frames", 16, SHOTS),
+        (ViFiCLIP, "trainer.max_epochs", 50, K400), (ViFiCLIP, "data.augmentation.flip", False, SHOTS),
+        (VLPrompting, "data.batch", 256, SHOTS), (VLPrompting, "trainer.max_epochs", 11, SHOTS),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -108,6 +122,9 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (MoTE, "data.clip.views", "4x3", SHOTS, SHOTS.dataset), (MoTE, "data.frames", 4, None, "hmdb51/words"),
         (MoTE, "data.clip.test_short_side", 1.142857, K400, "hmdb51/words"),
         (MSTA, "data.clip.test_short_side", 1.0, K400, "hmdb51/words"),
+        (ViFiCLIP, "data.clip.views", "1x1", K400, K400.dataset),
+        (ViFiCLIP, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
+        (VLPrompting, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -283,3 +284,57 @@ def test_the_demo_keeps_its_stages():
         "zero_shot-test",
         *(f"{m}-16shot-seed{k}-{a}" for m in ("msta", "mote") for k in range(2) for a in ("fit", "test")),
     ]
+
+
+PRETRAINED = "zero_shot-k-msta-seed0-fit"
+
+
+def started(start, first=True):
+    """A suite whose second method starts from a training of the first."""
+    entry = ProtocolConfig("zero_shot@1", ["data/a.yaml"], methods={"msta": METHODS["msta"]}, train="data/k.yaml")
+    second = {"tuned": MethodConfig(["tuned.yaml"], pretrained_from=start)}
+    few = ProtocolConfig("few_shot@1", ["data/b.yaml"], methods=second, shots=[2, 4])
+    return Suite([entry, few] if first else [few, entry])
+
+
+def test_training_and_tests_start_from_an_earlier_training():
+    stages = {stage.name: stage for stage in plan(started(PRETRAINED))}
+    own = [stage for stage in stages.values() if stage.configs[0] == "tuned.yaml"]
+    assert len(own) == 4
+    for stage in own:
+        assert PRETRAINED in stage.needs
+        path = stage.overlay(Path("/out"), "d")["model"]["init_args"]["pretrained_from"]
+        assert path == f"/out/checkpoints/{PRETRAINED}/last.ckpt"
+    assert all("model" not in stage.overlay(Path("/out"), "d") for stage in stages.values() if stage not in own)
+
+
+def test_a_start_that_runs_once_for_two_protocols_is_found_by_either_name():
+    suite = started("fully_supervised-k-msta-seed0-fit")
+    same = ProtocolConfig("fully_supervised@1", ["data/k.yaml"], methods={"msta": METHODS["msta"]})
+    stages = plan(Suite([suite.protocols[0], same, suite.protocols[1]]))
+    starts = {stage.pretrained_from for stage in stages if stage.configs[0] == "tuned.yaml"}
+    assert starts == {PRETRAINED}
+
+
+def test_a_start_can_be_a_file_whose_content_counts():
+    stages = [stage for stage in plan(started("given/start.ckpt")) if stage.configs[0] == "tuned.yaml"]
+    for stage in stages:
+        assert stage.start_file == "given/start.ckpt"
+        assert stage.overlay(Path("/out"), "d")["model"]["init_args"]["pretrained_from"] == str(
+            Path("given/start.ckpt").absolute()
+        )
+        contents = dict.fromkeys(stage.configs, b"") | {"given/start.ckpt": b"one"}
+        assert stage.digest(contents) != stage.digest({**contents, "given/start.ckpt": b"two"})
+        assert "given/start.ckpt" not in stage.needs
+
+
+@pytest.mark.parametrize(("start", "first"), [("no-such-fit", True), (PRETRAINED, False)])
+def test_a_start_that_does_not_come_before_is_refused(start, first):
+    with pytest.raises(ConfigError, match=rf"starts from {start}, which is no training that comes before it"):
+        plan(started(start, first))
+
+
+def test_the_digest_of_a_stage_follows_that_of_its_start():
+    stage = next(stage for stage in plan(started(PRETRAINED)) if stage.configs[0] == "tuned.yaml")
+    contents = dict.fromkeys(stage.configs, b"")
+    assert stage.digest(contents, ["one"]) != stage.digest(contents, ["two"])

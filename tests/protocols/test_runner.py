@@ -215,3 +215,36 @@ def test_jobs_have_to_be_some(lab):
     lab.behave("one")
     with pytest.raises(ConfigError, match="jobs is 0; allowed: 1 to 100,000"):
         lab.runner(["one"], jobs=0)
+
+
+def started(lab):
+    """A training of `two` and its test, which start from the training of `one`."""
+    first = "few_shot-data-one-2shot-seed0-fit"
+    methods = {"one": MethodConfig(["one.yaml"]), "two": MethodConfig(["two.yaml"], pretrained_from=first)}
+    return lab.of(plan(Suite([ProtocolConfig("few_shot@1", ["data.yaml"], shots=[2])], methods, ["cpu.yaml"])))
+
+
+def test_what_starts_from_a_training_runs_after_it_and_again_when_it_changes(lab):
+    lab.behave("one")
+    lab.behave("two")
+    assert started(lab).run() == []
+    assert started(lab).run() == []
+    assert len(lab.calls) == 4
+    lab.behave("one", epochs=2)
+    assert started(lab).run() == []
+    assert len(lab.calls) == 8
+
+
+def test_what_starts_from_a_training_that_failed_is_left_out(lab):
+    lab.behave("one", fail="fit")
+    lab.behave("two")
+    assert len(started(lab).run()) == 4
+    assert lab.calls == ["fit"]
+    assert "few_shot-data-two-2shot-seed0-fit: few_shot-data-one-2shot-seed0-fit failed" in lab.said
+
+
+def test_a_start_that_is_no_file_is_refused_before_anything_runs(lab):
+    lab.behave("two")
+    methods = {"two": MethodConfig(["two.yaml"], pretrained_from="nothing.ckpt")}
+    with pytest.raises(ConfigError, match=r"cannot read the checkpoint nothing\.ckpt"):
+        lab.of(plan(Suite([ProtocolConfig("few_shot@1", ["data.yaml"], shots=[2])], methods, ["cpu.yaml"])))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlbench.backbones.layouts import FrameMajor
 from vlbench.backbones.towers import Tower
@@ -88,6 +88,12 @@ class TextTower(Tower):
     def positional_embedding(self) -> Tensor:
         """Positions of the tokens, `(context, D)`."""
         table: Tensor = self._module.positional_embedding
+        return table
+
+    @property
+    def token_embedding(self) -> nn.Module:
+        """Table of the vectors of the vocabulary's tokens."""
+        table: nn.Module = self._module.token_embedding
         return table
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:

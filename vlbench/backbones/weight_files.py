@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,8 +15,13 @@ from torch import Tensor
 from vlbench.errors import CheckpointError
 
 
-def read_released(path: str | Path) -> dict[str, Any]:
+def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> dict[str, Any]:
     """The dictionary in a file of `torch.save`, on the CPU; nothing in it is executed.
+
+    Args:
+        path: Released file, a dictionary that was saved by torch.
+        as_dictionaries: Names `module.Class` of subclasses of dict that the file may hold and that are read as plain
+            ordered ones; their modules are not imported.
 
     Raises:
         CheckpointError: If the file is missing, damaged or holds anything but tensors and plain values.
@@ -24,7 +30,8 @@ def read_released(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give the downloaded file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(OrderedDict, name) for name in as_dictionaries]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}; download it again") from error
     if not isinstance(content, dict):

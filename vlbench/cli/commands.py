@@ -174,22 +174,24 @@ def backbones_show(model: str) -> int:
     return 0
 
 
-def weights_import(file: Path, out: Path, backbone: str, pretrained: str = "openai") -> int:
-    """Turn a released MoTE file into a checkpoint for `vlbench test` and `vlbench run`.
+def weights_import(method: str, file: Path, out: Path, backbone: str, pretrained: str = "openai") -> int:
+    """Turn a method's released file into a checkpoint for `vlbench test` and `vlbench run`.
 
     Args:
+        method: Name of the method, such as mote.
         file: The released file, such as MoTE_B16.pt.
         out: Checkpoint file to write.
         backbone: Architecture of open_clip, such as ViT-B-16-quickgelu, or a CLIP file in OpenAI's format.
-        pretrained: The backbone's original weights, a tag or a file; MoTE needs its text tower and blends in its image
-            tower.
+        pretrained: The backbone's original weights, a tag or a file; what the released file lacks is taken from them.
 
     Returns:
         0.
     """
-    from vlbench.cli.weights import import_mote
+    from vlbench.cli.weights import import_released
 
-    Console().print(import_mote(file, backbone, out, pretrained), markup=False, highlight=False, soft_wrap=True)
+    Console().print(
+        import_released(method, file, backbone, out, pretrained), markup=False, highlight=False, soft_wrap=True
+    )
     return 0
 
 

@@ -206,19 +206,22 @@ _DECLARED = (
         positional={"model": {"type": str, "help": "name of an architecture, such as ViT-B-16-quickgelu"}},
     ),
     Command(
-        "weights import mote",
-        _WEIGHTS,
-        "a released MoTE file to a checkpoint",
-        "vlbench.cli.commands:weights_import",
-        positional={"file": {"help": "the released file, such as MoTE_B16.pt"}},
-        inputs={"file": "file"},
-    ),
-    Command(
         "weights import viclip",
         _WEIGHTS,
         "a released ViCLIP file to a backbone's weights",
         "vlbench.cli.commands:viclip_import",
         positional={"file": {"help": "the released file, such as ViClip-InternVid-10M-FLT.pth"}},
+        inputs={"file": "file"},
+    ),
+    Command(
+        "weights import",
+        _WEIGHTS,
+        "a method's released file to a checkpoint",
+        "vlbench.cli.commands:weights_import",
+        positional={
+            "method": {"type": str, "help": "name of the method, such as mote"},
+            "file": {"help": "the released file, such as MoTE_B16.pt"},
+        },
         inputs={"file": "file"},
     ),
     Command(
@@ -244,7 +247,7 @@ def find_command(arguments: Sequence[str]) -> Command:
     Raises:
         ConfigError: If there is no such command; the message suggests the nearest one.
     """
-    for command in COMMANDS.values():
+    for command in sorted(COMMANDS.values(), key=lambda command: -len(command.name.split())):
         words = command.name.split()
         if list(arguments[: len(words)]) == words:
             return command

@@ -200,9 +200,9 @@ class VlbenchCLI(LightningCLI):
         config = self.config_init["fit"]
         trainer: Any = self.trainer
         plain = yaml.safe_load(self.parser.dump(self.config))["fit"]
-        processes = trainer.world_size
+        processes, weights = trainer.world_size, self.model.backbone.identity.digest
         continuation = Continuation(
-            training_digest(plain, self.datamodule.batch_of_step(trainer)),
+            training_digest(plain, self.datamodule.batch_of_step(trainer), weights),
             int(config.seed_everything),
             training_data(self.datamodule.dataset),
             (processes, self.datamodule.batch_of_process(processes)),

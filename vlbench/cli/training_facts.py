@@ -14,6 +14,7 @@ _OF_THE_RUN = {
         *("accelerator", "strategy", "devices", "num_nodes", "plugins", "logger", "default_root_dir", "profiler"),
         *("enable_progress_bar", "enable_model_summary", "log_every_n_steps"),
     ),
+    "model": ("pretrained_from",),
     "data": ("root", "num_workers", "batch_size"),
     "loading": ("eval_batch_size", "effective_batch"),
 }
@@ -57,16 +58,18 @@ def data_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[
     return clauses
 
 
-def training_digest(config: Mapping[str, Any], batch: int) -> str:
+def training_digest(config: Mapping[str, Any], batch: int, backbone: str = "") -> str:
     """Digest of what the weights of a training depend on, and not of where it runs.
 
     Args:
         config: Configuration of `vlbench fit`, plain values.
         batch: Clips of an optimizer step.
+        backbone: Digest of the backbone's weights at the start, which says more than the path of a checkpoint.
     """
     model, data = config["model"], config["data"]
     kept = {
-        "model": model,
+        "model": {**model, "init_args": _without(model.get("init_args", {}), _OF_THE_RUN["model"])},
+        "backbone": backbone,
         "data": {
             **data,
             "init_args": {

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
-from vlbench.errors import CheckpointError
+from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import write_atomically
 from vlbench.methods import MoTE
-from vlbench.methods.mote.released import import_released, merged_state
+from vlbench.methods.mote.released import merged_state
+from vlbench.methods.released import IMPORTERS
 
 
 def backbone_by_name(name: str, pretrained: str) -> DualEncoder:
@@ -30,16 +31,18 @@ def backbone_by_name(name: str, pretrained: str) -> DualEncoder:
     return OpenCLIP(name, pretrained)
 
 
-def import_mote(file: Path, backbone: str, out: Path, pretrained: str) -> str:
-    """Writes a released MoTE file as a checkpoint; see `commands.weights_import`."""
-    method, training = import_released(file, backbone_by_name(backbone, pretrained))
-    keys = method.trained_keys()
-    state = {key: value for key, value in method.state_dict().items() if key in keys}
-    header = {"method": method.name, "backbone": method.backbone.identity.as_dict(), "training": training}
-    write_atomically(out, _checkpoint(state, header))
-    layers, experts = method.head.layers, method.head.experts
-    options = f"--model.layers={layers} --model.experts={experts}"
-    return f"wrote {out}: {layers} layers, {experts} experts; test it with {options}"
+def import_released(method: str, file: Path, backbone: str, out: Path, pretrained: str) -> str:
+    """Writes a released file as checkpoints; see `commands.weights_import`."""
+    if method not in IMPORTERS:
+        raise ConfigError(f"there is no importer of {method!r}; allowed: {', '.join(IMPORTERS)}")
+    imported = IMPORTERS[method](file, backbone_by_name(backbone, pretrained))
+    options = [f"--model.{name}={value}" for name, value in imported.options.items()]
+    if imported.start is not None:
+        start = out.with_suffix(f".start{out.suffix}")
+        write_atomically(start, _checkpoint(imported.start.state, imported.start.header))
+        options.append(f"--model.pretrained_from={start}")
+    write_atomically(out, _checkpoint(imported.state, imported.header))
+    return f"wrote {out}; test it with {' '.join(['--ckpt_path', str(out), *options])}"
 
 
 def import_viclip(file: Path, out: Path) -> str:

@@ -3,6 +3,8 @@
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
+from vlbench.methods.vifi_clip import ViFiCLIP
+from vlbench.methods.vl_prompting import VLPrompting
 from vlbench.methods.zero_shot import ZeroShot
 
-__all__ = ["MSTA", "MoTE", "VideoTextMethod", "ZeroShot"]
+__all__ = ["MSTA", "MoTE", "VLPrompting", "ViFiCLIP", "VideoTextMethod", "ZeroShot"]

@@ -66,6 +66,7 @@ class VideoTextMethod(EvaluationLoops):
         "backbone": "the record names it and its weights",
         "seed": "it draws, it does not define",
         "grad_checkpointing": "the same numbers in less memory",
+        "pretrained_from": "the backbone's identity names the training and its weights",
     }
     """Arguments of the constructor that cannot be a deviation from the paper, and why."""
 
@@ -84,9 +85,17 @@ class VideoTextMethod(EvaluationLoops):
         "warmup_epochs": "training",
         "final_ratio": "training",
         "refresh_every": "training",
+        "cosine_from": "training",
+        "lag": "training",
+        "beta2": "training",
+        "mixup": "training",
+        "cutmix": "training",
+        "cutmix_share": "training",
+        "label_smoothing": "training",
+        "mixed_clips": "training",
     }
-    """What each argument of the constructor and each field of the schedule can change, for the identity of records; an
-    option that is not named can change weights and scores."""
+    """What each argument of the constructor can change, and each field of one that is a dataclass, for the identity of
+    records; an option that is not named can change weights and scores."""
 
     SAME_NUMBERS: ClassVar[Mapping[str, str]] = {
         "grad_checkpointing": "the same numbers in less memory",
@@ -96,6 +105,7 @@ class VideoTextMethod(EvaluationLoops):
     ELSEWHERE: ClassVar[Mapping[str, str]] = {
         "backbone": "identity.backbone, and its own settings",
         "seed": "identity.seed",
+        "pretrained_from": "identity.backbone, and the backbone's own settings",
     }
     """Arguments of the constructor that an identity states in a field of its own, and where."""
 

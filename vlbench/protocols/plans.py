@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import PurePath
@@ -43,7 +43,10 @@ class Case:
         """A training."""
         configs = (*self.method.configs, *dataset, *self.overlays)
         name, selection = self.protocol.protocol, self.protocol.selection
-        return Stage(f"{stem}-fit", "fit", configs, train, (test,), seed, name, selection=selection)
+        start = self.method.pretrained_from
+        return Stage(
+            f"{stem}-fit", "fit", configs, train, (test,), seed, name, selection=selection, pretrained_from=start
+        )
 
     def tests(
         self, stem: str, dataset: tuple[str, ...], test: tuple[Subset, ...], fit: Stage | None, train: bool = True
@@ -74,6 +77,7 @@ class Case:
                 checkpoint=self.method.checkpoint,
                 selection=selection,
                 half_classes=entry.half_classes,
+                pretrained_from=self.method.pretrained_from,
             )
 
 
@@ -183,8 +187,8 @@ def plan(suite: Suite) -> list[Stage]:
     Trainings that differ in nothing but the protocol they are for are one stage.
 
     Raises:
-        ConfigError: If a protocol is unknown or cannot be planned, two stages have one name, or a name cannot be a
-            file's.
+        ConfigError: If a protocol is unknown or cannot be planned, two stages have one name, a name cannot be a file's,
+            or a stage starts from a training that does not come before it.
     """
     for name in {name for entry in suite.protocols for name in {**suite.methods, **entry.methods}}:
         check_name("the name of a method of the suite", name)
@@ -221,7 +225,8 @@ def _shared(stages: Iterable[Stage]) -> list[Stage]:
     first: dict[Stage, str] = {}
     instead: dict[str | None, str] = {}
     kept = []
-    for stage in stages:
+    for each in stages:
+        stage = replace(each, pretrained_from=_start(each, instead))
         if stage.action == "fit":
             training = replace(stage, name="", protocol="")
             known = training in first
@@ -230,3 +235,15 @@ def _shared(stages: Iterable[Stage]) -> list[Stage]:
                 continue
         kept.append(replace(stage, weights_from=instead.get(stage.weights_from)))
     return kept
+
+
+def _start(stage: Stage, trainings: Mapping[str | None, str]) -> str | None:
+    """What a stage starts from: the stage of that training, or the file that it names."""
+    if stage.pretrained_from is None or stage.start_file is not None:
+        return stage.pretrained_from
+    if stage.pretrained_from not in trainings:
+        raise ConfigError(
+            f"{stage.name} starts from {stage.pretrained_from}, which is no training that comes before it; allowed: a "
+            f"file, FILE.ckpt, {', '.join(sorted(filter(None, trainings))) or 'and no training comes before it'}"
+        )
+    return trainings[stage.pretrained_from]

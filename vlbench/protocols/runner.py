@@ -67,7 +67,7 @@ class Runner:
         self.jobs = jobs
         self.paths = {name: find(name) for stage in stages for name in stage.configs}
         contents = {name: _settings(path) for name, path in self.paths.items()}
-        contents |= {stage.checkpoint: _file_digest(stage.checkpoint) for stage in stages if stage.checkpoint}
+        contents |= {file: _file_digest(file) for file in {file for stage in stages for file in stage.files}}
         self.digests = _digests(stages, contents)
 
     def done(self, stage: Stage) -> bool:
@@ -134,13 +134,14 @@ class Runner:
         running: list[_Running] = []
         task = progress.add_task("", total=len(self.stages), completed=len(self.stages) - len(waiting))
         while waiting or running:
-            for stage in [stage for stage in waiting if stage.weights_from in failed]:
-                self._say(f"[red]left out[/]  {escape(stage.name)}: {escape(str(stage.weights_from))} failed")
+            for stage in [stage for stage in waiting if failed.intersection(stage.needs)]:
+                missing = next(name for name in stage.needs if name in failed)
+                self._say(f"[red]left out[/]  {escape(stage.name)}: {escape(missing)} failed")
                 failed.add(stage.name)
                 waiting.remove(stage)
                 progress.advance(task)
             unfinished = {stage.name for stage in (*waiting, *(item.stage for item in running))}
-            ready = [stage for stage in waiting if stage.weights_from not in unfinished]
+            ready = [stage for stage in waiting if not unfinished.intersection(stage.needs)]
             for stage in ready[: self.jobs - len(running)]:
                 waiting.remove(stage)
                 running.append(_Running(stage, self._start(stage), time.monotonic()))
@@ -258,6 +259,5 @@ def _file_digest(checkpoint: str) -> bytes:
 def _digests(stages: Sequence[Stage], contents: Mapping[str, bytes]) -> dict[str, str]:
     digests: dict[str, str] = {}
     for stage in stages:
-        needed = digests[stage.weights_from] if stage.weights_from else None
-        digests[stage.name] = stage.digest(contents, needed)
+        digests[stage.name] = stage.digest(contents, [digests[name] for name in stage.needs])
     return digests

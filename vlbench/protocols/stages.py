@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from vlbench.datasets.specs import Selection, Subset
@@ -28,6 +28,7 @@ class Stage:
         checkpoint: File whose weights are tested instead.
         selection: Which epoch's weights are tested; of a training, which it keeps beside the last one's.
         half_classes: Whether records also hold accuracies on random halves of the classes.
+        pretrained_from: Name of the training stage, or checkpoint file, whose backbone the method starts from.
     """
 
     name: str
@@ -41,6 +42,24 @@ class Stage:
     checkpoint: str | None = None
     selection: Selection = "last"
     half_classes: bool = False
+    pretrained_from: str | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the stages that have to be done before this one."""
+        start = () if self.start_file is not None else (self.pretrained_from,)
+        return tuple(name for name in (self.weights_from, *start) if name is not None)
+
+    @property
+    def start_file(self) -> str | None:
+        """Checkpoint file that the method starts from, where it is not a stage's."""
+        given = self.pretrained_from
+        return given if given is not None and PurePath(given).suffix == ".ckpt" else None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Checkpoint files that the stage reads, beside those of other stages."""
+        return tuple(file for file in (self.checkpoint, self.start_file) if file is not None)
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -58,19 +77,20 @@ class Stage:
             return ()
         return ("last.ckpt",) if self.selection == "last" else ("last.ckpt", "best.ckpt")
 
-    def digest(self, contents: Mapping[str, bytes], needed: str | None = None) -> str:
+    def digest(self, contents: Mapping[str, bytes], needed: Sequence[str] = ()) -> str:
         """Identifies what the stage does, by its fields and the contents of its configurations, not their paths.
 
         Args:
-            contents: Contents of each configuration, and a digest of the checkpoint.
-            needed: Digest of the stage in `weights_from`.
+            contents: Contents of each configuration, and a digest of each checkpoint file.
+            needed: Digests of the stages in `needs`.
         """
         digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=8)
         for name in self.configs:
             digest.update(contents[name])
-        if self.checkpoint is not None:
-            digest.update(contents[self.checkpoint])
-        digest.update((needed or "").encode())
+        for name in self.files:
+            digest.update(contents[name])
+        for stage in needed:
+            digest.update(stage.encode())
         return digest.hexdigest()
 
     def overlay(self, out: Path, digest: str) -> dict[str, Any]:
@@ -88,6 +108,10 @@ class Stage:
             "data": {"init_args": data},
             "trainer": {"default_root_dir": str(out / "runs" / self.name)},
         }
+        if self.pretrained_from is not None:
+            trained = checkpoint_folder(out, self.pretrained_from) / "last.ckpt"
+            start = Path(self.start_file).absolute() if self.start_file is not None else trained
+            overlay["model"] = {"init_args": {"pretrained_from": str(start)}}
         if self.action == "fit":
             overlay["checkpoint"] = {"dirpath": str(checkpoint_folder(out, self.name))}
             if self.selection != "last":

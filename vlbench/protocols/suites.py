@@ -23,6 +23,9 @@ class MethodConfig:
         configs: Configurations of the method, by name.
         trains: Whether there is something to train; otherwise it is only tested.
         checkpoint: File with the weights to test, from `vlbench weights import` or `export`; needs `trains: false`.
+        pretrained_from: Weights that the backbone starts from: the name of an earlier training of the suite, such as
+            `zero_shot-kinetics400-vifi_clip-seed0-fit`, or a checkpoint, `FILE.ckpt`. It becomes the method's option
+            `pretrained_from`.
 
     Raises:
         ConfigError: If a method with a checkpoint also trains.
@@ -31,6 +34,7 @@ class MethodConfig:
     configs: list[str]
     trains: bool = True
     checkpoint: str | None = None
+    pretrained_from: str | None = None
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None and self.trains:

@@ -85,6 +85,8 @@ class MoTE(VideoTextMethod):
         "warmup_epochs": 5.0,
         "final_ratio": 0.0,
         "refresh_every": 1,
+        "cosine_from": "warmup_end",
+        "lag": 0.0,
     }
     # Few-shot repeats the few videos to the size of the whole list; zero-shot tests the fully-supervised weights.
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {

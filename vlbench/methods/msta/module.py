@@ -83,6 +83,8 @@ class MSTA(VideoTextMethod):
         "warmup_epochs": 5.0,
         "final_ratio": 0.01,
         "refresh_every": 1,
+        "cosine_from": "warmup_end",
+        "lag": 0.0,
     }
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
         "data.frames": 8,

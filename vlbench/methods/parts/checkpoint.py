@@ -45,9 +45,7 @@ def read_header(checkpoint: Mapping[str, Any], name: str, backbone: BackboneIden
     Raises:
         CheckpointError: If it is of another method or belongs to other frozen weights.
     """
-    header = checkpoint.get(_KEY)
-    if header is None:
-        raise CheckpointError("the checkpoint was not written by vlbench: it names no method and no backbone")
+    header = header_in(checkpoint)
     if header["method"] != name:
         raise CheckpointError(f"the checkpoint is of method {header['method']!r}, the configuration of {name!r}")
     identity = backbone.as_dict()
@@ -57,6 +55,18 @@ def read_header(checkpoint: Mapping[str, Any], name: str, backbone: BackboneIden
             "give the same backbone and pretrained weights (random ones need the same seed_everything)"
         )
     return TrainingFacts.from_dict(header["training"]) if header["training"] is not None else None
+
+
+def header_in(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its method, its frozen weights and its training, as plain values.
+
+    Raises:
+        CheckpointError: If it says nothing: it was not written by vlbench.
+    """
+    header: dict[str, Any] | None = checkpoint.get(_KEY)
+    if header is None:
+        raise CheckpointError("the checkpoint was not written by vlbench: it names no method and no backbone")
+    return header
 
 
 def check_complete(state: Mapping[str, Tensor], expected: Collection[str]) -> None:

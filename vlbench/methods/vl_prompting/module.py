@@ -1,0 +1,199 @@
+"""Vision-language prompting as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.text import PreparedTexts
+from vlbench.clips.batch import ClipBatch
+from vlbench.errors import ConfigError
+from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.parts.class_features import ensemble, prompted
+from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.mixing import Mixing
+from vlbench.methods.parts.starting import start_from
+from vlbench.methods.vl_prompting.blocks import DeepPrompts, ImagePromptBlock, TextPromptBlock
+from vlbench.optim import Schedule
+from vlbench.ranges import SEEDS, WEIGHTS, Range
+from vlbench.settings import Side
+
+_RELEASED = Schedule(warmup_epochs=5, final_ratio=0.01, cosine_from="start", lag=0.5)
+
+
+class VLPrompting(VideoTextMethod):
+    """Vision-language prompting, the second stage of ViFi-CLIP's "bridge and prompt" (CVPR 2023, arXiv 2212.03640).
+
+    The backbone is frozen, as ViFi-CLIP's training on Kinetics-400 left it, see `pretrained_from`. The defaults are the
+    paper's for few-shot with ViT-B/16, and the released code's where the paper says nothing.
+
+    Example:
+        >>> from vlbench.backbones import TinyCLIP
+        >>> method = VLPrompting(TinyCLIP(), image_depth=3, text_depth=3)
+        >>> sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
+        5760
+
+    Args:
+        backbone: Dual encoder that gives one feature a frame; frozen.
+        schedule: Schedule of the learning rate.
+        mixing: Mixtures of training clips, and the smoothing of their labels.
+        image_tokens: Learned tokens of an image block; 10 for few-shot, 16 for base-to-novel.
+        text_tokens: Learned tokens of a text block, of the context's 77; 10 for few-shot, 16 for base-to-novel.
+        image_depth: First image blocks that have learned tokens; 12 for few-shot, 9 for base-to-novel, 0 for none.
+        text_depth: First text blocks that have learned tokens; 12 for few-shot, 9 for base-to-novel.
+        lr: Peak learning rate; 8e-3 for few-shot, 4e-2 for base-to-novel.
+        weight_decay: Weight decay of AdamW.
+        beta2: Decay of AdamW's mean of squared gradients.
+        prompts: Templates of the class names, which come behind the learned tokens.
+        view_fusion: What is averaged over the views of a video: `probabilities`, `logits` or `cosines`.
+        pretrained_from: Checkpoint of a training whose backbone this one starts from; `None` starts from the original
+            weights.
+        seed: Seed of the mixtures.
+    """
+
+    name = "vl_prompting"
+    PAPER: ClassVar[Mapping[str, object]] = {
+        "image_tokens": frozenset({10, 16}),
+        "text_tokens": frozenset({10, 16}),
+        "image_depth": lambda method: 9 if method.image_tokens == 16 else 12,
+        "text_depth": lambda method: 9 if method.text_tokens == 16 else 12,
+        "lr": frozenset({8e-3, 4e-2}),
+        "weight_decay": 1e-3,
+        "beta2": 0.98,
+        "prompts": "name",
+        "view_fusion": "probabilities",
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "cutmix_share": 0.5,
+        "label_smoothing": 0.1,
+        "mixed_clips": 4,
+        "warmup_epochs": 5.0,
+        "final_ratio": 0.01,
+        "refresh_every": 1,
+        "cosine_from": "start",
+        "lag": 0.5,
+    }
+    PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
+        "data.frames": 32,
+        "data.batch": 64,
+        "data.clip.test_short_side": 256 / 224,
+        "data.clip.views": lambda _, __, tested: frozenset() if tested is None else "1x1",
+        "data.augmentation.short_side": 256 / 224,
+        "data.augmentation.flip": True,
+        "data.augmentation.color_jitter": 0.8,
+        "data.augmentation.gray": 0.2,
+        "trainer.max_epochs": lambda _, training, __: 50 if training.subset.classes == "all" else 11,
+        "trainer.max_steps": -1,
+    }
+    SIDES: ClassVar[Mapping[str, Side]] = {
+        **VideoTextMethod.SIDES,
+        "image_tokens": "both",
+        "text_tokens": "both",
+        "image_depth": "both",
+        "text_depth": "both",
+    }
+
+    def __init__(
+        self,
+        backbone: DualEncoder,
+        schedule: Schedule = _RELEASED,
+        mixing: Mixing = Mixing(),  # noqa: B008 - frozen
+        image_tokens: int = 10,
+        text_tokens: int = 10,
+        image_depth: int = 12,
+        text_depth: int = 12,
+        lr: float = 8e-3,
+        weight_decay: float = 1e-3,
+        beta2: float = 0.98,
+        prompts: str | list[str] = "name",
+        view_fusion: ViewFusion = "probabilities",
+        pretrained_from: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone, prompts, schedule)
+        can = backbone.capabilities
+        if not (can.blocks and can.class_token and can.frames_encoded_one_by_one):
+            raise ConfigError(
+                f"VL prompting appends tokens to those of single frames, {backbone.identity.name} has none; use a CLIP,"
+                " such as --config backbone/vit_b16.yaml"
+            )
+        longest = backbone.text.context - 3  # a start, a word and an end come with them
+        for option, value, allowed in (
+            ("image_tokens", image_tokens, Range(1, 1_024)),
+            ("text_tokens", text_tokens, Range(1, longest)),
+            ("image_depth", image_depth, Range(0, len(backbone.image.blocks))),
+            ("text_depth", text_depth, Range(1, len(backbone.text.blocks))),
+            ("lr", lr, WEIGHTS),
+            ("weight_decay", weight_decay, WEIGHTS),
+            ("beta2", beta2, Range(0, 1, below=True)),
+            ("seed", seed, SEEDS),
+        ):
+            allowed.check(option, value)
+        self.mixing = mixing
+        self.image_tokens = image_tokens
+        self.text_tokens = text_tokens
+        self.image_depth = image_depth
+        self.text_depth = text_depth
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.beta2 = beta2
+        self.view_fusion = view_fusion
+        self.pretrained_from = pretrained_from
+        self.seed = seed
+        start_from(backbone, pretrained_from)
+        backbone.requires_grad_(False)
+        self.image_prompts = DeepPrompts(image_depth, image_tokens, backbone.image.width)
+        self.text_prompts = DeepPrompts(text_depth, text_tokens, backbone.text.width)
+        self.image_prompts.requires_grad_(image_depth > 0)
+        norm = backbone.visual.get_submodule("ln_pre")
+        for index in range(image_depth):
+            block = partial(ImagePromptBlock, prompts=self.image_prompts, index=index, norm=norm)
+            backbone.image.replace(index, block)
+        text = backbone.text
+        for index in range(text_depth):
+            positions = partial(getattr, text, "positional_embedding")
+            text.replace(index, partial(TextPromptBlock, prompts=self.text_prompts, index=index, positions=positions))
+        self._texts: PreparedTexts | None = None
+
+    def texts(self, class_names: Sequence[str]) -> list[str]:
+        """Texts of the classes: placeholders, whose place the learned tokens take, and the name without underscores."""
+        placeholders = "X " * self.text_tokens
+        names = [name.replace("_", " ") for name in class_names]
+        return [placeholders + text for text in prompted(names, self.templates)]
+
+    @override
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        return ensemble(self.backbone.encode_texts(self.texts(class_names)), len(class_names))
+
+    def on_fit_start(self) -> None:
+        """The tokens of the training classes' texts before the first block, which is frozen below the learned ones."""
+        assert self.train_classes is not None
+        with torch.no_grad():
+            self._texts = self.backbone.text.embed(self.backbone.tokenize(self.texts(self.train_classes.names)))
+
+    def train_text(self) -> Tensor:
+        """Unit features `(C, D)` of the training classes, with a graph."""
+        assert self._texts is not None, "call on_fit_start first"
+        assert self.train_classes is not None
+        return ensemble(self.backbone.text.finish(self._texts), len(self.train_classes.names))
+
+    @override
+    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        assert self.train_classes is not None
+        classes = len(self.train_classes.names)
+        video, targets = self.mixing.mix(batch, classes=classes, seed=self.seed, step=self.global_step)
+        logits = self.training_logits(self.encode_video(self.backbone.normalize(video)), self.train_text())
+        return {"loss": F.cross_entropy(logits, targets)}
+
+    @override
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        trained: list[nn.Parameter] = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        betas = (0.9, self.beta2)
+        return [{"params": trained, "lr": self.lr, "weight_decay": self.weight_decay, "betas": betas}]
