@@ -11,7 +11,8 @@ import re
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pytest
@@ -24,6 +25,7 @@ import vlbench.backbones
 import vlbench.methods
 from vlbench.backbones import TinyCLIP, ViCLIP
 from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.preprocess import CLIP, Preprocess
 from vlbench.backbones.viclip_parts import ViCLIPSizes
 from vlbench.cli import values
 from vlbench.cli.main import main
@@ -122,6 +124,10 @@ def sizes(**changes: int) -> ViCLIPSizes:
     return ViCLIPSizes(**{**base, **changes})
 
 
+MADE: dict[type, Callable[..., object]] = {ViCLIPSizes: sizes, Preprocess: partial(replace, CLIP)}
+"""How a group is made of one option where others have no default."""
+
+
 def exported(package: Any, base: type) -> list[type]:
     every = [getattr(package, name) for name in package.__all__]
     return [each for each in every if inspect.isclass(each) and issubclass(each, base) and each is not base]
@@ -147,7 +153,7 @@ def on_tiny_clip(method: type) -> Callable[..., object]:
 def all_options() -> Iterator[Option]:
     owners = [UCF101DataModule, *METHODS, *BACKBONES]
     for owner in dict.fromkeys(group for each in owners for group in groups(each)):
-        yield from options_of(owner, sizes if owner is ViCLIPSizes else owner)
+        yield from options_of(owner, MADE.get(owner, owner))
     for owner in METHODS:
         yield from options_of(owner, on_tiny_clip(owner))
     for owner in BACKBONES:

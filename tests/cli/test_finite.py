@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlbench.cli.main import main
 from vlbench.errors import TrainingError
-from vlbench.methods import ZeroShot
+from vlbench.methods import MSTA, ZeroShot
 from vlbench.methods.parts.finite import FiniteTraining, not_finite
 
 CONFIGS = ["msta_fewshot.yaml", "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml"]
@@ -40,12 +40,17 @@ def check_checkpoints(folder, before):
 
 
 @pytest.mark.slow
-def test_a_training_that_diverges_ends_and_leaves_no_checkpoint_of_it(workplace, capsys):
-    diverging = ["--trainer.max_steps=6", "--model.lr=1e30", "--model.schedule.warmup_epochs=0"]
-    assert main(command("fit", *QUICK, *diverging)) == 1
+def test_a_training_that_diverges_ends_and_leaves_no_checkpoint_of_it(workplace, capsys, monkeypatch):
+    plain = MSTA.training_loss
+
+    def training_loss(self, batch):
+        terms = plain(self, batch)
+        return {**terms, "loss": terms["loss"] * (torch.inf if self.global_step == 1 else 1.0)}
+
+    monkeypatch.setattr(MSTA, "training_loss", training_loss)
+    assert main(command("fit", *QUICK, "--trainer.max_steps=6")) == 1
     said = capsys.readouterr().err
     assert "the loss of step 2 is not finite, at a learning rate of " in said
-    assert "e+29" in said  # the schedule lowers 1e30
     assert "smaller learning rate" in said
     check_checkpoints(workplace, before=2)
 
@@ -79,7 +84,7 @@ def test_scores_that_are_not_finite_make_no_record(workplace, capsys, monkeypatc
     said = capsys.readouterr().err
     assert "zero_shot gives 2 of 160 videos scores that are not finite" in said
     assert "nothing was recorded" in said
-    assert not Path("results").exists()
+    assert not [path for path in Path("results").rglob("*") if path.is_file()]
 
 
 class Waits(TorchDispatchMode):

@@ -14,7 +14,7 @@ from tests.tolerance import assert_same_bits
 from vlbench.cli.configs import config_names, find_config
 from vlbench.cli.main import main
 from vlbench.cli.trainer import VlbenchCLI
-from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.methods import MSTA, MoTE, ViFiCLIP, VLPrompting, ZeroShot
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
 from vlbench.results.verify import verify
@@ -137,7 +137,10 @@ def runnable(name):
     if "/" not in name:
         return []
     options = (yaml.safe_load(find_config(name).read_text()).get("model") or {}).get("init_args", {})
-    methods = {"zero_shot.yaml": ZeroShot, "msta_fewshot.yaml": MSTA, "mote_fewshot.yaml": MoTE}
+    methods = {
+        "zero_shot.yaml": ZeroShot, "msta_fewshot.yaml": MSTA, "mote_fewshot.yaml": MoTE,
+        "vifi_clip_fewshot.yaml": ViFiCLIP, "vl_prompting_fewshot.yaml": VLPrompting,
+    }  # fmt: skip
     return [next(base for base, method in methods.items() if options.keys() <= signature(method).parameters.keys())]
 
 
@@ -158,6 +161,7 @@ def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
     after = ["backbone/tiny.yaml"]
     options = content.get("model", {}).get("init_args", {})
     narrow = ["--model.init_args.bottleneck=64"] if "bottleneck" in options else []
+    narrow += [f"--model.init_args.{name}=3" for name in ("image_depth", "text_depth") if name in options]
     cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1"] if trainer.get("accelerator") == "gpu" else []
     options = [*narrow, *cpu, "--trainer.logger=false"]
     assert main(command("fit", *runnable(name), name, *after, options=options)) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vlbench.errors import ConfigError
+from vlbench.ranges import SHARES, Range
 
 Interpolation = Literal["bicubic", "bilinear"]
 """Interpolations that released weights were trained with."""
@@ -35,8 +35,10 @@ class Preprocess:
     resize_mode: ResizeMode = "shortest"
 
     def __post_init__(self) -> None:
-        if any(value <= 0 for value in self.std):
-            raise ConfigError(f"preprocess.std is {list(self.std)}; allowed: three numbers above 0")
+        for value in self.mean:
+            SHARES.check("preprocess.mean", value)
+        for value in self.std:
+            Range(0, 1, above=True).check("preprocess.std", value)
 
     def with_constants(self, normalization: Normalization) -> Preprocess:
         """The same with the constants of another set of images."""

@@ -20,7 +20,7 @@ from vlbench.results.record import Record
 
 T = TypeVar("T")
 
-_TRIES, _PAUSE = 200, 0.02
+_TRIES, _PAUSE = 1000, 0.02
 """How often, and after how many seconds, a pair is read again that a writer is at."""
 
 

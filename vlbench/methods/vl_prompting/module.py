@@ -14,7 +14,6 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
 from vlbench.clips.batch import ClipBatch
-from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
@@ -59,6 +58,11 @@ class VLPrompting(VideoTextMethod):
     """
 
     name = "vl_prompting"
+    REQUIRES: ClassVar[Mapping[str, str]] = {
+        "blocks": "VL prompting's tokens run through blocks",
+        "class_token": "VL prompting appends tokens behind the class token",
+        "frames_encoded_one_by_one": "VL prompting appends tokens to those of single frames",
+    }
     PAPER: ClassVar[Mapping[str, object]] = {
         "image_tokens": frozenset({10, 16}),
         "text_tokens": frozenset({10, 16}),
@@ -118,12 +122,6 @@ class VLPrompting(VideoTextMethod):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone, prompts, schedule)
-        can = backbone.capabilities
-        if not (can.blocks and can.class_token and can.frames_encoded_one_by_one):
-            raise ConfigError(
-                f"VL prompting appends tokens to those of single frames, {backbone.identity.name} has none; use a CLIP,"
-                " such as --config backbone/vit_b16.yaml"
-            )
         longest = backbone.text.context - 3  # a start, a word and an end come with them
         for option, value, allowed in (
             ("image_tokens", image_tokens, Range(1, 1_024)),
