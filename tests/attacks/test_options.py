@@ -49,6 +49,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
         (0, 10**9),
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
+    "pixels that are scaled and not moved": {"Preprocess.mean": (0,)},
     "a training without a warm-up": {"Schedule.warmup_epochs": (0,)},
     "a schedule that ends at a learning rate of 0": {"Schedule.final_ratio": (0,)},
     "a learning rate that is on time": {"Schedule.lag": (0,)},

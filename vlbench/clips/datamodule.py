@@ -109,6 +109,11 @@ class VideoDataModule(LightningDataModule):
         validate_on_test: bool = False,
     ) -> None:
         super().__init__()
+        if not hasattr(self, "dataset_class"):
+            raise ConfigError(
+                f"{type(self).__name__} has no dataset; set data.class_path to the DataModule of one, such as "
+                "UCF101DataModule"
+            )
         self.dataset = self.dataset_class(root, variant, train, test, splits_dir, heldout, validate_on_test)
         FRAMES.check("frames", frames)
         BATCHES.check("batch_size", batch_size)
