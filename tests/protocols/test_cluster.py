@@ -51,7 +51,7 @@ def on_slurm(lab, **parameters):
     return launcher
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
