@@ -88,5 +88,5 @@ def test_other_backbones_state_theirs():
 
 
 def test_a_deviation_of_zero_is_refused():
-    with pytest.raises(ConfigError, match="preprocess.std is 0; allowed: above 0 to 1"):
+    with pytest.raises(ConfigError, match=r"preprocess\.std is 0; allowed: above 0 to 1"):
         Preprocess((0, 0, 0), (1, 0, 1))
