@@ -326,6 +326,27 @@ def test_the_number_of_processes_counts_where_it_makes_the_batch(kitchen):
     assert sides(identified(kitchen), identified(kitchen, run=trainer(devices=4))) == {"training"}
 
 
+def test_the_number_of_processes_counts_where_it_says_which_clips_come_together(kitchen):
+    twelve = [
+        identified(kitchen, data={"batch_size": size}, run=trainer(devices=devices))
+        for size, devices in ((12, 1), (3, 4))
+    ]
+    assert sides(*twelve) == {"training"}
+
+
+def test_convolutions_in_tf32_count_on_a_gpu(kitchen, monkeypatch):
+    runs = []
+    for allowed in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        runs.append(identified(kitchen))
+        run = trainer()
+        monkeypatch.setattr(type(run.strategy), "root_device", torch.device("cuda"))
+        runs.append(identified(kitchen, run=run))
+        monkeypatch.undo()
+    assert runs[0] == runs[1] == runs[2]  # on a CPU, and where they are float32
+    assert sides(runs[0], runs[3]) == {"test", "training"}
+
+
 def test_the_precision_of_matrix_products_counts(kitchen):
     plain = identified(kitchen)
     torch.set_float32_matmul_precision("high")

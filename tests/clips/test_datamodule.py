@@ -207,7 +207,7 @@ def test_an_effective_batch_holds_the_same_clips_whatever_the_number_of_processe
     effective = 8 * share
 
     def steps(processes):
-        """The clips of each optimizer step, all micro-batches of all processes together."""
+        """The clips of each optimizer step, process by process: neighbours, which may be mixed, stay together."""
         taken, times = micro_batches(effective, processes, at_most)
         assert taken <= at_most
         assert processes * taken * times == effective
@@ -223,8 +223,7 @@ def test_an_effective_batch_holds_the_same_clips_whatever_the_number_of_processe
         assert all(len(batch) == taken for own in batches for batch in own)
         count = len(batches[0])
         return [
-            sorted(key for own in batches for batch in own[i : i + times] for key in batch)
-            for i in range(0, count, times)
+            [key for own in batches for batch in own[i : i + times] for key in batch] for i in range(0, count, times)
         ]
 
     alone = steps(1)

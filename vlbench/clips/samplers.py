@@ -16,7 +16,8 @@ class TrainSampler(Sampler[tuple[int, int]]):
 
     All processes draw the same order and take every `world_size`-th position of it. The order is filled up to a
     multiple of `world_size`, as training needs the same number of steps everywhere. With an effective batch it is cut
-    to whole ones instead, at least one: the k-th step sees the same clips whatever the number of processes.
+    to whole ones instead, at least one, and a process takes neighbours of each: the k-th step sees the same clips, and
+    neighbours stay together, whatever the number of processes.
 
     Args:
         size: Number of training videos.
@@ -48,6 +49,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self._neighbours = 1 if effective_batch is None else effective_batch // world_size
         self.epoch = 0
         self._done = (0, 0)
 
@@ -79,8 +81,13 @@ class TrainSampler(Sampler[tuple[int, int]]):
             for k in range(rounds)
             for index in torch.randperm(self.size, generator=generator).tolist()
         ]
+        own = [
+            position
+            for first in range(self.rank * self._neighbours, total, self.world_size * self._neighbours)
+            for position in order[first : first + self._neighbours]
+        ]
         epoch, done = self._done
-        return iter(order[:total][self.rank :: self.world_size][done if epoch == self.epoch else 0 :])
+        return iter(own[done if epoch == self.epoch else 0 :])
 
 
 def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[int, int]:

@@ -39,7 +39,8 @@ TRAINER_SIDES: Mapping[str, Side] = {
 TRAINER_SAME_NUMBERS: Mapping[str, str] = {
     "accelerator": "where it runs is the record's environment: device, processes, packages",
     "strategy": "how processes share a step; data.batch says what all of them make of it",
-    "devices": "data.batch says what all processes make of a step; a sum over processes rounds in the last bits",
+    "devices": "data.batch says what all processes make of a step, a sum over them rounds in the last bits; without "
+    "data.loading.effective_batch their number is a setting of the training",
     "num_nodes": "as devices",
     "plugins": "where and how it runs; precision says what a precision plugin makes of the numbers",
     "logger": "it writes",
@@ -95,10 +96,13 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
     if data.loading.effective_batch is not None:
         del options["accumulate_grad_batches"]  # it follows from the batch and the number of processes
     batch = {"batch": data.batch_of_step(trainer)} if side == "training" else {}
+    if batch and data.loading.effective_batch is None and trainer.world_size > 1:
+        batch["processes"] = trainer.world_size  # which clips come together, and which come twice, depends on it
     return {
         **{f"data.{name}": value for name, value in {**data.settings(side), **batch}.items()},
         **{f"trainer.{name}": value for name, value in of_side(options, TRAINER_SIDES, side).items()},
         "matmul_precision": torch.get_float32_matmul_precision(),
+        "convolutions_in_tf32": torch.backends.cudnn.allow_tf32 and trainer.strategy.root_device.type == "cuda",
     }
 
 
