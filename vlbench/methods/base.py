@@ -87,12 +87,6 @@ class VideoTextMethod(EvaluationLoops):
         "refresh_every": "training",
         "cosine_from": "training",
         "lag": "training",
-        "beta2": "training",
-        "mixup": "training",
-        "cutmix": "training",
-        "cutmix_share": "training",
-        "label_smoothing": "training",
-        "mixed_clips": "training",
     }
     """What each argument of the constructor can change, and each field of one that is a dataclass, for the identity of
     records; an option that is not named can change weights and scores."""

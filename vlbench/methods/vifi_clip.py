@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.mixed_training import MixedTraining
 from vlbench.methods.parts.mixing import Mixing
-from vlbench.methods.parts.starting import start_from
 from vlbench.optim import Schedule
-from vlbench.ranges import SEEDS, WEIGHTS, Range
 from vlbench.settings import Side
 
 _RELEASED = Schedule(warmup_epochs=5, final_ratio=0.01, cosine_from="start", lag=0.5)
@@ -28,7 +24,7 @@ Tuned = Literal["both", "image", "text"]
 """Towers that are fine-tuned: `both`, with the logit scale, the `image` tower, or the `text` tower."""
 
 
-class ViFiCLIP(VideoTextMethod):
+class ViFiCLIP(MixedTraining):
     """ViFi-CLIP (CVPR 2023, arXiv 2212.03640): fine-tuning without new parameters, on the mean frame feature.
 
     The defaults are the paper's for few-shot with ViT-B/16, and the released code's where the paper says nothing.
@@ -88,7 +84,7 @@ class ViFiCLIP(VideoTextMethod):
         "trainer.max_steps": -1,
     }
     SIDES: ClassVar[Mapping[str, Side]] = {
-        **VideoTextMethod.SIDES,
+        **MixedTraining.SIDES,
         "tuned": "training",
     }
 
@@ -107,23 +103,14 @@ class ViFiCLIP(VideoTextMethod):
         grad_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(backbone, prompts, schedule)
+        super().__init__(
+            backbone, prompts, schedule, mixing=mixing, lr=lr, weight_decay=weight_decay, beta2=beta2,
+            view_fusion=view_fusion, pretrained_from=pretrained_from, seed=seed,
+        )  # fmt: skip
         if tuned not in ("both", "image", "text"):
             raise ConfigError(f"tuned is {tuned!r}; allowed: 'both', 'image', 'text'")
-        WEIGHTS.check("lr", lr)
-        WEIGHTS.check("weight_decay", weight_decay)
-        Range(0, 1, below=True).check("beta2", beta2)
-        SEEDS.check("seed", seed)
-        self.mixing = mixing
         self.tuned = tuned
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.beta2 = beta2
-        self.view_fusion = view_fusion
-        self.pretrained_from = pretrained_from
         self.grad_checkpointing = grad_checkpointing
-        self.seed = seed
-        start_from(backbone, pretrained_from)
         backbone.requires_grad_(tuned != "image")
         backbone.visual.requires_grad_(tuned != "text")
         backbone.text.token_embedding.requires_grad_(False)
@@ -145,6 +132,7 @@ class ViFiCLIP(VideoTextMethod):
         self._tokens = self.backbone.tokenize(prompted(names, self.templates))
         self._classes = super().encode_text(names) if self.tuned == "image" else None
 
+    @override
     def train_text(self) -> Tensor:
         """Unit features `(C, D)` of the training classes, with a graph where the text tower is fine-tuned."""
         assert self._tokens is not None, "call on_fit_start first"
@@ -152,20 +140,6 @@ class ViFiCLIP(VideoTextMethod):
         if self._classes is not None:
             return self._classes
         return ensemble(self.backbone.text.encode(self._tokens), len(self.train_classes.names))
-
-    @override
-    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        assert self.train_classes is not None
-        classes = len(self.train_classes.names)
-        video, targets = self.mixing.mix(batch, classes=classes, seed=self.seed, step=self.global_step)
-        logits = self.training_logits(self.encode_video(self.backbone.normalize(video)), self.train_text())
-        return {"loss": F.cross_entropy(logits, targets)}
-
-    @override
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        trained: list[nn.Parameter] = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        betas = (0.9, self.beta2)
-        return [{"params": trained, "lr": self.lr, "weight_decay": self.weight_decay, "betas": betas}]
 
 
 def _epochs(training: TrainingFacts) -> frozenset[int]:

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
-from vlbench.clips.batch import ClipBatch
-from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.mixed_training import MixedTraining
 from vlbench.methods.parts.mixing import Mixing
-from vlbench.methods.parts.starting import start_from
 from vlbench.methods.vl_prompting.blocks import DeepPrompts, ImagePromptBlock, TextPromptBlock
 from vlbench.optim import Schedule
-from vlbench.ranges import SEEDS, WEIGHTS, Range
+from vlbench.ranges import Range
 from vlbench.settings import Side
 
 _RELEASED = Schedule(warmup_epochs=5, final_ratio=0.01, cosine_from="start", lag=0.5)
 
 
-class VLPrompting(VideoTextMethod):
+class VLPrompting(MixedTraining):
     """Vision-language prompting, the second stage of ViFi-CLIP's "bridge and prompt" (CVPR 2023, arXiv 2212.03640).
 
     The backbone is frozen, as ViFi-CLIP's training on Kinetics-400 left it, see `pretrained_from`. The defaults are the
@@ -97,7 +94,7 @@ class VLPrompting(VideoTextMethod):
         "trainer.max_steps": -1,
     }
     SIDES: ClassVar[Mapping[str, Side]] = {
-        **VideoTextMethod.SIDES,
+        **MixedTraining.SIDES,
         "image_tokens": "both",
         "text_tokens": "both",
         "image_depth": "both",
@@ -121,31 +118,22 @@ class VLPrompting(VideoTextMethod):
         pretrained_from: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(backbone, prompts, schedule)
+        super().__init__(
+            backbone, prompts, schedule, mixing=mixing, lr=lr, weight_decay=weight_decay, beta2=beta2,
+            view_fusion=view_fusion, pretrained_from=pretrained_from, seed=seed,
+        )  # fmt: skip
         longest = backbone.text.context - 3  # a start, a word and an end come with them
         for option, value, allowed in (
             ("image_tokens", image_tokens, Range(1, 1_024)),
             ("text_tokens", text_tokens, Range(1, longest)),
             ("image_depth", image_depth, Range(0, len(backbone.image.blocks))),
             ("text_depth", text_depth, Range(1, len(backbone.text.blocks))),
-            ("lr", lr, WEIGHTS),
-            ("weight_decay", weight_decay, WEIGHTS),
-            ("beta2", beta2, Range(0, 1, below=True)),
-            ("seed", seed, SEEDS),
         ):
             allowed.check(option, value)
-        self.mixing = mixing
         self.image_tokens = image_tokens
         self.text_tokens = text_tokens
         self.image_depth = image_depth
         self.text_depth = text_depth
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.beta2 = beta2
-        self.view_fusion = view_fusion
-        self.pretrained_from = pretrained_from
-        self.seed = seed
-        start_from(backbone, pretrained_from)
         backbone.requires_grad_(False)
         self.image_prompts = DeepPrompts(image_depth, image_tokens, backbone.image.width)
         self.text_prompts = DeepPrompts(text_depth, text_tokens, backbone.text.width)
@@ -176,22 +164,9 @@ class VLPrompting(VideoTextMethod):
         with torch.no_grad():
             self._texts = self.backbone.text.embed(self.backbone.tokenize(self.texts(self.train_classes.names)))
 
+    @override
     def train_text(self) -> Tensor:
         """Unit features `(C, D)` of the training classes, with a graph."""
         assert self._texts is not None, "call on_fit_start first"
         assert self.train_classes is not None
         return ensemble(self.backbone.text.finish(self._texts), len(self.train_classes.names))
-
-    @override
-    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        assert self.train_classes is not None
-        classes = len(self.train_classes.names)
-        video, targets = self.mixing.mix(batch, classes=classes, seed=self.seed, step=self.global_step)
-        logits = self.training_logits(self.encode_video(self.backbone.normalize(video)), self.train_text())
-        return {"loss": F.cross_entropy(logits, targets)}
-
-    @override
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        trained: list[nn.Parameter] = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        betas = (0.9, self.beta2)
-        return [{"params": trained, "lr": self.lr, "weight_decay": self.weight_decay, "betas": betas}]

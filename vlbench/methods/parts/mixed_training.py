@@ -1,0 +1,95 @@
+"""Training by the cross-entropy of mixed clips: what ViFi-CLIP and the methods built on it share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.clips.batch import ClipBatch
+from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.mixing import Mixing
+from vlbench.methods.parts.starting import start_from
+from vlbench.optim import Schedule
+from vlbench.ranges import SEEDS, WEIGHTS, Range
+from vlbench.settings import Side
+
+
+class MixedTraining(VideoTextMethod):
+    """A method whose loss is the cross-entropy of mixed clips with the classes, and whose weights train at one rate.
+
+    Args:
+        backbone: Dual encoder, which starts from `pretrained_from`.
+        prompts: Templates of the class names.
+        schedule: Schedule of the learning rate.
+        mixing: Mixtures of training clips, and the smoothing of their labels.
+        lr: Peak learning rate.
+        weight_decay: Weight decay of AdamW.
+        beta2: Decay of AdamW's mean of squared gradients, in [0, 1).
+        view_fusion: What is averaged over the views of a video.
+        pretrained_from: Checkpoint of a training whose backbone this one starts from; `None` starts from the original
+            weights.
+        seed: Seed of the mixtures.
+    """
+
+    SIDES: ClassVar[Mapping[str, Side]] = {
+        **VideoTextMethod.SIDES,
+        "beta2": "training",
+        "mixup": "training",
+        "cutmix": "training",
+        "cutmix_share": "training",
+        "label_smoothing": "training",
+        "mixed_clips": "training",
+    }
+
+    def __init__(
+        self,
+        backbone: DualEncoder,
+        prompts: str | Sequence[str],
+        schedule: Schedule,
+        *,
+        mixing: Mixing,
+        lr: float,
+        weight_decay: float,
+        beta2: float,
+        view_fusion: ViewFusion,
+        pretrained_from: str | None,
+        seed: int,
+    ) -> None:
+        super().__init__(backbone, prompts, schedule)
+        WEIGHTS.check("lr", lr)
+        WEIGHTS.check("weight_decay", weight_decay)
+        Range(0, 1, below=True).check("beta2", beta2)
+        SEEDS.check("seed", seed)
+        self.mixing = mixing
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.beta2 = beta2
+        self.view_fusion = view_fusion
+        self.pretrained_from = pretrained_from
+        self.seed = seed
+        start_from(backbone, pretrained_from)
+
+    @abstractmethod
+    def train_text(self) -> Tensor:
+        """Unit features `(C, D)` of the training classes, with a graph where they train."""
+
+    @override
+    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        assert self.train_classes is not None
+        classes = len(self.train_classes.names)
+        video, targets = self.mixing.mix(batch, classes=classes, seed=self.seed, step=self.global_step)
+        logits = self.training_logits(self.encode_video(self.backbone.normalize(video)), self.train_text())
+        return {"loss": F.cross_entropy(logits, targets)}
+
+    @override
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        betas = (0.9, self.beta2)
+        return [{"params": trained, "lr": self.lr, "weight_decay": self.weight_decay, "betas": betas}]
