@@ -22,10 +22,7 @@ from vlbench.cli.weights import check_checkpoint
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.errors import ConfigError, user_error
 from vlbench.methods.base import VideoTextMethod
-from vlbench.ranges import Range
 from vlbench.results.callback import RecordWriter
-
-_MINUTES = Range(0, 1_000_000)
 
 
 @contextmanager
@@ -57,7 +54,6 @@ def checked_data(command: str, config: Namespace) -> VideoDataModule:
     classes: dict[str, type] = {"model": VideoTextMethod, "data": VideoDataModule, "trainer": Trainer}
     check_types(config, {**classes, "record": RecordWriter, "checkpoint": ModelCheckpoint})
     check_ranges(config)
-    _MINUTES.check("checkpoint_minutes", config.checkpoint_minutes)
     RecordWriter(**vars(config.record))
     if command == "fit":
         _check_selection(config)

@@ -36,11 +36,12 @@ _RANGES: dict[str, tuple[Range, str]] = {
         f"trainer.limit_{loop}_batches": (Range(0), "Lightning's default")
         for loop in ("train", "val", "test", "predict")
     },
+    "checkpoint_minutes": (Range(0, 1_000_000), ""),
     "checkpoint.save_top_k": (Range(-1, 1_000_000), ""),
     "checkpoint.every_n_epochs": (Range(1), "Lightning's default"),
     "checkpoint.every_n_train_steps": (Range(1), "Lightning's default"),
 }
-"""Ranges of Lightning's options, and what null stands for; Lightning itself fails late, or not at all."""
+"""Ranges of options that no class of ours keeps, and what null stands for; Lightning fails late, or not at all."""
 
 
 def check_ranges(config: Namespace) -> None:

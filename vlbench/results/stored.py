@@ -12,7 +12,7 @@ import numpy as np
 from vlbench.errors import DataError
 from vlbench.evaluation.stored_scores import Floats, StoredScores
 from vlbench.names import one_line
-from vlbench.results.checks import contradictions
+from vlbench.results.contradictions import contradictions
 from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
 from vlbench.results.record import Record
 from vlbench.results.scores_file import read_scores

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlbench.errors import DataError
 from vlbench.names import one_line
-from vlbench.results.checks import contradictions, contradictions_in_draws
+from vlbench.results.contradictions import contradictions, contradictions_in_draws
 from vlbench.results.fields import shown
 from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
 from vlbench.results.record import Record

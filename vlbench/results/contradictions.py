@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def contradictions(record: Record, stored: StoredScores, written: str | None) ->
     lost = {video: label for video, (label, _) in stored.failures.items()}
     if len({*stored.ids, *lost}) < stored.total:
         both = sorted({*stored.ids} & lost.keys())
-        twice = both or sorted(video for video in {*stored.ids} if list(stored.ids).count(video) > 1)
+        twice = both or sorted(video for video, count in Counter(stored.ids).items() if count > 1)
         yield f"the video {shown(twice[0])} is there twice"
     rows = stored.not_finite()
     if len(rows):
