@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from vlbench.clips.options import Backend
+from vlbench.files import cache_folder
 
 # On a busy machine an example may take any time; what hangs is ended by pytest-timeout.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -85,3 +88,23 @@ def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
         return name
 
     return add
+
+
+@pytest.fixture(params=get_args(Backend))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each decoder in turn; skips those whose libraries do not load."""
+    from vlbench.clips.decoding import available_backends
+
+    name: Backend = request.param
+    if name not in available_backends():
+        pytest.skip(f"the libraries of {name} do not load here")
+    return name
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache that no other test has written to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    cache_folder.cache_clear()
+    yield
+    cache_folder.cache_clear()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import av
 import pytest
@@ -30,12 +30,11 @@ from vlbench.cli.main import main
 from vlbench.clips import readers
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.datamodules import FolderVideosDataModule
-from vlbench.clips.decoding import Backend, available_backends, open_video
+from vlbench.clips.decoding import Backend, open_video
 from vlbench.clips.options import LoadingOptions
 from vlbench.datasets.folder import FolderVideos
 from vlbench.datasets.lists.annotations import read_csv
 from vlbench.errors import ConfigError, DataError, DecodeError
-from vlbench.files import cache_folder
 from vlbench.names import quoted
 from vlbench.regular_files import NotRegularError, open_regular
 from vlbench.results.stored import StoredEvaluation
@@ -44,23 +43,7 @@ from vlbench.tools.doctor.probe import probe
 from vlbench.tools.prepare import prepare, subset
 
 # What hangs is a failure, and soon.
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(params=get_args(Backend))
-def backend(request: pytest.FixtureRequest) -> Backend:
-    name: Backend = request.param
-    if name not in available_backends():
-        pytest.skip(f"the libraries of {name} do not load here")
-    return name
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    cache_folder.cache_clear()
-    yield
-    cache_folder.cache_clear()
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("own_cache")]
 
 
 class ListedDataModule(VideoDataModule):

@@ -26,10 +26,11 @@ from vlbench.datasets.something import SomethingSomethingV2
 from vlbench.datasets.specs import Subset
 from vlbench.datasets.ucf101 import OFFICIAL_NAMES, read_ucf_list
 from vlbench.errors import VlbenchError
-from vlbench.files import cache_folder
 from vlbench.tools.describe import _answers, _parse, _Settings
 from vlbench.tools.doctor import check_lists
 from vlbench.tools.prepare import _done
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 CASES = [pytest.param(200, id="200"), pytest.param(10_000, id="10000", marks=pytest.mark.soak)]
 CLASSES = ("walk", "run", "jump")
@@ -188,14 +189,6 @@ def mutated(draw: st.DrawFn, valid: bytes) -> bytes:
         stop = draw(st.integers(start, min(len(content), start + 30)))
         content = content[:start] + draw(DAMAGE) + content[stop:]
     return content
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    cache_folder.cache_clear()
-    yield
-    cache_folder.cache_clear()
 
 
 @pytest.mark.parametrize("cases", CASES)

@@ -11,7 +11,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import av
 import numpy as np
@@ -31,7 +30,7 @@ from tests.fakes import (
 from vlbench.clips import readers
 from vlbench.clips.container import open_container
 from vlbench.clips.datamodule import VideoDataModule
-from vlbench.clips.decoding import Backend, available_backends, open_video
+from vlbench.clips.decoding import Backend, open_video
 from vlbench.clips.options import LoadingOptions
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import read_path_label
@@ -42,14 +41,6 @@ from vlbench.tools.doctor.probe import probe
 QUIET = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
 PRESET = {"preset": "12", "svtav1-params": "lp=1"}
 SWAPPED = [0, *(k for pair in zip(range(2, 23, 2), range(1, 22, 2), strict=True) for k in pair), 23]
-
-
-@pytest.fixture(params=get_args(Backend))
-def backend(request: pytest.FixtureRequest) -> Backend:
-    name: Backend = request.param
-    if name not in available_backends():
-        pytest.skip(f"the libraries of {name} do not load here")
-    return name
 
 
 # -- odd files, which decode right ------------------------------------------------------------------------------------

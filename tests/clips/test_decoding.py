@@ -52,14 +52,6 @@ KINDS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    name: Backend = request.param
-    if name not in available_backends():
-        pytest.skip(f"the libraries of {name} do not load here")
-    return name
-
-
 @pytest.fixture(scope="module")
 def render(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Renders a kind once; skips where its encoder is not built in."""

@@ -6,17 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from vlbench.datasets.lists.index import FileIndex, Stamp
-from vlbench.files import cache_folder
 
 DAY_NS = 86_400 * 10**9
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    cache_folder.cache_clear()
-    yield
-    cache_folder.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

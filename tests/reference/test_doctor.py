@@ -12,7 +12,6 @@ from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.hmdb51 import HMDB51
 from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.specs import DatasetSpec, Part, Subset, VideoItem
-from vlbench.files import cache_folder
 from vlbench.tools.doctor import Finding, Report, check, check_folder, check_lists
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -22,12 +21,7 @@ HALVES = SPLITS / "base2novel_splits"
 needs_lists = pytest.mark.skipif(not SPLITS.is_dir(), reason=f"the published lists are not at {SHARED}")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    cache_folder.cache_clear()
-    yield
-    cache_folder.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def findings(report: Report, code: str) -> dict[str, Finding]:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 
 from tests.fakes import decode_sequentially
-from vlbench.clips.decoding import Backend, available_backends, open_video
+from vlbench.clips.decoding import Backend, open_video
 from vlbench.clips.sampling import uniform_test
 from vlbench.errors import DecodeError
 
@@ -20,14 +19,6 @@ FRAMES = {
     "test.avi": 164,
     "unordered.mov": 4,
 }
-
-
-@pytest.fixture(params=get_args(Backend))
-def backend(request: pytest.FixtureRequest) -> Backend:
-    name: Backend = request.param
-    if name not in available_backends():
-        pytest.skip(f"the libraries of {name} do not load here")
-    return name
 
 
 def index_sets(count: int, trials: int) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import numpy as np
@@ -82,3 +83,13 @@ def store(folder, name, scores, labels, *, cosines=None, features=None, failures
     counts = {"expected": stored.total, "evaluated": len(ids), "failures": causes}
     made = record(**{**kept, **counts, **changes})
     return write_pair(made, partial(write_scores, stored, made), folder, name)
+
+
+def edited(path, *keys, value):
+    """Changes one field of the file of a record by hand."""
+    values = json.loads(path.read_text())
+    inner = values
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(values))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from tests.results.fakes import CLASSES, store
+from tests.results.fakes import CLASSES, edited, store
 from tests.results.test_verify import written
 from vlbench.cli import results
 from vlbench.errors import DataError, VlbenchError
@@ -243,12 +243,7 @@ def test_what_is_mutated_is_valid_at_first(valid):
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path, keys, value, said):
     path = written(tmp_path)
-    values = json.loads(path.read_text())
-    inner = values
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(values))
+    edited(path, *keys, value=value)
     with pytest.raises(DataError) as refused:
         Record.read(path)
     assert str(refused.value).startswith(f"{path} is not a record of vlbench: ")

@@ -1,6 +1,5 @@
 """`vlbench verify`: what a record says follows from its scores, or is named."""
 
-import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.results.fakes import CLASSES, record, store
+from tests.results.fakes import CLASSES, edited, record, store
 from vlbench.cli.main import main
 from vlbench.cli.registry import COMMANDS
 from vlbench.evaluation.stored_scores import (
@@ -56,16 +55,6 @@ def written(folder, name="run", *, change=lambda made: made, scores=lambda store
 
 def findings(folder):
     return [str(finding) for finding in verify([folder]).findings]
-
-
-def edited(path, *keys, value):
-    """Changes one field of the file of a record by hand."""
-    values = json.loads(path.read_text())
-    inner = values
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(values))
 
 
 def test_records_as_a_test_leaves_them_are_verified(tmp_path, capsys):

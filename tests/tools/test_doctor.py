@@ -14,7 +14,6 @@ from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.specs import DatasetSpec, Subset
 from vlbench.datasets.ucf101 import UCF101
 from vlbench.errors import ConfigError, DataError
-from vlbench.files import cache_folder
 from vlbench.tools.doctor import Finding, Report, check, check_folder, check_lists, file_checks
 from vlbench.tools.doctor.list_checks import label_in_path, plain
 from vlbench.tools.doctor.probe import Probe, probe, uneven
@@ -43,12 +42,7 @@ class Fake(VideoDataset):
         return read_path_label(self.root / f"{part}{split}.txt", self.root, class_names=self.names)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    cache_folder.cache_clear()
-    yield
-    cache_folder.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def make(root, lists):
