@@ -78,6 +78,7 @@ def training_digest(config: Mapping[str, Any], batch: int, backbone: str = "") -
             },
         },
         "trainer": _without(config["trainer"], _OF_THE_RUN["trainer"]),
+        "matmul_precision": config["matmul_precision"],
         "selection": config["selection"],
         "seed": config["seed_everything"],
         "batch": batch,
