@@ -88,6 +88,7 @@ def test_report(results, capsys):
 
 def test_rescore(results, capsys):
     Path("list.txt").write_text("\n".join(CLASSES[:2]) + "\n")
+    Path("latin1.txt").write_bytes("café\n".encode("latin-1"))
     assert main(["rescore", "bad", "--classes", "list.txt"]) == 0
     assert "50.00" in capsys.readouterr().out
     assert main(["rescore", "good", "--half"]) == 0
@@ -99,8 +100,9 @@ def test_rescore(results, capsys):
         (["bad", "--prompts", "nothing.txt"], "not a file"),
         (["bad", "--prompts", "mote"], "give the test's --config"),
         (["bad", "--classes", "nothing.txt"], "not a file"),
+        (["bad", "--classes", "latin1.txt"], "latin1.txt is not UTF-8 text"),
     ):
-        assert main(["rescore", *refused]) == (1 if "depend on" in reason else 2)
+        assert main(["rescore", *refused]) == (1 if "depend on" in reason or "UTF-8" in reason else 2)
         assert reason in capsys.readouterr().err
 
 

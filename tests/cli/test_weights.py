@@ -127,3 +127,18 @@ def test_wrong_files_are_one_clear_message(tmp_path):
         as_checkpoint(tmp_path / "broken.safetensors", tmp_path)
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
         as_checkpoint(Path("nowhere.safetensors"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("damaged.ckpt", b"x", "damaged.ckpt cannot be read as a checkpoint"),
+        ("merged.safetensors", b"x", "merged.safetensors is safetensors, as exports are"),
+    ],
+)
+def test_only_a_checkpoint_is_exported(tmp_path, capsys, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert main(["weights", "export", str(path), "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()

@@ -112,6 +112,14 @@ def test_an_evaluation_counts_once():
         rows([record(50), record(60)])
 
 
+def test_intervals_of_other_draws_are_no_other_results_of_one_evaluation():
+    metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "top1_low": 20.0, "top1_high": 80.0}
+    once = record(metrics=metrics, bootstrap=1000)
+    assert [row.runs for row in rows([once, record(metrics={**metrics, "top1_low": 30.0}, bootstrap=10)])] == [1]
+    with pytest.raises(DataError, match=r"top1_low 20\.000 and 30\.000"):
+        rows([once, record(metrics={**metrics, "top1_low": 30.0}, bootstrap=1000)])
+
+
 def test_unreadable_videos_bound_the_accuracy():
     (whole,) = rows([record(50)])
     (part,) = rows([record(50, evaluated=8, failures={"x": "empty", "y": "empty"})])

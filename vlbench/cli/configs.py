@@ -78,7 +78,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_names(path: Path, content: Any, depth: int = 0) -> None:
-    """Whether the names in a configuration are text, and it ends: an alias in YAML may hold itself."""
+    """Whether the names in a configuration are text, and no deeper below each other than those of any that ships."""
     if depth > _DEEPEST:
         raise ConfigError(f"{path} is nested more than {_DEEPEST} deep, as no configuration is")
     if isinstance(content, dict):

@@ -105,7 +105,7 @@ def _settings(arguments: Sequence[str]) -> Iterator[_Setting]:
         if option in ("--config", "-c"):
             path = find_config(value if equals else next(words))
             yield from _flat(str(path), "", read_config(path))
-        elif option.startswith("--") and option and not option.startswith(("--help", "--print_config")):
+        elif option.startswith("--") and not option.startswith(("--help", "--print_config")):
             yield _Setting("the command line", _plain(option[2:].rstrip("+")), value if equals else next(words, ""))
 
 

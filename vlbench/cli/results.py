@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlbench.datasets.lists.annotations import text_of
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
 from vlbench.results.leaderboard import check_provenance, rows
@@ -218,4 +219,4 @@ def _lines(path: Path, what: str) -> list[str]:
     """Lines of a file that are not empty."""
     if not path.is_file():
         raise ConfigError(f"{path} is not a file; give one with {what} a line")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.strip() for line in text_of(path).splitlines() if line.strip()]

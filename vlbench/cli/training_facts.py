@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlbench.datasets import VideoDataset
+from vlbench.settings import text_of
 
 _OF_THE_RUN = {
     "trainer": (
@@ -34,7 +35,7 @@ def training_data(dataset: VideoDataset) -> dict[str, Any]:
         "classes": list(dataset.train_classes.names),
         "list": dataset.list_name("train"),
         "videos": len(videos),
-        "digest": hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest(),
+        "digest": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
     }
 
 
@@ -78,22 +79,12 @@ def training_digest(config: Mapping[str, Any], batch: int, backbone: str = "") -
             },
         },
         "trainer": _without(config["trainer"], _OF_THE_RUN["trainer"]),
+        "matmul_precision": config["matmul_precision"],
         "selection": config["selection"],
         "seed": config["seed_everything"],
         "batch": batch,
     }
-    text = json.dumps(_as_floats(kept), sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _as_floats(value: Any) -> Any:
-    """The value with every number a float: of an option that takes both kinds, which one `0` becomes depends on the
-    order in which Python met the types, and so on what was imported before."""
-    if isinstance(value, Mapping):
-        return {key: _as_floats(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_floats(entry) for entry in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return hashlib.blake2b(text_of(kept).encode(), digest_size=16).hexdigest()
 
 
 def _without(options: Mapping[str, Any], left_out: tuple[str, ...]) -> dict[str, Any]:

@@ -63,11 +63,12 @@ def export_merged(checkpoint: Path, out: Path) -> str:
     """Writes a MoTE checkpoint with merged experts; see `commands.weights_export`."""
     if not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint} does not exist; give a checkpoint of `vlbench fit`")
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    header = content.get("vlbench")
-    if header is None or header["method"] != MoTE.name:
+    if checkpoint.suffix == ".safetensors":
+        raise CheckpointError(f"{checkpoint} is safetensors, as exports are; give a checkpoint of `vlbench fit`")
+    header = header_of(checkpoint)
+    if header["method"] != MoTE.name:
         raise CheckpointError(f"{checkpoint} is no MoTE checkpoint of vlbench; only MoTE has experts to merge")
-    state = merged_state(content["state_dict"])
+    state = merged_state(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     write_atomically(out, save(state, metadata={"vlbench": json.dumps(header)}))
     return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
 
