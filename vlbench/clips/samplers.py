@@ -81,13 +81,13 @@ class TrainSampler(Sampler[tuple[int, int]]):
             for k in range(rounds)
             for index in torch.randperm(self.size, generator=generator).tolist()
         ]
-        own = [
+        positions = [
             position
             for first in range(self.rank * self._neighbours, total, self.world_size * self._neighbours)
             for position in order[first : first + self._neighbours]
         ]
         epoch, done = self._done
-        return iter(own[done if epoch == self.epoch else 0 :])
+        return iter(positions[done if epoch == self.epoch else 0 :])
 
 
 def micro_batches(effective_batch: int, processes: int, at_most: int) -> tuple[int, int]:

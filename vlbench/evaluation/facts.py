@@ -56,12 +56,12 @@ class TrainingFacts:
 
         Args:
             selection: Which epoch it is. What the validation did counts where it chose the epoch, and the number of
-                epochs where the last one is that of a training which was broken off.
+                steps where the last one is that of a training which was broken off.
         """
         if self.settings is None:
             return None
         if selection == "last":
-            return {**self.settings, **({"epochs": self.epochs} if self.finished is False else {})}
+            return {**self.settings, **({"steps": self.steps} if self.finished is False else {})}
         return {**self.settings, **{f"validation.{name}": value for name, value in (self.validation or {}).items()}}
 
     def as_dict(self) -> dict[str, object]:

@@ -29,7 +29,7 @@ class MixedTraining(VideoTextMethod):
         prompts: Templates of the class names.
         schedule: Schedule of the learning rate.
         mixing: Mixtures of training clips, and the smoothing of their labels.
-        lr: Peak learning rate.
+        lr: Peak learning rate of the weights that train.
         weight_decay: Weight decay of AdamW.
         beta2: Decay of AdamW's mean of squared gradients, in [0, 1).
         view_fusion: What is averaged over the views of a video.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlbench.clips.batch import Box, ClipBatch
 from vlbench.errors import ConfigError
+from vlbench.names import name_bytes
 from vlbench.ranges import BATCHES, SHARES, WEIGHTS, Range
 
 
@@ -152,7 +153,7 @@ def cutmix_draw(partners: tuple[int, ...], share: float, size: tuple[int, int], 
 
 
 def _generator(seed: int, step: int, ids: Sequence[str]) -> np.random.Generator:
-    names = hashlib.blake2b("\0".join(ids).encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    names = hashlib.blake2b(name_bytes("\0".join(ids)), digest_size=8).digest()
     return np.random.default_rng([seed, step, int.from_bytes(names, "big")])
 
 
