@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     Videos that are not there are not drawn.
 
     Args:
-        dataset: Any DataModule; the splits are those of its training and test subsets.
+        dataset: Dataset of whole files; the splits are those of its training and test subsets.
         out: Folder of the copy; new or empty.
         videos: Number of videos of each class in each part.
         seed: Seed of the draw.
@@ -138,10 +139,11 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
         "validation": dataset.test_subset.split,
         "test": dataset.test_subset.split,
     }
-    for part, split in splits.items():
-        drawn = _draw(dataset.items(part, split), videos, seed, names)
+    parts = {part: _draw(dataset.items(part, split), videos, seed, names) for part, split in splits.items()}
+    for item in chain(*parts.values()):
+        _check_listable(item)
+    for part, drawn in parts.items():
         for item in drawn:
-            _check_listable(item)
             copy_regular(item.path, out / _file_name(item))
         if drawn:
             rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
