@@ -26,7 +26,7 @@ from vlbench.datasets.lists.splits import draw_shots
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
-from vlbench.names import name_bytes, quoted
+from vlbench.names import is_text, quoted
 from vlbench.ranges import COUNTS, PROCESSES, SEEDS, SIDES
 from vlbench.regular_files import copy_regular
 from vlbench.tools.doctor.findings import Finding, Report
@@ -266,7 +266,7 @@ def _not_copied(source: Path, target: Path) -> str:
 
 
 def _check_listable(item: VideoItem) -> None:
-    if name_bytes(item.id).decode(errors="replace") != item.id or item.id != item.id.strip():
+    if not is_text(item.id) or item.id != item.id.strip():
         raise DataError(
             f"video {quoted(item.id)} has a name with bytes that are no UTF-8 or blanks around it, which no list can"
             " hold; rename it"
