@@ -131,14 +131,6 @@ class FileIndex:
             yield current, entry
             waiting += (current / name for name in reversed(entry["folders"]))
 
-    def files(self, folder: Path) -> list[Path]:
-        """Every file that `walk` finds, sorted.
-
-        Raises:
-            OSError: If the folder cannot be read.
-        """
-        return sorted(current / name for current, names in self.walk(folder) for name in names)
-
     def save(self) -> None:
         """Writes the index, if anything in it is new."""
         if self._changed:
