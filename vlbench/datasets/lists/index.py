@@ -100,7 +100,7 @@ class FileIndex:
             yield current, entry["files"]
 
     def named(self, folder: Path, extensions: Collection[str]) -> Iterator[str]:
-        """Paths below a folder, with forward slashes, of what is named like a video, whatever it is.
+        """Paths below a folder, with forward slashes, of what has a name with one of the extensions, whatever it is.
 
         A folder with such a name is among them, and so is what lies in it.
 
