@@ -24,3 +24,12 @@ def name_bytes(name: str) -> bytes:
         return name.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a surrogate that no file name holds, as an annotation in JSON may
         return name.encode(errors="surrogatepass")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8, which lists and names of classes are; it may still hold line breaks."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

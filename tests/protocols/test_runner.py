@@ -128,7 +128,12 @@ def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(lab):
     (lab.out / "checkpoints" / "some-fit").mkdir()
     strays = [
         lab.out / folder / f"{TEMPORARY}x1y2{suffix}"
-        for folder, suffix in (("records", ".json"), ("checkpoints/some-fit", ".ckpt"), (".", ".html"))
+        for folder, suffix in (
+            ("records", ".json"),
+            ("checkpoints/some-fit", ".ckpt"),
+            (".", ".html"),
+            ("jobs", ".json"),
+        )
     ]
     notes = [lab.out / "records" / ".note", lab.out / "stages" / ".ipynb_checkpoints" / "x", lab.out / "logs" / ".keep"]
     for path in (*strays, *notes):

@@ -355,6 +355,7 @@ def test_videos_that_are_not_there_are_not_drawn(dataset, out, root):
         path.unlink()
     with pytest.raises(DataError, match="'walk' has no video"):
         subset(dataset, out.parent / "other")
+    assert not (out.parent / "other").exists(), "the same command can be repeated"
 
 
 def test_ids_without_extension_get_that_of_the_file(dataset, out, root, monkeypatch):

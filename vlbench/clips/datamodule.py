@@ -38,8 +38,8 @@ Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
 
-_USUAL = {"interpolation": "bicubic", "resize_mode": "shortest"}
-"""What most backbones were trained with."""
+_USUAL = {"interpolation": "bicubic", "resize_mode": "shortest", "loading.backend": "pyav"}
+"""What most backbones were trained with, and the decoder that refuses damaged frames."""
 
 
 class VideoDataModule(LightningDataModule):

@@ -13,7 +13,7 @@ from vlbench.settings import Side
 _SIDES = Range(0.125, 8)
 
 Backend = Literal["pyav", "torchcodec", "pytorchvideo"]
-"""Decoders; all three return the same pixels."""
+"""Decoders; all three return the same pixels of undamaged files."""
 
 Sampling = Literal["uniform", "dense", "pytorchvideo"]
 """How the frames of a clip are chosen: `uniform`, spread over the whole video; `dense`, out of 128 neighbouring ones as
@@ -120,7 +120,8 @@ class LoadingOptions:
             means `batch_size` clips, of as many videos as have so many views, at least one.
         epoch_size: Training clips of an epoch, over all processes; above the number of videos the videos come several
             times. Null means each video once.
-        backend: Decoder of the videos; all decoders return the same pixels.
+        backend: Decoder of the videos; all decoders return the same pixels, but for damaged frames, which `pyav` alone
+            refuses.
         decode_on: Processor of the decoder: `cpu`, or `cuda` with the backend torchcodec, the same frames with colours
             some grey levels off. Data workers that use a GPU are started afresh and not forked.
         on_error: What a training video that cannot be read does: `raise` ends the run, `skip` leaves the video out and
@@ -166,6 +167,7 @@ DATA_SIDES: Mapping[str, Side] = {
     "augmentation.run_on": "training",
     "loading.epoch_size": "training",
     "loading.on_error": "training",
+    "loading.backend": "both",
     "loading.decode_on": "both",
     "validate_on_test": "validation",
 }
@@ -187,6 +189,5 @@ DATA_SAME_NUMBERS: Mapping[str, str] = {
     "num_workers": "clips are drawn by seed, epoch and video, whoever decodes them",
     "loading.eval_batch_size": "videos are scored one by one; batches of another size round in the last bits, as other "
     "processors do",
-    "loading.backend": "all decoders return the same pixels",
 }
 """Options of a DataModule that cannot change a number, and why."""

@@ -81,7 +81,7 @@ def _videos(annotations: Path, subset: str) -> Iterator[tuple[str, list[Any]]]:
     try:
         videos = content["database"]
         segments = [(video, list(facts["annotations"])) for video, facts in videos.items() if facts["subset"] == subset]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{annotations} is not ActivityNet's annotation file: {error!r}; allowed: JSON whose 'database' has a"
             " 'subset' and 'annotations' for every video; fetch it again"

@@ -191,7 +191,7 @@ class Runner:
 
     def _sweep(self) -> None:
         """Removes what a killed process was writing, and nothing that anybody else left there."""
-        for folder in (".", "checkpoints/*", "records", "predictions", "stages"):
+        for folder in (".", "checkpoints/*", "records", "predictions", "stages", "jobs"):
             for path in self.out.glob(f"{folder}/{TEMPORARY}*"):
                 if path.is_file():
                     path.unlink()

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vlbench.datasets.lists.splits import draw_shots
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
-from vlbench.names import name_bytes, quoted
+from vlbench.names import is_text, quoted
 from vlbench.ranges import COUNTS, PROCESSES, SEEDS, SIDES
 from vlbench.regular_files import copy_regular
 from vlbench.tools.doctor.findings import Finding, Report
@@ -119,7 +120,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     Videos that are not there are not drawn.
 
     Args:
-        dataset: Any DataModule; the splits are those of its training and test subsets.
+        dataset: Dataset of whole files; the splits are those of its training and test subsets.
         out: Folder of the copy; new or empty.
         videos: Number of videos of each class in each part.
         seed: Seed of the draw.
@@ -138,10 +139,11 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
         "validation": dataset.test_subset.split,
         "test": dataset.test_subset.split,
     }
-    for part, split in splits.items():
-        drawn = _draw(dataset.items(part, split), videos, seed, names)
+    parts = {part: _draw(dataset.items(part, split), videos, seed, names) for part, split in splits.items()}
+    for item in chain(*parts.values()):
+        _check_listable(item)
+    for part, drawn in parts.items():
         for item in drawn:
-            _check_listable(item)
             copy_regular(item.path, out / _file_name(item))
         if drawn:
             rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
@@ -264,7 +266,7 @@ def _not_copied(source: Path, target: Path) -> str:
 
 
 def _check_listable(item: VideoItem) -> None:
-    if name_bytes(item.id).decode(errors="replace") != item.id or item.id != item.id.strip():
+    if not is_text(item.id) or item.id != item.id.strip():
         raise DataError(
             f"video {quoted(item.id)} has a name with bytes that are no UTF-8 or blanks around it, which no list can"
             " hold; rename it"

@@ -1,7 +1,8 @@
 """Reading single frames of a video file, exactly.
 
 Frame `k` of a video is by definition the `k`-th frame that sequential decoding yields (counted from 0). A reader
-returns that very frame or raises `DecodeError`; it never returns a neighbour. Backends differ in speed only:
+returns that very frame or raises `DecodeError`; it never returns a neighbour. Backends differ in speed, and in damaged
+frames: PyAV's refuses those that FFmpeg calls corrupt, the others return what FFmpeg makes of them.
 
 - `"pyav"` (default): reads the file once, decodes only the groups of pictures that hold a wanted frame.
 - `"torchcodec"`: torchcodec's exact seek mode; needs the extra `torchcodec` and system FFmpeg libraries.

@@ -153,8 +153,10 @@ class PyAVReader:
         count = self.num_frames
         bounds = (start - _SAME_TIME, end - _SAME_TIME)
         if self._order is not None:
-            shown = [self.time_of(index) - self.time_of(0) for index in range(count)]
-            first, stop = (bisect_left(shown, bound) for bound in bounds)
+            first, stop = (
+                bisect_left(range(count), bound, key=lambda index: self.time_of(index) - self.time_of(0))
+                for bound in bounds
+            )
         elif rate := self._stream.average_rate or self._stream.guessed_rate:
             first, stop = (math.ceil(min(max(bound * rate, 0), count)) for bound in bounds)
         else:

@@ -20,7 +20,7 @@ from typing import Any
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import DataError
-from vlbench.names import quoted
+from vlbench.names import is_text, quoted
 
 VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 """What counts as a video in a class-folder tree; upper case counts too."""
@@ -272,7 +272,7 @@ def _class_folders(root: Path, prefix: str, suffixes: Collection[str]) -> tuple[
 def _folder_items(
     index: FileIndex, folder: Path, label: int, prefix: str, suffixes: Collection[str]
 ) -> Iterable[VideoItem]:
-    if not _is_text(folder.name):
+    if not is_text(folder.name):
         raise DataError(f"class folder {quoted(str(folder))} has a name that is no UTF-8; rename it")
     # Hidden files are not in the index: macOS leaves "._video.avi" beside each video it copies, which is no video.
     names = sorted(index.named(folder, suffixes))
@@ -283,11 +283,3 @@ def _folder_items(
         )
     beginning = f"{prefix}{folder.name}/"
     return (VideoItem(folder / name, label, beginning + name) for name in names)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

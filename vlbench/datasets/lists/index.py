@@ -100,7 +100,7 @@ class FileIndex:
             yield current, entry["files"]
 
     def named(self, folder: Path, extensions: Collection[str]) -> Iterator[str]:
-        """Paths below a folder, with forward slashes, of what is named like a video, whatever it is.
+        """Paths below a folder, with forward slashes, of what has a name with one of the extensions, whatever it is.
 
         A folder with such a name is among them, and so is what lies in it.
 
@@ -130,14 +130,6 @@ class FileIndex:
             entry = self._listing(current, status)
             yield current, entry
             waiting += (current / name for name in reversed(entry["folders"]))
-
-    def files(self, folder: Path) -> list[Path]:
-        """Every file that `walk` finds, sorted.
-
-        Raises:
-            OSError: If the folder cannot be read.
-        """
-        return sorted(current / name for current, names in self.walk(folder) for name in names)
 
     def save(self) -> None:
         """Writes the index, if anything in it is new."""

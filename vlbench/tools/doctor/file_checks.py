@@ -74,9 +74,8 @@ def check_presence(files: Mapping[Path, File]) -> tuple[dict[Path, Stamp], list[
     for path, file in files.items():
         try:
             stamp = Stamp.of(path)
-        except FileNotFoundError:
-            target = f": it is a link to {path.readlink()}" if path.is_symlink() else ""
-            findings.append(_problem(file, "missing", f"{path} does not exist{target}"))
+        except FileNotFoundError as error:
+            findings.append(_problem(file, "missing", f"{path}: {error.strerror}"))
         except NotRegularError as error:
             findings.append(_problem(file, "no_file", f"{error.strerror}"))
         except OSError as error:
