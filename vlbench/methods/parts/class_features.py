@@ -39,8 +39,8 @@ def prompted(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
 def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) -> Tensor:
     """`ensemble` of the text tower as it was loaded; kept on disk, for nothing in it ever changes.
 
-    A method's blocks and branches are left out. A file is found again by the backbone's weights, the texts and what the
-    tokenizer makes of them.
+    A method's blocks and branches are left out. A file is found again by the backbone's architecture, options and
+    weights, the texts and what the tokenizer makes of them.
 
     Args:
         backbone: Whose text tower is frozen.
@@ -54,9 +54,9 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
     if is_fake(parameter):  # sizes without values, there is nothing to keep
         return ensemble(backbone.encode_texts(texts, adapted=False), groups)
     ids = backbone.tokenize(texts)
-    key = hashlib.blake2b(
-        f"{backbone.identity.digest} {parameter.dtype} {groups} {list(texts)}".encode(), digest_size=16
-    )
+    # Weights alone do not say what they compute: activation and number of heads are the architecture's.
+    computed = backbone.identity.name, backbone.identity.digest, backbone.settings()
+    key = hashlib.blake2b(f"{computed} {parameter.dtype} {groups} {list(texts)}".encode(), digest_size=16)
     key.update(ids.cpu().numpy().tobytes())
     path = cache_folder() / "class_features" / f"{key.hexdigest()}.safetensors"
     features = _read(path)
