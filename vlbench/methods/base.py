@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -324,8 +325,9 @@ class VideoTextMethod(EvaluationLoops):
         # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
         optimizer = AdamW(groups, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
-        scheduler = self.schedule.scheduler(optimizer, steps_per_epoch=int(per_epoch), total_steps=total)
+        # The Trainer makes an update of the batches that are left over at the end of an epoch, too.
+        per_epoch = max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
+        scheduler = self.schedule.scheduler(optimizer, steps_per_epoch=per_epoch, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # Evaluation --------------------------------------------------------------------------------------------------
