@@ -75,7 +75,9 @@ def test_a_late_rate_is_that_of_an_earlier_update(step, late, cosine_from):
 
 def test_an_update_of_left_over_batches_is_one_of_its_epoch():
     """Five batches are three updates of two; the warm-up of one epoch ends with the epoch."""
-    method = MSTA(TinyCLIP(pretrained=False), schedule=Schedule(warmup_epochs=1), blocks=1, bottleneck=32, consistency=0)
+    method = MSTA(
+        TinyCLIP(pretrained=False), schedule=Schedule(warmup_epochs=1), blocks=1, bottleneck=32, consistency=0
+    )
     names = ("red", "green")
     method.use(SimpleNamespace(train_classes=ClassList(names, (0, 1), names)))
     clips = [Clip(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), 0, str(index)) for index in range(5)]

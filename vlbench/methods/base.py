@@ -59,9 +59,9 @@ class VideoTextMethod(EvaluationLoops):
     """Name in records and the leaderboard."""
 
     PAPER: ClassVar[Mapping[str, object]] = {}
-    """The paper's value of every argument of the constructor and every field of one that is a dataclass. Where the paper
-    has several values they are a frozenset; where a value depends on the backbone or on another argument it is a function
-    of the method. The default is the paper's value of an argument that is not named."""
+    """The paper's value of every argument of the constructor and every field of one that is a dataclass. Where the
+    paper has several values they are a frozenset; where a value depends on the backbone or on another argument it is a
+    function of the method. The default is the paper's value of an argument that is not named."""
 
     NO_DEVIATION: ClassVar[Mapping[str, str]] = {
         "backbone": "the record names it and its weights",
