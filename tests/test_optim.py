@@ -1,9 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning import Trainer
+from torch.utils.data import DataLoader
 
+from vlbench.backbones import TinyCLIP
+from vlbench.clips.batch import Clip, ClipBatch
+from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
+from vlbench.methods import MSTA
 from vlbench.optim import Schedule
 
 pytestmark = pytest.mark.quick
@@ -63,6 +71,31 @@ def test_a_late_rate_is_that_of_an_earlier_update(step, late, cosine_from):
     on_time = Schedule(warmup_epochs=2, cosine_from=cosine_from)
     behind = Schedule(warmup_epochs=2, cosine_from=cosine_from, lag=late)
     assert behind.factor(step, **arguments) == on_time.factor(max(0, step - late), **arguments)
+
+
+def test_an_update_of_left_over_batches_is_one_of_its_epoch():
+    """Five batches are three updates of two; the warm-up of one epoch ends with the epoch."""
+    method = MSTA(
+        TinyCLIP(pretrained=False), schedule=Schedule(warmup_epochs=1), blocks=1, bottleneck=32, consistency=0
+    )
+    names = ("red", "green")
+    method.use(SimpleNamespace(train_classes=ClassList(names, (0, 1), names)))
+    clips = [Clip(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), 0, str(index)) for index in range(5)]
+    rates, step = [], method.optimizer_step
+
+    def noted(epoch, batch_idx, optimizer, *arguments):
+        rates.append(optimizer.param_groups[0]["lr"] / method.lr)
+        step(epoch, batch_idx, optimizer, *arguments)
+
+    method.optimizer_step = noted
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, accumulate_grad_batches=2, logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(method, DataLoader(clips, collate_fn=ClipBatch.collate))
+    expected = [method.schedule.factor(index, steps_per_epoch=3, total_steps=6) for index in range(6)]
+    assert rates == pytest.approx(expected)
+    assert expected[3] == 1
 
 
 def test_scheduler_drives_every_group_in_proportion():

@@ -10,6 +10,7 @@ from vlbench.backbones import OpenCLIP
 from vlbench.backbones.catalogue import entries, entry_of
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.methods import MSTA, MoTE, ZeroShot
+from vlbench.methods.parts import class_features
 
 NAMES = ["a cat", "a person who jumps over a rather long fence"]
 FAMILIES = [
@@ -105,6 +106,21 @@ def test_mote_tunes_the_image_tower_of_a_whole_model(register):
     trained = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
     assert "clip.visual.conv1.weight" in trained
     assert not any(name.startswith(("clip.transformer", "clip.token_embedding")) for name in trained)
+
+
+def test_kept_class_features_have_no_dropout(register, monkeypatch, tmp_path):
+    """Text models of the hub have some, and a training asks for the features of its classes in training mode."""
+    backbone = whole(register).train()
+    backbone.clip.ln_final = nn.Sequential(backbone.clip.ln_final, nn.Dropout(0.5))
+    backbone.visual.eval()
+    features = []
+    for folder in ("first", "second"):
+        monkeypatch.setattr(class_features, "cache_folder", lambda folder=folder: tmp_path / folder)
+        features.append(class_features.frozen_ensemble(backbone, NAMES, 2))
+    assert torch.equal(*features)
+    assert backbone.training
+    assert backbone.clip.ln_final[1].training
+    assert not backbone.visual.training
 
 
 def test_batch_norms_keep_the_averages_of_the_weights(register):

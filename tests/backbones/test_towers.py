@@ -157,6 +157,20 @@ def test_prepared_texts_end_below_the_replaced_block():
     assert torch.equal(features, backbone.encode_texts(TEXTS))
 
 
+def test_kept_class_features_are_those_of_the_architecture(monkeypatch, tmp_path):
+    """Two architectures may have the same weights: a number of heads is in none of them."""
+    monkeypatch.setattr(class_features, "cache_folder", lambda: tmp_path)
+    one, other = small(), ViCLIP("small", sizes=replace(SMALL, text_heads=4))
+    other.load_state_dict(one.state_dict())
+    other.identity = one.identity
+    own = class_features.frozen_ensemble(one, TEXTS, 2)
+    kept = class_features.frozen_ensemble(other, TEXTS, 2)
+    with torch.no_grad():
+        computed = class_features.ensemble(other.encode_texts(TEXTS), 2)
+    torch.testing.assert_close(kept, computed)
+    assert not torch.allclose(own, kept)
+
+
 @BOTH
 def test_what_a_method_adds_can_be_left_out(make, monkeypatch, tmp_path):
     """Also of the class features that are kept on disk."""

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlbench.cli.main import main
@@ -130,6 +132,22 @@ def test_the_first_step_that_is_not_finite_is_named(value, position):
     losses = [1.0] * (position - 1) + [value] * 2 + [1.0] * 3
     with pytest.raises(TrainingError, match=f"the loss of step {position} is not finite, at a learning rate of 0.5"):
         steps(losses, every=4)
+
+
+def test_a_training_that_is_not_finite_is_not_validated():
+    class Diverging(BoringModel):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx)["loss"] * torch.nan
+
+        def validation_step(self, batch, batch_idx):
+            raise AssertionError("a validation began")
+
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, limit_train_batches=2, callbacks=[FiniteTraining()], logger=False,
+        num_sanity_val_steps=0, enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="the loss of step 1 is not finite"):
+        trainer.fit(Diverging())
 
 
 def test_tensors_that_are_not_finite_are_named():

@@ -83,6 +83,13 @@ def test_the_log_holds_the_means_since_its_last_entry(method, tmp_path):
     assert all(row["train/ce"] for row in rows)
 
 
+def test_a_second_training_has_a_log_of_its_own(method, tmp_path):
+    train(method, tmp_path / "first")
+    losses, rows = train(method, tmp_path / "second")
+    means = torch.stack(losses).unflatten(0, (-1, EVERY * ACCUMULATED)).mean(dim=1)
+    assert [float(row["train/loss"]) for row in rows] == pytest.approx(means.tolist(), rel=1e-5)
+
+
 def test_the_processes_meet_once_for_each_entry_of_the_log(method, tmp_path, monkeypatch):
     """In 16 steps of two batches each: 4 reductions and nothing else."""
     counted, during = Counted(monkeypatch), []

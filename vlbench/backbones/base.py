@@ -173,7 +173,7 @@ class DualEncoder(nn.Module, ABC):
         """Pixels the image tower expects.
 
         Args:
-            video: Pixels `(..., 3, H, W)`, uint8 in 0..255.
+            video: Pixels `(..., 3, H, W)` in 0..255, uint8, or float where clips were mixed.
 
         Returns:
             float, same shape: `(video / 255 - mean) / std`.

@@ -162,7 +162,7 @@ class Entry:
         name: Name of the architecture.
         capabilities: What methods can do with the backbone.
         embed_dim: Dimension D of the common space.
-        text_width: Width of the text tower.
+        text_width: Width of the text tower; of a text model of the Hugging Face hub, whose width no record says, D.
         image_size: Side of the square frames, in pixels.
         context: Length of the longest text, in tokens.
         tags: Names of the released weights.

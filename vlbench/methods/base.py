@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -58,9 +59,9 @@ class VideoTextMethod(EvaluationLoops):
     """Name in records and the leaderboard."""
 
     PAPER: ClassVar[Mapping[str, object]] = {}
-    """The paper's value of every argument of the constructor and every field of the schedule. Where the paper has
-    several values they are a frozenset; where a value depends on the backbone or on another argument it is a function
-    of the method. The default is the paper's value of an argument that is not named."""
+    """The paper's value of every argument of the constructor and every field of one that is a dataclass. Where the
+    paper has several values they are a frozenset; where a value depends on the backbone or on another argument it is a
+    function of the method. The default is the paper's value of an argument that is not named."""
 
     NO_DEVIATION: ClassVar[Mapping[str, str]] = {
         "backbone": "the record names it and its weights",
@@ -324,8 +325,9 @@ class VideoTextMethod(EvaluationLoops):
         # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
         optimizer = AdamW(groups, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
-        scheduler = self.schedule.scheduler(optimizer, steps_per_epoch=int(per_epoch), total_steps=total)
+        # The Trainer makes an update of the batches that are left over at the end of an epoch, too.
+        per_epoch = max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
+        scheduler = self.schedule.scheduler(optimizer, steps_per_epoch=per_epoch, total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # Evaluation --------------------------------------------------------------------------------------------------
