@@ -395,13 +395,13 @@ def test_every_option_of_a_command_is_known(command, capsys, monkeypatch):
 
 def test_a_training_that_was_broken_off_is_another_one(kitchen):
     run = trainer(max_epochs=3)
-    done = run.fit_loop.epoch_progress.current
+    epochs = run.fit_loop.epoch_progress.current
+    steps = run.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
     settings = []
-    for epochs in (1, 2, 3):
-        done.processed = epochs
+    for epochs.processed, steps.completed in ((1, 10), (1, 14), (2, 20), (3, 30)):
         settings.append(identified(kitchen, run=run)[1].settings_behind("last"))
-    assert [each.get("epochs") for each in settings] == [1, 2, None]
-    assert len({settings_digest(each) for each in settings}) == 3
+    assert [each.get("steps") for each in settings] == [10, 14, 20, None]
+    assert len({settings_digest(each) for each in settings}) == 4
 
 
 def test_a_training_that_began_with_another_one_is_told_apart_and_a_resumed_one_is_not(kitchen):

@@ -67,7 +67,7 @@ def test_a_record_says_what_its_training_was(workplace):
     deviations = trained.details.deviations
     assert deviations["lr"] == 0.1
     assert {"trainer.max_steps", "data.augmentation.color_jitter", "data.batch"} < deviations.keys()
-    assert "epochs" not in settings  # finished
+    assert "steps" not in settings  # finished
     assert not trained.identity.untrained
     assert untrained.identity.untrained
     assert untrained.identity.training_settings is None
