@@ -98,7 +98,7 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
     ("method", "content", "message"),
     [
         ("vifi_clip", {"epoch": 1}, "model is missing"),
-        ("vifi_clip", {"model": {"module.head.weight": torch.zeros(1)}}, "holds module.head.weight"),
+        ("vifi_clip", {"model": {"module.head.weight": torch.zeros(1)}}, "holds head.weight"),
         ("vifi_clip", {"model": {"module.prompt_learner.ctx": torch.zeros(2, 128)}}, "import vl_prompting"),
         (
             "vifi_clip",

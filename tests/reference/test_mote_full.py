@@ -8,14 +8,19 @@ import torch
 from tests.reference.golden import close, golden_cases, temperatures, unit
 from vlbench.backbones import OpenAICLIP
 from vlbench.evaluation.stored_scores import half_class_accuracies
+from vlbench.methods import MoTE
 from vlbench.methods.mote.head import merge_weights
 from vlbench.methods.mote.released import import_released
 from vlbench.optim import Schedule
 
 
 def method_of(golden, **options):
-    backbone = OpenAICLIP(str(golden.file("clip_pretrained")))
-    method, _ = import_released(golden.file("mote_checkpoint"), backbone)
+    weights = str(golden.file("clip_pretrained"))
+    imported = import_released(golden.file("mote_checkpoint"), OpenAICLIP(weights))
+    method = MoTE(OpenAICLIP(weights), **imported.options)
+    checkpoint = {"state_dict": dict(imported.state), "vlbench": imported.header}
+    method.on_load_checkpoint(checkpoint)
+    method.load_state_dict(checkpoint["state_dict"])
     for key, value in options.items():
         setattr(method, key, value)
     return method.eval()

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.backbones.weight_files import check_keys, read_released
+from vlbench.backbones.weight_files import read_released
 from vlbench.errors import CheckpointError
 from vlbench.methods.mote.head import ExpertMLP
 from vlbench.methods.mote.module import MoTE
+from vlbench.methods.parts.released_files import Imported, load_trained, training_in
 
 _PARTS = ("model_state_dict", "fusion_model_state_dict")
 _TRAIN_CLASSES = ("spe_cls_feature", "train_class_features")
 
 
-def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, Any]]:
-    """The method in a released file such as `MoTE_B16.pt`.
+def import_released(path: Path, backbone: DualEncoder) -> Imported:
+    """MoTE in a released file such as `MoTE_B16.pt`.
 
     Args:
         path: Dictionary with `epoch`, `model_state_dict` (the image tower under OpenAI's names and the logit scale) and
             `fusion_model_state_dict` (the head and the training classes' features).
         backbone: Dual encoder with the original weights, which evaluation blends in and whose text tower is used.
-
-    Returns:
-        The method with the file's weights, and what a checkpoint says of its training.
 
     Raises:
         CheckpointError: If the file cannot be read or does not fit; missing, unexpected and misshapen keys are named.
@@ -51,16 +48,9 @@ def import_released(path: Path, backbone: DualEncoder) -> tuple[MoTE, dict[str, 
     if ours in state:
         # How many classes it was trained on is the file's to say; their dimension is the backbone's.
         method.train_class_features = torch.empty(len(state[ours]), backbone.embed_dim)
-    expected = {key: value for key, value in method.state_dict().items() if key in method.trained_keys()}
-    check_keys(expected, state, str(path))
-    method.load_state_dict({**method.state_dict(), **state}, strict=True)
-    training = {
-        "dataset": f"released:{path.name}",
-        "subset": {"classes": "all", "shots": None, "split": 1, "seed": 0},
-        "epochs": int(content.get("epoch", -1)) + 1,
-        "seed": 0,
-    }
-    return method, training
+    load_trained(path, method, state)
+    options = {"layers": method.head.layers, "experts": method.head.experts}
+    return Imported.of(method, training_in(path, content), options)
 
 
 def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
