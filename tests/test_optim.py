@@ -12,6 +12,7 @@ from vlbench.clips.batch import Clip, ClipBatch
 from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA
+from vlbench.methods.parts.groups import matrices_decay, trained_groups
 from vlbench.optim import Schedule
 
 pytestmark = pytest.mark.quick
@@ -52,6 +53,47 @@ def test_refresh_every_ten_holds_the_rate_between_refreshes():
     assert values[19:25] == [every[19]] * 6
     assert values[25:34] == [every[25]] * 9  # an epoch starts with a refresh
     assert values[34] == every[34]
+
+
+@given(warmup=st.integers(1, 5), per_epoch=st.integers(1, 20), first=st.floats(0, 1))
+def test_the_warmup_begins_at_its_initial_ratio(warmup, per_epoch, first):
+    schedule = Schedule(warmup_epochs=warmup, initial_ratio=first)
+    arguments = {"steps_per_epoch": per_epoch, "total_steps": 10 * per_epoch}
+    values = [schedule.factor(step, **arguments) for step in range(warmup * per_epoch + 1)]
+    even = [first + (1 - first) * step / (warmup * per_epoch) for step in range(warmup * per_epoch + 1)]
+    assert values == pytest.approx(even)
+
+
+@pytest.mark.parametrize(("floor", "ends"), [("relative", [0.1, 1.0]), ("absolute", [0.1, 0.1])])
+def test_groups_end_at_a_part_of_their_own_peak_or_of_the_lowest(floor, ends):
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD(
+        [{"params": [weight], "lr": lr} for weight, lr in zip(weights, (1.0, 10.0), strict=True)]
+    )
+    scheduler = Schedule(warmup_epochs=1, final_ratio=0.1, floor=floor).scheduler(
+        optimizer, steps_per_epoch=2, total_steps=8
+    )
+    rates = []
+    for _ in range(9):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert rates[2] == pytest.approx([1.0, 10.0])
+    assert rates[8] == pytest.approx(ends)
+
+
+def test_groups_are_by_rate_and_decay():
+    layers = torch.nn.ModuleDict({"old": torch.nn.Linear(2, 3), "new": torch.nn.Linear(3, 2)})
+    layers["new"].bias.requires_grad_(False)
+    groups = trained_groups(
+        layers.named_parameters(), lr=1e-3, weight_decay=0.1, decays=matrices_decay, eps=1e-6,
+        factor=lambda name: 10.0 if name.startswith("new") else 1.0,
+    )  # fmt: skip
+    assert [(len(group["params"]), group["lr"], group["weight_decay"], group["eps"]) for group in groups] == [
+        (1, 1e-3, 0.1, 1e-6),
+        (1, 1e-3, 0.0, 1e-6),
+        (1, 1e-2, 0.1, 1e-6),
+    ]
 
 
 @given(epochs=st.integers(2, 20), per_epoch=st.integers(1, 20), warmup=st.integers(0, 5), final=st.floats(0, 1))

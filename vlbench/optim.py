@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch.optim import Optimizer
@@ -15,7 +16,7 @@ from vlbench.ranges import COUNTS, SHARES, Range
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up from 0, then half a cosine.
+    """Linear warm-up, then half a cosine.
 
     Attributes:
         warmup_epochs: Length of the warm-up, in epochs.
@@ -26,6 +27,9 @@ class Schedule:
             learning rate drop when the warm-up ends, as in ViFi-CLIP's released code.
         lag: Updates by which the learning rate is late, in parts of one too; 0 is on time. Released code that advances
             the schedule after an update, and counts batches of which several make an update, has 1 / their number.
+        initial_ratio: Learning rate at the beginning of the warm-up, as a part of the peak, in [0, 1].
+        floor: What the learning rates of parameters with different peaks end at: `relative`, each at `final_ratio` of
+            its own peak, or `absolute`, all at `final_ratio` of the lowest peak, as timm's schedule does.
 
     Example:
         >>> schedule = Schedule(warmup_epochs=2, final_ratio=0.01)
@@ -38,6 +42,8 @@ class Schedule:
     refresh_every: int = 1
     cosine_from: Literal["warmup_end", "start"] = "warmup_end"
     lag: float = 0.0
+    initial_ratio: float = 0.0
+    floor: Literal["relative", "absolute"] = "relative"
 
     def __post_init__(self) -> None:
         Range(0, 1_000_000).check("warmup_epochs", self.warmup_epochs)
@@ -46,12 +52,21 @@ class Schedule:
         if self.cosine_from not in ("warmup_end", "start"):
             raise ConfigError(f"cosine_from is {self.cosine_from!r}; allowed: 'warmup_end', 'start'")
         Range(0, 1_000_000).check("lag", self.lag)
+        SHARES.check("initial_ratio", self.initial_ratio)
+        if self.floor not in ("relative", "absolute"):
+            raise ConfigError(f"floor is {self.floor!r}; allowed: 'relative', 'absolute'")
 
-    def factor(self, step: int, *, steps_per_epoch: int, total_steps: int) -> float:
+    def factor(self, step: int, *, steps_per_epoch: int, total_steps: int, part: float = 1.0) -> float:
         """Part of the peak learning rate that update `step` (counted from 0) runs at.
 
         Update `step` of an epoch keeps the value of the last refresh: the epoch's first update, or the last one whose
         number within the epoch, plus one, is a multiple of `refresh_every`.
+
+        Args:
+            step: Number of the update.
+            steps_per_epoch: Number of updates of an epoch.
+            total_steps: Number of updates of the training.
+            part: Lowest peak of all parameters, as a part of this one, in [0, 1].
         """
         if self.refresh_every > 1:
             epoch, within = divmod(step, steps_per_epoch)
@@ -59,13 +74,21 @@ class Schedule:
         now = max(0, step - self.lag)
         warmup = min(self.warmup_epochs * steps_per_epoch, total_steps)
         if now < warmup:
-            return now / warmup
+            return self.initial_ratio + (1 - self.initial_ratio) * now / warmup
         begin = warmup if self.cosine_from == "warmup_end" else 0.0
         progress = (now - begin) / max(1e-9, total_steps - begin)
-        return self.final_ratio + (1 - self.final_ratio) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+        final = self.final_ratio * (part if self.floor == "absolute" else 1)
+        return final + (1 - final) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, total_steps: int) -> LambdaLR:
-        """The schedule bound to an optimizer; to be advanced once an update."""
-        return LambdaLR(
-            optimizer, lambda step: self.factor(step, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-        )
+        """The schedule bound to an optimizer; to be advanced once an update.
+
+        Args:
+            optimizer: Optimizer whose groups have their peaks as `lr`.
+            steps_per_epoch: Number of updates of an epoch.
+            total_steps: Number of updates of the training.
+        """
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        parts = [min(peaks) / peak if peak else 1.0 for peak in peaks]
+        factor = partial(self.factor, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        return LambdaLR(optimizer, [partial(factor, part=part) for part in parts])

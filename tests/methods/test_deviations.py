@@ -25,7 +25,7 @@ OTHERS = {
     "beta2": 0.5, "mixed_clips": 2, "final_ratio": 0.5,
 }  # fmt: skip
 # Of options with two values, either may be the default.
-SWITCHES = {"warmup_end": "start", "start": "warmup_end"}
+SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute"}
 
 
 def build(method, **options):

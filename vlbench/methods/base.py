@@ -88,6 +88,8 @@ class VideoTextMethod(EvaluationLoops):
         "refresh_every": "training",
         "cosine_from": "training",
         "lag": "training",
+        "initial_ratio": "training",
+        "floor": "training",
     }
     """What each argument of the constructor can change, and each field of one that is a dataclass, for the identity of
     records; an option that is not named can change weights and scores."""
@@ -300,6 +302,11 @@ class VideoTextMethod(EvaluationLoops):
     @override
     def configure_callbacks(self) -> list[Callback]:
         return [*super().configure_callbacks(), FiniteTraining()]
+
+    def on_train_start(self) -> None:
+        """Begins a log: a training of an object that was trained before, or that goes on, has entries of its own."""
+        self._terms = RunningTerms()
+        self._logged_step = self.global_step
 
     @override
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:

@@ -69,6 +69,8 @@ class ViFiCLIP(MixedTraining):
         "refresh_every": 1,
         "cosine_from": "start",
         "lag": frozenset({1 / 2, 1 / 8, 1 / 16}),
+        "initial_ratio": 0.0,
+        "floor": "relative",
     }
     # Trainings on whole sets are the paper's zero-shot one or its fully-supervised one; which, no fact says.
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {

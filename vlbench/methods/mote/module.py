@@ -20,6 +20,7 @@ from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TemporalHead, modulation
 from vlbench.methods.parts.blending import blended
 from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.groups import matrices_decay, trained_groups
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
 from vlbench.ranges import COUNTS, FACTORS, SEEDS, SHARES, WEIGHTS, Range
@@ -87,6 +88,8 @@ class MoTE(VideoTextMethod):
         "refresh_every": 1,
         "cosine_from": "warmup_end",
         "lag": 0.0,
+        "initial_ratio": 0.0,
+        "floor": "relative",
     }
     # Few-shot repeats the few videos to the size of the whole list; zero-shot tests the fully-supervised weights.
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
@@ -263,16 +266,13 @@ class MoTE(VideoTextMethod):
 
     @override
     def parameter_groups(self) -> list[dict[str, Any]]:
-        head = [parameter for parameter in self.head.parameters() if parameter.requires_grad]
-        sides = ((list(self._tuned().values()), self.lr * self.backbone_lr_ratio), (head, self.lr))
-        groups = []
-        for parameters, lr in sides:
-            vectors = [] if self.decay_norms_and_biases else [p for p in parameters if p.ndim < 2]
-            matrices = parameters if self.decay_norms_and_biases else [p for p in parameters if p.ndim >= 2]
-            groups.append({"params": matrices, "lr": lr, "weight_decay": self.weight_decay})
-            if vectors:
-                groups.append({"params": vectors, "lr": lr, "weight_decay": 0.0})
-        return groups
+        decays = (lambda *_: True) if self.decay_norms_and_biases else matrices_decay
+        tuned = (self._tuned().items(), self.lr * self.backbone_lr_ratio), (self.head.named_parameters(), self.lr)
+        return [
+            group
+            for named, lr in tuned
+            for group in trained_groups(named, lr=lr, weight_decay=self.weight_decay, decays=decays)
+        ]
 
     # Evaluation --------------------------------------------------------------------------------------------------
 

@@ -85,6 +85,8 @@ class MSTA(VideoTextMethod):
         "refresh_every": 1,
         "cosine_from": "warmup_end",
         "lag": 0.0,
+        "initial_ratio": 0.0,
+        "floor": "relative",
     }
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
         "data.frames": 8,

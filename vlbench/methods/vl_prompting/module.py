@@ -80,6 +80,8 @@ class VLPrompting(MixedTraining):
         "refresh_every": 1,
         "cosine_from": "start",
         "lag": 0.5,
+        "initial_ratio": 0.0,
+        "floor": "relative",
     }
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
         "data.frames": 32,
