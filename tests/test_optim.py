@@ -115,7 +115,8 @@ def test_a_late_rate_is_that_of_an_earlier_update(step, late, cosine_from):
     assert behind.factor(step, **arguments) == on_time.factor(max(0, step - late), **arguments)
 
 
-def test_an_update_of_left_over_batches_is_one_of_its_epoch():
+@pytest.mark.parametrize("end", [{"max_epochs": 2}, {"max_steps": 6}], ids=str)
+def test_an_update_of_left_over_batches_is_one_of_its_epoch(end):
     """Five batches are three updates of two; the warm-up of one epoch ends with the epoch."""
     method = MSTA(
         TinyCLIP(pretrained=False), schedule=Schedule(warmup_epochs=1), blocks=1, bottleneck=32, consistency=0
@@ -131,7 +132,7 @@ def test_an_update_of_left_over_batches_is_one_of_its_epoch():
 
     method.optimizer_step = noted
     trainer = Trainer(
-        accelerator="cpu", max_epochs=2, accumulate_grad_batches=2, logger=False, enable_progress_bar=False,
+        accelerator="cpu", **end, accumulate_grad_batches=2, logger=False, enable_progress_bar=False,
         enable_checkpointing=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(method, DataLoader(clips, collate_fn=ClipBatch.collate))

@@ -32,6 +32,7 @@ def record(top1=50.0, **changes):
         "expected": 10, "evaluated": 10, "failures": {},
     }  # fmt: skip
     details = {
+        "published_as": {"mote": ["MoTE"], "msta": ["MSTA"]}.get(changes.get("method", "msta"), []),
         "classes": list(CLASSES), "trainable_params": 10, "total_params": 1000, "features_depend_on_classes": False,
     }  # fmt: skip
     if "shots" in changes:

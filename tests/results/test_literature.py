@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from vlbench.results.published_values import contradictions, published_results, sources
+from vlbench.results.published_values import contradictions, practices, published_results, sources
 
 pytestmark = pytest.mark.quick
 
@@ -20,6 +20,11 @@ def test_every_result_has_a_source_and_a_possible_value():
         assert result.metric in ("top1", "top5", "base", "novel", "hm", "map")
         assert (result.shots is not None) == (result.protocol in ("few_shot", "base_to_novel"))
     assert {result.source for result in published_results()} == set(sources())
+
+
+def test_every_known_practice_is_of_a_published_method():
+    assert practices().keys() <= {result.method for result in published_results()}
+    assert all(practices().values())
 
 
 def test_top5_is_never_below_top1():

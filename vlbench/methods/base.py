@@ -222,6 +222,11 @@ class VideoTextMethod(EvaluationLoops):
         return False
 
     @property
+    def published_as(self) -> tuple[str, ...]:
+        """Names that published tables have for the method as it is configured; none by default."""
+        return ()
+
+    @property
     def leaves_parameters_unused(self) -> bool:
         """Whether a training step may give a parameter that trains no gradient, which DDP then has to look for."""
         return False
@@ -331,6 +336,7 @@ class VideoTextMethod(EvaluationLoops):
             raise ConfigError(f"{type(self).__name__} trains nothing; use `vlbench test`")
         # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
         optimizer = AdamW(groups, fused=True)
+        self.trainer.fit_loop.setup_data()  # a training without a number of epochs has no length of one before
         total = int(self.trainer.estimated_stepping_batches)
         # The Trainer makes an update of the batches that are left over at the end of an epoch, too.
         per_epoch = max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))

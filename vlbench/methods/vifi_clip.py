@@ -121,6 +121,12 @@ class ViFiCLIP(MixedTraining):
         self._tokens: Tensor | None = None
         self._classes: Tensor | None = None
 
+    @property
+    @override
+    def published_as(self) -> tuple[str, ...]:
+        names = {"both": "ViFi-CLIP", "image": "CLIP image-FT", "text": "CLIP text-FT"}
+        return () if self.pretrained_from is not None else (names[self.tuned],)
+
     @override
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         if self.tuned == "image":

@@ -81,6 +81,7 @@ class Details:
         settings: Every option of the test that its scores depend on, by its name; `identity.settings` is their digest.
         training_settings: Every option that the tested weights depend on, by its name; `identity.training_settings` is
             their digest.
+        published_as: Names that published tables have for the method as it was configured.
         training: Training that the weights come from.
         trainable_params: Number of parameters that train.
         total_params: Number of parameters of backbone and method.
@@ -111,6 +112,7 @@ class Details:
     sampling: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     training_settings: Mapping[str, object] = field(default_factory=dict)
+    published_as: tuple[str, ...] = ()
     training: Training | None = None
     trainable_params: int | None = None
     total_params: int | None = None
@@ -138,6 +140,7 @@ class Details:
         return {
             **values,
             "classes": list(self.classes),
+            "published_as": list(self.published_as),
             "training": {} if self.training is None else dict(self.training.as_dict()),
         }
 
@@ -160,6 +163,7 @@ class Details:
             sampling=_value(stored, "sampling", str),
             settings=_mapping(stored, "settings"),
             training_settings=_mapping(stored, "training_settings"),
+            published_as=tuple(_names(stored, "published_as")),
             training=StoredTraining.from_dict(training) if training else None,
             trainable_params=_value(stored, "trainable_params", int),
             total_params=_value(stored, "total_params", int),

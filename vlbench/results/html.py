@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import vlbench
-from vlbench.results.published_values import contradictions, published_results, sources
+from vlbench.results.published_values import contradictions, practices, published_results, sources
 from vlbench.results.row import COLUMNS, Row
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -39,6 +39,7 @@ def _published() -> list[dict[str, object]]:
         {
             **{key: value for key, value in asdict(result).items() if value not in (None, "")},
             "source": titles[result.source][0],
+            "practice": practices().get(result.method, ""),
             "contradicted_by": "; ".join(
                 f"{other.value} in {titles[other.source][0]} ({other.origin})" for other in contradictions(result)
             ),

@@ -173,7 +173,7 @@ def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
         **coverage._asdict(),
         upper_bound=None if coverage.coverage == 1 else upper_bound,
         **_costs(members)._asdict(),
-        **published_beside(setting, top1.mean, hm)._asdict(),
+        **published_beside(setting, members[0].details.published_as, top1.mean, hm)._asdict(),
         config_digests=_short(record.details.config_digest for record in members),
         git_commits=_short(record.details.git_commit for record in members),
         comparison=ComparisonKey.of(members, setting.shots),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from csv import DictReader
 from dataclasses import dataclass, fields
 from functools import cache
@@ -13,7 +13,6 @@ from typing import NamedTuple
 from vlbench.results.row import Setting
 
 _ASSETS = Path(__file__).parent / "assets"
-_METHODS = {"mote": "MoTE", "msta": "MSTA"}
 _ROUNDING = 0.0501  # of sources with one decimal
 _BACKBONE = re.compile(r"(?P<family>ViT|ViCLIP)-(?P<size>[BL])-(?P<patch>\d+)(-quickgelu)?")
 
@@ -105,6 +104,13 @@ def sources() -> dict[str, tuple[str, str]]:
         return {row["key"]: (row["title"], row["url"]) for row in DictReader(file)}
 
 
+@cache
+def practices() -> dict[str, str]:
+    """Method as the literature calls it -> what is known to differ between the practice behind its values and ours."""
+    with (_ASSETS / "practices.csv").open(newline="") as file:
+        return {row["method"]: row["practice"] for row in DictReader(file)}
+
+
 def contradictions(result: PublishedResult) -> list[PublishedResult]:
     """The results that contradict a result; see `PublishedResult.contradicts`."""
     return [other for other in _by_subject()[result.subject] if result.contradicts(other)]
@@ -118,7 +124,7 @@ def _by_subject() -> dict[tuple[object, ...], list[PublishedResult]]:
     return by_subject
 
 
-def published_for(setting: Setting, metric: str) -> list[PublishedResult]:
+def published_for(setting: Setting, names: Sequence[str], metric: str) -> list[PublishedResult]:
     """What the literature says about an evaluation of vlbench; those who ran it first, best described first.
 
     Frames, views and selection agree where a source states them. Lists and class names are not compared: sources do not
@@ -126,21 +132,21 @@ def published_for(setting: Setting, metric: str) -> list[PublishedResult]:
 
     Args:
         setting: Setting of the evaluation.
+        names: Names that published tables have for the method.
         metric: Metric of the published results, `top1` or `hm`.
     """
     name = setting.dataset.partition("/")[0]
-    key = (
+    where = (
         setting.protocol.partition("@")[0],
         {"k600": "kinetics600"}.get(name, name),
         setting.shots if isinstance(setting.shots, int) and setting.shots > 0 else None,
-        _METHODS.get(setting.method),
-        _literature_name(setting.backbone, setting.weights),
-        metric,
     )
+    backbone = _literature_name(setting.backbone, setting.weights)
     stated = {"frames": setting.frames, "views": setting.views, "selection": setting.selection}
     results = [
         result
-        for result in _by_key().get(key, ())
+        for method in names
+        for result in _by_key().get((*where, method, backbone, metric), ())
         if all(_agree(getattr(result, field), value) for field, value in stated.items())
     ]
     ranks = ("reported", "rerun", "quoted")
@@ -161,30 +167,33 @@ def _by_key() -> dict[tuple[object, ...], list[PublishedResult]]:
 
 
 class PublishedColumns(NamedTuple):
-    """Columns of a row: the published value of its score, whose it is, and every value that contradicts it."""
+    """Columns of a row: the published value of its score, whose it is with every value that contradicts it, and in what
+    the practice behind it is known to differ."""
 
     published: float | None
     published_source: str
+    published_practice: str
     difference: float | None
 
 
-def published_beside(setting: Setting, top1: float | None, hm: float | None) -> PublishedColumns:
+def published_beside(setting: Setting, names: Sequence[str], top1: float | None, hm: float | None) -> PublishedColumns:
     """What stands beside the score of a row.
 
     Args:
         setting: Setting of the row.
+        names: Names that published tables have for the method.
         top1: Top-1 of the row, in per cent.
         hm: Harmonic mean of the row, in per cent; it is the score where there is one.
     """
     score, metric = (top1, "top1") if hm is None else (hm, "hm")
-    results = published_for(setting, metric)
+    results = published_for(setting, names, metric)
     if not results or score is None:
-        return PublishedColumns(None, "", None)
+        return PublishedColumns(None, "", "", None)
     best = results[0]
     others = {(other.value, other.source, other.origin) for other in (*results[1:], *contradictions(best))}
     notes = [f"{value} in {source} ({origin})" for value, source, origin in sorted(others) if value != best.value]
     source = "; ".join([f"{best.source} ({best.origin})", *notes])
-    return PublishedColumns(best.value, source, round(score - best.value, 2))
+    return PublishedColumns(best.value, source, practices().get(best.method, ""), round(score - best.value, 2))
 
 
 def _agree(left: object, right: object) -> bool:
@@ -194,6 +203,6 @@ def _agree(left: object, right: object) -> bool:
 
 def _literature_name(backbone: str, weights: str) -> str | None:
     match = _BACKBONE.fullmatch(backbone)
-    if match is None or (match["family"] == "ViT" and weights != "openai"):
+    if match is None or (match["family"] == "ViT" and weights.partition("+")[0] != "openai"):
         return None
     return f"{'CLIP ViT' if match['family'] == 'ViT' else 'ViCLIP'}-{match['size']}/{match['patch']}"

@@ -49,6 +49,9 @@ class RecordedMethod(Protocol):
     @property
     def features_depend_on_classes(self) -> bool: ...  # noqa: D102
 
+    @property
+    def published_as(self) -> tuple[str, ...]: ...  # noqa: D102
+
     def deviations(  # noqa: D102
         self, side: Side, run: Mapping[str, object], training: TrainingFacts | None, tested: str | None, /
     ) -> dict[str, object]: ...

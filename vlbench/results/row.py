@@ -114,6 +114,7 @@ class Row:
     clips_per_second: float | None
     published: float | None
     published_source: str
+    published_practice: str
     difference: float | None
     settings: str
     training_settings: str

@@ -278,6 +278,11 @@ class MoTE(VideoTextMethod):
 
     @property
     @override
+    def published_as(self) -> tuple[str, ...]:
+        return ("MoTE",)
+
+    @property
+    @override
     def features_depend_on_classes(self) -> bool:
         return self.modulate
 

@@ -224,6 +224,11 @@ class MSTA(VideoTextMethod):
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         return ensemble(self.backbone.encode_texts(prompted(class_names, self.templates)), len(class_names))
 
+    @property
+    @override
+    def published_as(self) -> tuple[str, ...]:
+        return ("MSTA",)
+
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         assert batch.video is not None

@@ -150,6 +150,11 @@ class VLPrompting(MixedTraining):
             text.replace(index, partial(TextPromptBlock, prompts=self.text_prompts, index=index, positions=positions))
         self._texts: PreparedTexts | None = None
 
+    @property
+    @override
+    def published_as(self) -> tuple[str, ...]:
+        return () if self.pretrained_from is None else ("ViFi-CLIP VL-prompting (K400 bridge)",)
+
     def texts(self, class_names: Sequence[str]) -> list[str]:
         """Texts of the classes: placeholders, whose place the learned tokens take, and the name without underscores."""
         placeholders = "X " * self.text_tokens

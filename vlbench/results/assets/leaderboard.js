@@ -10,7 +10,7 @@ const LABELS = {
   mean_per_class: "mean per class %", base: "base %", novel: "novel %", hm: "harmonic mean %",
   half_top1: "half classes %", upper_bound: "upper bound %", trainable_params: "trainable",
   trainable_percent: "trainable %", device_hours: "hours × devices", clips_per_second: "clips/s",
-  published: "published %", published_source: "source", config_digests: "configs", git_commits: "commits",
+  published: "published %", published_source: "source", published_practice: "its practice", practice: "known practice", config_digests: "configs", git_commits: "commits",
   params_m: "params (M)", contradicted_by: "contradicted by", value: "value %", over: "over",
 };
 const MAIN = [
@@ -20,9 +20,9 @@ const MAIN = [
 ];
 const PUBLISHED = [
   "method", "protocol", "dataset", "shots", "metric", "value", "std", "backbone", "origin", "source", "contradicted_by",
-  "frames", "views", "selection", "over", "params_m", "note",
+  "frames", "views", "selection", "over", "params_m", "practice", "note",
 ];
-const WIDE = new Set(["published_source", "source", "contradicted_by", "note", "deviations", "options"]);
+const WIDE = new Set(["published_source", "published_practice", "practice", "source", "contradicted_by", "note", "deviations", "options"]);
 const SCORES = new Set(["top1", "top5", "mean_per_class", "base", "novel", "hm", "half_top1", "upper_bound", "published"]);
 const SPREAD = new Set(["top1", "base", "novel", "half_top1"]);
 
@@ -117,7 +117,7 @@ function decorate(cell, column, row) {
   if (column === "difference" && row.difference) cell.classList.add(row.difference > 0 ? "up" : "down");
   if (column === "coverage" && row.coverage < 1) cell.classList.add("warn");
   if (row.rank === 1 && column === (missing(row.hm) ? "top1" : "hm")) cell.classList.add("best");
-  if (column === "published") cell.title = row.published_source;
+  if (column === "published") cell.title = [row.published_source, row.published_practice].filter((text) => text).join("; ");
   if (column === "trainable_params" && !missing(row[column])) cell.title = row[column].toLocaleString("en");
 }
 

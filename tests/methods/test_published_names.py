@@ -1,0 +1,27 @@
+"""What published tables call a method is in the published results."""
+
+import pytest
+
+import vlbench.methods
+from tests.methods.test_deviations import METHODS, build
+from vlbench.methods import MSTA, MoTE, VideoTextMethod, ViFiCLIP, VLPrompting
+from vlbench.results.published_values import published_results
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_names_are_those_of_published_results(method):
+    assert set(build(METHODS[method]).published_as) <= {result.method for result in published_results()}
+
+
+def test_a_name_belongs_to_the_configuration():
+    assert build(MoTE).published_as == ("MoTE",)
+    assert build(MSTA).published_as == ("MSTA",)
+    assert build(ViFiCLIP, tuned="text").published_as == ("CLIP text-FT",)
+    assert build(VLPrompting).published_as == ()  # the published one starts from another training
+
+
+def test_every_method_is_tested():
+    exported = {getattr(vlbench.methods, name) for name in vlbench.methods.__all__} - {VideoTextMethod}
+    assert exported == set(METHODS.values())
