@@ -22,6 +22,11 @@ def chromium() -> str:
     return program
 
 
+def _on_every_core() -> None:
+    """Lets a browser run where it likes: bound to one core, its processes wait for each other without an end."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
 class Page:
     """A page, everything it asked the network for and everything it complained about.
 
@@ -46,7 +51,7 @@ class Page:
                 f"--user-data-dir={profile}", "about:blank",
             ],
             pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_on_every_core,
         )  # fmt: skip
         os.close(their_in)
         os.close(their_out)
