@@ -48,7 +48,11 @@ def run(
     read = read_suite(find_config(suite, below="suite"))
     stages = plan(replace(read, overlays=[*read.overlays, *overlays]))
     if dry_run:
-        lines = Runner(stages, out, find_config).describe()
+        from vlbench.cli.estimates import describe_cost
+
+        runner = Runner(stages, out, find_config)
+        lines = runner.describe()
+        lines += describe_cost([stage for stage in stages if not runner.done(stage)], find_config)
         lines += LocalLauncher(jobs or 1).describe() if launcher == "local" else []
         for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)

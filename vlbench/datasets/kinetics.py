@@ -109,6 +109,7 @@ class Kinetics400(_Kinetics):
             class_names=tuple((_CLASSES / "kinetics400.txt").read_text().splitlines()),
             base_classes=_BASE,
             lists="k400",
+            about={"train": 240_000, "test": 19_900},
             licence=_LICENCE,
             source=_SOURCE,
         )
@@ -171,6 +172,7 @@ def _zero_shot(whole: DatasetSpec, variant: str) -> DatasetSpec:
         split_classes={int(split): tuple(labels) for split, labels in unseen.items()},
         lists="k600" if known else "",
         counts={("test", 1): 14_084, ("test", 2): 13_978, ("test", 3): 14_136} if known else None,
+        about={"test": {"vifi": 14_100, "mote": 14_900, "open-vclip": 7_300}[variant]},
         source=f"{_SOURCE}; the lists: {_LISTS[variant]}",
     )
 

@@ -130,6 +130,7 @@ class DatasetSpec:
             not named holds all.
         lists: What the field's published lists call the dataset; empty where there are none.
         counts: Expected videos as `{(part, split): count}`, where known.
+        about: Rough number of videos of a part whose lists differ from place to place, for estimates of cost.
         descriptions: Sentences on every class, where they ship with vlbench.
         licence: One line on the terms of use.
         source: Place that the official files come from.
@@ -148,6 +149,7 @@ class DatasetSpec:
     split_classes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     lists: str = ""
     counts: dict[tuple[str, int], int] | None = None
+    about: Mapping[str, int] = field(default_factory=dict)
     descriptions: Descriptions | None = None
     licence: str = ""
     source: str = ""

@@ -1,0 +1,61 @@
+"""What a suite costs, before anything of it is run."""
+
+import pytest
+
+from vlbench.cli.configs import config_names, find_config
+from vlbench.cli.estimates import describe_cost, estimate_cost
+from vlbench.datasets.ucf101 import UCF101
+from vlbench.protocols.plans import plan
+from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+
+TINY = ["backbone/tiny.yaml"]
+MSTA = MethodConfig(["msta_fewshot.yaml", "demo/msta.yaml"])
+
+
+def cost(*protocols, overlays=TINY, method=MSTA):
+    return estimate_cost(plan(Suite(list(protocols), {"method": method}, overlays)), find_config)
+
+
+def test_clips_are_those_of_all_epochs_and_views_of_all_videos():
+    few = cost(ProtocolConfig("few_shot@1", ["data/ucf101.yaml"], shots=[2, 4], views=["views/5x3.yaml"]))
+    epochs, videos = 50, UCF101().spec.counts["test", 1]
+    assert few.trained == (2 + 4) * 101 * epochs
+    assert few.tested == 2 * videos * 5 * 3
+    assert not few.unknown
+
+
+def test_halves_of_the_classes_have_their_part_of_the_videos():
+    halves = cost(ProtocolConfig("base_to_novel@1", ["data/hmdb51.yaml"], seeds=[1]))
+    assert halves.trained == 16 * 26 * 50
+    assert halves.tested == 1530
+
+
+def test_operations_grow_with_frames_and_not_with_what_they_do_not_depend_on(tmp_path):
+    (tmp_path / "frames.yaml").write_text("data:\n  init_args:\n    frames: 16\n")
+    (tmp_path / "rate.yaml").write_text("model:\n  init_args:\n    lr: 0.5\n")
+    entry = ProtocolConfig("few_shot@1", ["data/ucf101.yaml"], shots=[2])
+    plain, more, other = (
+        cost(entry, overlays=[*TINY, *names]).operations
+        for names in ([], [str(tmp_path / "frames.yaml")], [str(tmp_path / "rate.yaml")])
+    )
+    assert 1.9 < more / plain < 2.1
+    assert other == plain
+
+
+def test_what_is_not_known_is_said():
+    stages = plan(Suite([ProtocolConfig("few_shot@1", ["data/folder.yaml"], shots=[2])], {"method": MSTA}, TINY))
+    lines = describe_cost(stages, find_config)
+    assert lines[1].startswith("2 stages are not counted, such as few_shot-folder-method-2shot-seed0-fit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in config_names() if name.endswith("_paper.yaml")])
+def test_the_papers_suites_are_counted_whole(name):
+    from vlbench.cli.values import read_suite
+
+    stages = plan(read_suite(find_config(name)))
+    trained = [stage for stage in stages if stage.action == "fit"]
+    whole = estimate_cost(stages, find_config)
+    assert not whole.unknown
+    assert whole.trained > 1000 * len(trained)
+    assert whole.operations > 1e9 * (whole.trained + whole.tested)

@@ -1,0 +1,85 @@
+"""How many floating-point operations a method takes, counted without computing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from vlbench.clips.batch import ClipBatch
+from vlbench.methods.base import VideoTextMethod
+from vlbench.tools.memory import prepare
+from vlbench.tools.memory.fake_cuda import fake_cuda
+
+
+class Operations(NamedTuple):
+    """Floating-point operations of a method; a multiplication and an addition are two.
+
+    Attributes:
+        view: Operations of a view of a test video, without those of the classes, which are computed once.
+        step: Operations of a training step that do not depend on its number of clips, such as those of the classes.
+        clip: Operations of a training clip, beside those of the step.
+    """
+
+    view: float
+    step: float
+    clip: float
+
+
+class _Counted(TorchDispatchMode):
+    """Mode that counts the operations for which torch has a formula; its own counter follows modules and their
+    gradients too, which tensors without values do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
+    """Operations of a method's tests and of its trainings.
+
+    The backward pass is taken for twice the forward pass where weights of the image tower train, and for once where
+    they are frozen and gradients only pass through them.
+
+    Args:
+        method: Method on the meta device or the CPU; it is of no other use afterwards.
+        frames: Number T of frames of a clip.
+        classes: Number C of training classes.
+    """
+    trains = any(parameter.requires_grad for parameter in method.parameters())
+    tuned = any(parameter.requires_grad for parameter in method.backbone.visual.parameters())
+    size = method.backbone.image_size
+    with fake_cuda() as cuda:
+        cuda.move(method)
+
+        def clips(number: int) -> ClipBatch:
+            shape = number, frames, 3, size, size
+            video = cuda.pretend(torch.empty(shape, dtype=torch.uint8, device="meta"))
+            labels = cuda.pretend(torch.empty(number, dtype=torch.int64, device="meta"))
+            return ClipBatch(video, labels, [str(index) for index in range(number)], {})
+
+        with _Counted() as view, torch.no_grad():
+            method.encode_frames(method.backbone.normalize(clips(1).video))
+        if not trains:
+            return Operations(view.total, 0, 0)
+        prepare(method, classes)
+        forward = []
+        for number in (4, 8):
+            with _Counted() as counted:
+                method.training_loss(clips(number))
+            forward.append(counted.total)
+    a_clip = (forward[1] - forward[0]) / 4
+    passes = 3 if tuned else 2
+    return Operations(view.total, passes * max(0, forward[0] - 4 * a_clip), passes * a_clip)
