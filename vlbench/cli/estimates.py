@@ -18,8 +18,8 @@ from vlbench.errors import VlbenchError
 from vlbench.protocols.stages import Stage
 
 _RATE = 360e12
-"""Operations a second that a training or a test on an H100 comes to in bfloat16, 45 % of those of a matrix product there,
-as measured in docs/performance.md."""
+"""Operations a second in bfloat16 of a training or a test on an H100, 45 % of those of a matrix product there, as measured
+in docs/performance.md."""
 
 
 class Cost(NamedTuple):
@@ -52,8 +52,8 @@ def describe_cost(stages: Sequence[Stage], find: Callable[[str], Path]) -> list[
         lines[0] += f", about {hours:,.1f} GPU hours at {_RATE / 1e12:.0f} TFLOP/s, which an H100 does in bfloat16"
     if cost.unknown:
         lines.append(
-            f"{len(cost.unknown)} stages are not counted, such as {cost.unknown[0]}: how many videos their datasets have"
-            " is not known before these are there"
+            f"{len(cost.unknown)} stages are not counted, such as {cost.unknown[0]}: the number of their videos is not"
+            " known before the dataset is there"
         )
     return lines
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -64,14 +65,15 @@ def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
     with fake_cuda() as cuda:
         cuda.move(method)
 
+        def video_of(number: int) -> Tensor:
+            return cuda.pretend(torch.empty(number, frames, 3, size, size, dtype=torch.uint8, device="meta"))
+
         def clips(number: int) -> ClipBatch:
-            shape = number, frames, 3, size, size
-            video = cuda.pretend(torch.empty(shape, dtype=torch.uint8, device="meta"))
             labels = cuda.pretend(torch.empty(number, dtype=torch.int64, device="meta"))
-            return ClipBatch(video, labels, [str(index) for index in range(number)], {})
+            return ClipBatch(video_of(number), labels, [str(index) for index in range(number)], {})
 
         with _Counted() as view, torch.no_grad():
-            method.encode_frames(method.backbone.normalize(clips(1).video))
+            method.encode_frames(method.backbone.normalize(video_of(1)))
         if not trains:
             return Operations(view.total, 0, 0)
         prepare(method, classes)
