@@ -150,6 +150,23 @@ def test_ctrl_c_cancels_the_jobs(lab, cluster):
     assert not list((lab.out / "jobs").iterdir())
 
 
+def test_ctrl_c_during_a_submission_cancels_the_job(lab, cluster, monkeypatch):
+    launcher = on_slurm(lab)
+    submit = launcher._executor.submit
+
+    def interrupted(*arguments):
+        job = submit(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return job
+
+    monkeypatch.setattr(launcher._executor, "submit", interrupted)
+    lab.behave("one", sleep=60)
+    with pytest.raises(KeyboardInterrupt):
+        lab.runner(["one"], launcher=launcher).run()
+    until(lambda: json.loads((cluster / "100.job").read_text())["state"] == "CANCELLED")
+    assert not list((lab.out / "jobs").iterdir())
+
+
 class Evil:
     def __reduce__(self):
         return (Path.touch, (Path(os.environ["EVIL"]),))

@@ -18,8 +18,7 @@ from vlbench.errors import VlbenchError
 from vlbench.protocols.stages import Stage
 
 _RATE = 360e12
-"""Operations a second in bfloat16 of a training or a test on an H100, 45 % of those of a matrix product there, as measured
-in docs/performance.md."""
+"""Operations a second of a training or test on an H100 in bfloat16, 45 % of a matrix product (docs/performance.md)."""
 
 
 class Cost(NamedTuple):

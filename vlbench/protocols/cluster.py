@@ -9,8 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,12 @@ class SubmititLauncher:
         """Submits the stage, unless it still runs or waits."""
         ticket = self.tickets / f"{name}-{digest}.json"
         job = self._unfinished(ticket)
-        if job is None:
-            job = self._executor.submit(_Stage(), [*self.program, *arguments], str(log.absolute()))
-            write_atomically(ticket, json.dumps({"job": job.job_id}).encode())
-        submitted = _SubmittedJob(job, ticket, log)
-        self._jobs.append(submitted)
+        with _interrupted_afterwards():
+            if job is None:
+                job = self._executor.submit(_Stage(), [*self.program, *arguments], str(log.absolute()))
+                write_atomically(ticket, json.dumps({"job": job.job_id}).encode())
+            submitted = _SubmittedJob(job, ticket, log)
+            self._jobs.append(submitted)
         return submitted
 
     def close(self) -> None:
@@ -102,6 +103,19 @@ class SubmititLauncher:
 
         job: Any = SlurmJob(folder=self.folder, job_id=number, tasks=list(self._tasks))
         return None if job.done(force_check=True) else job
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Inside, Ctrl-C waits: between its submission and its ticket a job is nobody's, and nobody would cancel it."""
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for number in waiting:
+            signal.raise_signal(number)
 
 
 class _SubmittedJob:
