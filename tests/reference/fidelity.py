@@ -2,8 +2,8 @@
 
     python -m tests.reference.fidelity
 
-runs the tests of this folder and reads what they measured. Features, logits and losses are compared to 1e-5, gradients and
-weights after optimizer steps to more.
+runs the tests of this folder and reads what they measured. Features, logits and losses are compared to 1e-5, gradients
+and weights after optimizer steps to more.
 """
 
 import os
