@@ -39,14 +39,19 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _refusals(path, temporary):
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            to_disk(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def to_disk(path: Path) -> None:
+    """Waits until the disk holds the content of a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def temporary_prefix(path: Path) -> str:

@@ -1,5 +1,6 @@
 """A record and its scores, which belong together, also beside a writer."""
 
+import os
 import subprocess
 import sys
 import time
@@ -93,6 +94,26 @@ def test_a_number_that_is_not_finite_is_not_written(tmp_path):
     with pytest.raises(DataError, match=r"metrics\.top1 is nan"):
         write_pair(record(float("nan")), lambda path: path.write_bytes(b"scores"), tmp_path, "run")
     assert not list(tmp_path.rglob("*.*"))
+
+
+def test_nothing_waits_for_the_disk_between_the_two_files(tmp_path, monkeypatch):
+    happened = []
+
+    def noted(name, function):
+        def call(first, *others):
+            happened.append(
+                (name, Path(f"/proc/self/fd/{first}").readlink().suffix if name == "sync" else first.suffix)
+            )
+            return function(first, *others)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", noted("sync", os.fsync))
+    monkeypatch.setattr(Path, "replace", noted("replace", Path.replace))
+    store(tmp_path, "run", np.eye(4)[:3], range(3))
+    scores = happened.index(("replace", ".safetensors"))
+    assert happened[:scores].count(("sync", ".json")) == 1
+    assert happened[scores:].count(("replace", ".json")) == 1
 
 
 WRITER = """

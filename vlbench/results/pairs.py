@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vlbench.errors import DataError
-from vlbench.files import replacing, temporary_prefix
+from vlbench.files import replacing, temporary_prefix, to_disk
 from vlbench.results.record import Record
 
 T = TypeVar("T")
@@ -92,6 +92,7 @@ def write_pair(record: Record, write: Callable[[Path], None], folder: Path, name
     with replacing(path) as waiting, replacing(predictions_path(path)) as scores:
         write(scores)
         waiting.write_bytes(replace(record, predictions=digest_of(scores)[0]).as_json().encode())
+        to_disk(waiting)  # now: a busy disk would keep readers waiting between the two files
     return path
 
 
