@@ -129,7 +129,11 @@ class ViFiCLIP(MixedTraining):
     @override
     def published_as(self) -> tuple[str, ...]:
         names = {"both": "ViFi-CLIP", "image": "CLIP image-FT", "text": "CLIP text-FT"}
-        return () if self.pretrained_from is not None else (names[self.tuned],)
+        if self.pretrained_from is not None:
+            return ()
+        if self.original_share:
+            return ("ViFi-CLIP + weight ensemble",) if self.tuned == "both" else ()
+        return (names[self.tuned],)
 
     @override
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
