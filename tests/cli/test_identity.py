@@ -25,7 +25,7 @@ from vlbench.clips.options import DATA_ELSEWHERE, DATA_SAME_NUMBERS, DATA_SIDES,
 from vlbench.datasets import FolderVideos
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError, DataError
-from vlbench.methods import MSTA, ZeroShot
+from vlbench.methods import FROSTER, MSTA, ZeroShot
 from vlbench.results.callback import RecordWriter
 from vlbench.results.record import Record
 from vlbench.results.run_settings import CALLBACKS_SAME_NUMBERS, TRAINER_SAME_NUMBERS, TRAINER_SIDES
@@ -57,6 +57,7 @@ def described(root, number):
     root.mkdir(parents=True)
     for side in ("spatial", "temporal"):
         (root / f"{side}.json").write_text(json.dumps({str(label): [f"thing {number} {label}"] for label in range(3)}))
+    (root / "rephrased.json").write_text(json.dumps({str(label): f"It: {number} {label}" for label in range(3)}))
     return str(root)
 
 
@@ -238,7 +239,8 @@ def test_every_option_of_a_method_is_on_one_side(method):
 @pytest.mark.parametrize(("method", "name", "group", "default"), METHOD_OPTIONS)
 def test_an_option_of_a_method_changes_its_side(kitchen, sentences, method, name, group, default):
     fixed = {"descriptions": sentences.one} if method is MSTA else {}
-    value = sentences.other if name == "descriptions" else other(name, default)
+    files = {"descriptions": sentences.other, "rephrased": f"{sentences.other}/rephrased.json"}
+    value = files[name] if name in files else other(name, default)
     if group is not None:
         value = replace(inspect.signature(method).parameters[group].default, **{name: value})
     after = identified(kitchen, method=build(method, **{**fixed, group or name: value}))
@@ -248,6 +250,12 @@ def test_an_option_of_a_method_changes_its_side(kitchen, sentences, method, name
 def test_the_folder_of_descriptions_is_no_identity(kitchen, sentences):
     one, copy = (identified(kitchen, method=build(MSTA, descriptions=each)) for each in (sentences.one, sentences.copy))
     assert not sides(one, copy)
+    one, copy, different = (
+        identified(kitchen, method=build(FROSTER, rephrased=f"{each}/rephrased.json"))
+        for each in (sentences.one, sentences.copy, sentences.other)
+    )
+    assert not sides(one, copy)
+    assert sides(one, different) == {"test", "training"}
 
 
 def test_prompts_are_the_same_by_name_and_as_templates(kitchen):

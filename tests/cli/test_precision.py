@@ -2,10 +2,13 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
+import lightning
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from tests.cli.test_trainer import OVERLAYS, command
 from tests.processes import HEAP_CHECKS, run_apart
@@ -18,6 +21,7 @@ from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import MSTA, MoTE, ZeroShot
 from vlbench.methods.msta.adapter import BlockAdapter
+from vlbench.optim import Schedule
 from vlbench.results.record import Record
 
 compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
@@ -58,6 +62,25 @@ def test_bf16_trains_and_agrees_with_float32(workplace, method):
     assert (full["scores"].argmax(1) == low["scores"].argmax(1)).float().mean() >= 0.95
     top1 = [Record.read(next((workplace / name / "records").iterdir())).metrics["top1"] for name in ("full", "low")]
     assert top1[0] == pytest.approx(top1[1], abs=2)
+
+
+@pytest.mark.quick
+def test_gradients_are_clipped_in_mixed_precision():
+    """Lightning's mixed precision refuses to clip those of an optimizer that makes one pass over its parameters."""
+    names, moved = tuple("abc"), []
+    clips = [Clip(torch.full((2, 3, 32, 32), 40 * k, dtype=torch.uint8), k, names[k]) for k in range(3)]
+    for limit in (None, 1e-9):
+        method = MSTA(TinyCLIP(), Schedule(warmup_epochs=0), blocks=1, bottleneck=32, consistency=0, weight_decay=0)
+        method.use(SimpleNamespace(train_classes=ClassList(names, (0, 1, 2), names)))
+        before = [parameter.detach().clone() for parameter in method.adapters.parameters()]
+        trainer = lightning.Trainer(
+            accelerator="cpu", precision="bf16-mixed", gradient_clip_val=limit, max_steps=1, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(method, DataLoader(clips, batch_size=3, collate_fn=ClipBatch.collate))
+        pairs = zip(method.adapters.parameters(), before, strict=True)
+        moved.append(sum((after - value).abs().sum().item() for after, value in pairs))
+    assert 0 < moved[1] < 0.1 * moved[0]
 
 
 @pytest.mark.slow

@@ -91,7 +91,10 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
     assert (
         main(["weights", "import", "msta", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
     )
-    assert "there is no importer of 'msta'; allowed: mote, vifi_clip, vl_prompting" in capsys.readouterr().err
+    assert (
+        "there is no importer of 'msta'; allowed: froster, mote, open_vclip, vifi_clip, vl_prompting"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,13 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
             "missing: backbone.clip.logit_scale",
         ),
         ("vl_prompting", {"model": {"module.logit_scale": torch.zeros(())}}, "import it as vifi_clip"),
+        ("open_vclip", {"model": {}}, "model_state is missing"),
+        ("open_vclip", {"model_state": {"head.weight": torch.zeros(1)}}, "holds head.weight, which neither"),
+        ("open_vclip", {"model_state": {"model.logit_scale": torch.zeros(())}}, "missing: backbone.clip.visual.proj"),
+        ("open_vclip", {"model_state": {"model.head": torch.zeros(1)}}, "unexpected: backbone.clip.head"),
+        ("open_vclip", {"model_state": {"projector_v.0.weight": torch.zeros(1)}}, "import froster"),
+        ("open_vclip", {"model_state": {"model.ln_final.bias": torch.ones(128)}}, "another text tower than"),
+        ("froster", {"model_state": {"model.logit_scale": torch.zeros(())}}, "import open_vclip"),
     ],
 )
 def test_what_a_released_file_lacks_is_named(tmp_path, capsys, method, content, message):

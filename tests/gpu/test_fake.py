@@ -70,8 +70,8 @@ def test_a_training_step_copies_nothing_and_waits_for_nothing(method, precision)
     with fake_cuda() as cuda:
         cuda.move(method)
         method.on_fit_start()
-        labels = cuda.pretend(torch.empty(4, dtype=torch.int64, device="meta"))
-        batch = ClipBatch(pretended_clips(cuda, method, 4, FRAMES), labels, ["a", "b", "c", "d"], {})
+        labels = cuda.pretend(torch.empty(8, dtype=torch.int64, device="meta"))  # groups of 4 and of 8 divide it
+        batch = ClipBatch(pretended_clips(cuda, method, 8, FRAMES), labels, list("abcdefgh"), {})
         cuda.to_device.clear()
         cuda.to_host.clear()
         with autocast(precision):

@@ -15,7 +15,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import MSTA, MoTE, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import FROSTER, MSTA, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting, ZeroShot
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -34,7 +34,7 @@ def built(method):
         )
 
 
-@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting])
+@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting, OpenVCLIP, FROSTER])
 def test_a_recipe_names_options_that_there_are(method):
     assert method.PAPER_RECIPE.keys() <= KEYS
 
@@ -81,6 +81,10 @@ PAPERS = [
     (ViFiCLIP, ("vifi_clip_base2novel.yaml",), None),
     (VLPrompting, ("vl_prompting_fewshot.yaml",), None),
     (VLPrompting, ("vl_prompting_base2novel.yaml",), None),
+    (OpenVCLIP, ("open_vclip_zeroshot.yaml",), None),
+    (OpenVCLIP, ("open_vclip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (FROSTER, ("froster_zeroshot.yaml",), None),
+    (FROSTER, ("froster_base2novel.yaml",), None),
 ]
 
 
@@ -108,6 +112,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (ViFiCLIP, "data.batch", 64, K400), (ViFiCLIP, "data.batch", 256, SHOTS), (ViFiCLIP, "data.frames", 16, SHOTS),
         (ViFiCLIP, "trainer.max_epochs", 50, K400), (ViFiCLIP, "data.augmentation.flip", False, SHOTS),
         (VLPrompting, "data.batch", 256, SHOTS), (VLPrompting, "trainer.max_epochs", 11, SHOTS),
+        (OpenVCLIP, "trainer.gradient_clip_val", None, K400), (OpenVCLIP, "data.clip.sampling", "uniform", K400),
+        (FROSTER, "trainer.max_epochs", 12, K400), (FROSTER, "trainer.max_epochs", 22, SHOTS),
+        (FROSTER, "data.batch", 32, K400), (FROSTER, "trainer.gradient_clip_val", 0.5, SHOTS),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -125,6 +132,7 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (ViFiCLIP, "data.clip.views", "1x1", K400, K400.dataset),
         (ViFiCLIP, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
         (VLPrompting, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
+        (OpenVCLIP, "data.clip.views", "1x1", K400, "hmdb51/words"), (FROSTER, "data.frames", 16, K400, "hmdb51/words"),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

@@ -335,7 +335,9 @@ class VideoTextMethod(EvaluationLoops):
         if not groups:
             raise ConfigError(f"{type(self).__name__} trains nothing; use `vlbench test`")
         # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
-        optimizer = AdamW(groups, fused=True)
+        # Lightning's mixed precision, of which float16 scales gradients, clips none of an optimizer with one pass.
+        mixed = str(self.trainer.precision).endswith("-mixed")
+        optimizer = AdamW(groups, fused=not (mixed and self.trainer.gradient_clip_val))
         self.trainer.fit_loop.setup_data()  # a training without a number of epochs has no length of one before
         total = int(self.trainer.estimated_stepping_batches)
         # The Trainer makes an update of the batches that are left over at the end of an epoch, too.

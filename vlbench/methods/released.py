@@ -7,11 +7,14 @@ from pathlib import Path
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.methods.mote.released import import_released as mote
+from vlbench.methods.open_vclip_released import froster, open_vclip
 from vlbench.methods.parts.released_files import Imported
 from vlbench.methods.vifi_released import vifi_clip, vl_prompting
 
 IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
+    "froster": froster,
     "mote": mote,
+    "open_vclip": open_vclip,
     "vifi_clip": vifi_clip,
     "vl_prompting": vl_prompting,
 }

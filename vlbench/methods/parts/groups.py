@@ -13,6 +13,11 @@ def matrices_decay(_name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2
 
 
+def all_but_vectors_decay(_name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is no bias, no norm and no other vector; the logit scale is none."""
+    return parameter.ndim != 1
+
+
 def trained_groups(
     named: Iterable[tuple[str, nn.Parameter]],
     *,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +11,7 @@ import torch
 from torch import Tensor
 
 from vlbench.clips.batch import Box, ClipBatch
-from vlbench.errors import ConfigError
-from vlbench.names import name_bytes
+from vlbench.methods.parts.draws import drawn_groups
 from vlbench.ranges import BATCHES, SHARES, WEIGHTS, Range
 
 
@@ -120,15 +117,8 @@ class Mixing:
         video, targets = batch.video, self.smoothed(batch.labels, classes)
         if not (self.mixup or self.cutmix):
             return video, targets
-        if len(batch.ids) % self.mixed_clips and not batch.failures:
-            raise ConfigError(
-                f"mixed_clips is {self.mixed_clips}, and a process takes {len(batch.ids)} clips at once; give a "
-                "data.batch_size that is a multiple of it, or another mixed_clips"
-            )
         mixed = []
-        for first in range(0, len(video), self.mixed_clips):
-            group = slice(first, first + self.mixed_clips)
-            generator = _generator(seed, step, batch.ids[group])
+        for group, generator in drawn_groups(batch, self.mixed_clips, "mixed_clips", seed=seed, step=step):
             draw = self.draw(generator, len(batch.ids[group]), *video.shape[-2:])
             mixed.append((draw.pixels(video[group]), draw.targets(targets[group])))
         return torch.cat([pixels for pixels, _ in mixed]), torch.cat([soft for _, soft in mixed])
@@ -150,11 +140,6 @@ def cutmix_draw(partners: tuple[int, ...], share: float, size: tuple[int, int], 
     (top, bottom), (left, right) = sides
     box = Box(top, left, bottom - top, right - left)
     return MixDraw(partners, 1 - box.height * box.width / (size[0] * size[1]), box)
-
-
-def _generator(seed: int, step: int, ids: Sequence[str]) -> np.random.Generator:
-    names = hashlib.blake2b(name_bytes("\0".join(ids)), digest_size=8).digest()
-    return np.random.default_rng([seed, step, int.from_bytes(names, "big")])
 
 
 def _taken(x: Tensor, indices: tuple[int, ...]) -> Tensor:

@@ -116,9 +116,11 @@ def estimate(
         ):
             loss = method.training_loss(batch)["loss"]
         del loss
-        temporaries = cuda.peak - before - saved.bytes
+        # A step that computes gradients of its own keeps less at once than it keeps in all.
+        activations = min(saved.bytes, cuda.peak - before)
+        temporaries = cuda.peak - before - activations
     trained = sum(_bytes(parameter) for parameter in method.parameters() if parameter.requires_grad)
-    return MemoryEstimate(sum(map(_bytes, state)), trained, 2 * trained, saved.bytes, max(0, temporaries))
+    return MemoryEstimate(sum(map(_bytes, state)), trained, 2 * trained, activations, temporaries)
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -101,13 +101,19 @@ class FakeCUDA(TorchDispatchMode):
                     tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Attention as a GPU computes it: without a GPU, torch would take the implementation that keeps every weight."""
+class _GPUFunctions(TorchFunctionMode):
+    """Functions that torch does otherwise without a GPU, or not at all.
+
+    Attention as a GPU computes it, where torch would take the implementation that keeps every weight; and gradients
+    that a forward pass asks for, which have the shapes of what they are of.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.autograd.grad and any(isinstance(output, FakeTensor) for output in tree_leaves(args[0])):
+            return tuple(torch.empty_like(tensor) for tensor in tree_leaves(args[1]))
         if func is not F.scaled_dot_product_attention or not isinstance(args[0], FakeTensor):
             return func(*args, **kwargs)
         dtype, causal = args[0].dtype, bool(kwargs.get("is_causal", False))
@@ -131,7 +137,7 @@ def fake_cuda() -> Iterator[FakeCUDA]:
                 ("torch.cuda._lazy_init", lambda: None),
             ):
                 stack.enter_context(patch(name, value))
-        stack.enter_context(_FusedAttention())
+        stack.enter_context(_GPUFunctions())
         yield stack.enter_context(FakeCUDA())
 
 
