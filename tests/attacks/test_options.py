@@ -64,7 +64,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "no weight decay": {"MSTA.weight_decay": (0,), "MoTE.weight_decay": (0,), "ViFiCLIP.weight_decay": (0,),
                         "VLPrompting.weight_decay": (0,)},
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
-    "nothing of the original tower": {"MoTE.original_share": (0,)},
+    "nothing of the original tower": {"MoTE.original_share": (0,), "ViFiCLIP.original_share": (0,)},
     "nothing is held out": {"UCF101DataModule.heldout": (0,), "UCF101.heldout": (0,)},
     "the process itself does the work": {
         "UCF101DataModule.num_workers": (0,), "data check.workers": (0,), "data prepare.workers": (0,)

@@ -21,7 +21,7 @@ SIZES = {MSTA: {"blocks": 3, "bottleneck": 64}, VLPrompting: {"image_depth": 3, 
 # Values that are not the paper's, where twice the paper's is none.
 OTHERS = {
     "prompts": "{} happens", "blocks": 2, "bottleneck": 32, "adapter_input": "raw", "initialization": "zero",
-    "view_fusion": "logits", "original_share": 0.5, "tuned": "image", "image_depth": 2, "text_depth": 1,
+    "view_fusion": "logits", "original_share": 0.25, "tuned": "image", "image_depth": 2, "text_depth": 1,
     "beta2": 0.5, "mixed_clips": 2, "final_ratio": 0.5,
 }  # fmt: skip
 # Of options with two values, either may be the default.

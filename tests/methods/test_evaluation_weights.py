@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from vlbench.backbones import TinyCLIP
 from vlbench.clips.batch import Clip, ViewBatch
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
-from vlbench.methods import MoTE
+from vlbench.methods import MoTE, ViFiCLIP
 
 NAMES = ("red circle", "blue square", "green triangle")
 CLASSES = ClassList(NAMES, (0, 1, 2), NAMES)
@@ -99,3 +99,35 @@ def test_the_context_blends_by_the_share_and_restores_on_an_error():
     with pytest.raises(KeyError):
         evaluate()
     assert_as_before(method, before, trained)
+
+
+@pytest.mark.parametrize("towers", ["both", "image", "text"])
+def test_a_share_of_the_original_weights_is_one_of_what_is_fine_tuned(towers):
+    """A frozen tower may be known by the digest of its weights: features of it are kept on the disk under that."""
+    torch.manual_seed(0)
+    method, original = ViFiCLIP(TinyCLIP(), tuned=towers, original_share=0.25), TinyCLIP().state_dict()
+    trained = {name for name, parameter in method.backbone.named_parameters() if parameter.requires_grad}
+    with torch.no_grad():
+        for parameter in method.backbone.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    before = state(method.backbone)
+    with method.evaluation_weights():
+        for name, value in method.backbone.state_dict().items():
+            expected = torch.lerp(before[name], original[name], 0.25) if name in trained else before[name]
+            assert torch.allclose(value, expected, atol=1e-6), name
+    assert all(torch.equal(value, before[name]) for name, value in method.backbone.state_dict().items())
+    assert {name for name, parameter in method.backbone.named_parameters() if parameter.requires_grad} == trained
+
+
+def test_the_original_weights_are_those_before_another_training(tmp_path):
+    """WiSE-FT goes back to CLIP, wherever a fine-tuning started."""
+    first = ViFiCLIP(TinyCLIP())
+    with torch.no_grad():
+        first.backbone.visual.proj.add_(1)
+    checkpoint = {"state_dict": {key: first.state_dict()[key] for key in first.trained_keys()}}
+    first.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "first.ckpt")
+    method = ViFiCLIP(TinyCLIP(), original_share=1.0, pretrained_from=str(tmp_path / "first.ckpt"))
+    assert torch.equal(method.backbone.visual.proj, first.backbone.visual.proj)
+    with method.evaluation_weights():
+        assert torch.equal(method.backbone.visual.proj, TinyCLIP().visual.proj)

@@ -45,6 +45,8 @@ class ViFiCLIP(MixedTraining):
         beta2: Decay of AdamW's mean of squared gradients.
         prompts: Templates of the class names.
         view_fusion: What is averaged over the views of a video: `probabilities`, `logits` or `cosines`.
+        original_share: Part of CLIP's own weights in the weights of an evaluation, in [0, 1], as WiSE-FT has it; 0 in
+            the paper.
         pretrained_from: Checkpoint of a training whose backbone this one starts from; `None` starts from the original
             weights.
         grad_checkpointing: Recompute the image tower in the backward pass; saves memory, costs time.
@@ -59,6 +61,7 @@ class ViFiCLIP(MixedTraining):
         "beta2": 0.98,
         "prompts": "photo",
         "view_fusion": "probabilities",
+        "original_share": 0.0,
         "mixup": 0.8,
         "cutmix": 1.0,
         "cutmix_share": 0.5,
@@ -101,13 +104,14 @@ class ViFiCLIP(MixedTraining):
         beta2: float = 0.98,
         prompts: str | list[str] = "photo",
         view_fusion: ViewFusion = "probabilities",
+        original_share: float = 0.0,
         pretrained_from: str | None = None,
         grad_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(
             backbone, prompts, schedule, mixing=mixing, lr=lr, weight_decay=weight_decay, beta2=beta2,
-            view_fusion=view_fusion, pretrained_from=pretrained_from, seed=seed,
+            view_fusion=view_fusion, pretrained_from=pretrained_from, seed=seed, original_share=original_share,
         )  # fmt: skip
         if tuned not in ("both", "image", "text"):
             raise ConfigError(f"tuned is {tuned!r}; allowed: 'both', 'image', 'text'")

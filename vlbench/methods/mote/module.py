@@ -18,12 +18,12 @@ from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote.head import TemporalHead, modulation
-from vlbench.methods.parts.blending import blended
+from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import matrices_decay, trained_groups
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
-from vlbench.ranges import COUNTS, FACTORS, SEEDS, SHARES, WEIGHTS, Range
+from vlbench.ranges import COUNTS, FACTORS, SEEDS, WEIGHTS, Range
 from vlbench.settings import Side
 
 _TRAIN_CLASSES = "train_class_features"
@@ -148,7 +148,6 @@ class MoTE(VideoTextMethod):
         WEIGHTS.check("weight_decay", weight_decay)
         WEIGHTS.check("merge_loss", merge_loss)
         WEIGHTS.check("mse_loss", mse_loss)
-        SHARES.check("original_share", original_share)
         FACTORS.check("modulation_scale", modulation_scale)
         COUNTS.check("modulation_top_k", modulation_top_k)
         SEEDS.check("seed", seed)
@@ -174,10 +173,7 @@ class MoTE(VideoTextMethod):
         backbone.visual.requires_grad_(True)
         backbone.logit_scale.requires_grad_(True)
         backbone.set_grad_checkpointing(grad_checkpointing)
-        # A plain attribute: the original weights do not belong in the state dict.
-        self._original = {
-            name: parameter.detach().clone() for name, parameter in self._tuned().items() if original_share > 0
-        }
+        self._original = OriginalWeights(backbone, original_share)
 
     @classmethod
     @override
@@ -289,7 +285,7 @@ class MoTE(VideoTextMethod):
     @override
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """The image tower and the logit scale with `original_share` of their original values."""
-        return blended(self._tuned(), self._original, self.original_share)
+        return self._original.blended(self.backbone, self.original_share)
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.starting import start_from
@@ -36,6 +38,8 @@ class MixedTraining(VideoTextMethod):
         pretrained_from: Checkpoint of a training whose backbone this one starts from; `None` starts from the original
             weights.
         seed: Seed of the mixtures.
+        original_share: Part of the backbone's original weights in the fine-tuned ones of an evaluation, in [0, 1]; 0 of
+            a method without such an option.
     """
 
     SIDES: ClassVar[Mapping[str, Side]] = {
@@ -46,6 +50,7 @@ class MixedTraining(VideoTextMethod):
         "cutmix_share": "training",
         "label_smoothing": "training",
         "mixed_clips": "training",
+        "original_share": "test",
     }
 
     def __init__(
@@ -61,6 +66,7 @@ class MixedTraining(VideoTextMethod):
         view_fusion: ViewFusion,
         pretrained_from: str | None,
         seed: int,
+        original_share: float = 0.0,
     ) -> None:
         super().__init__(backbone, prompts, schedule)
         WEIGHTS.check("lr", lr)
@@ -74,7 +80,14 @@ class MixedTraining(VideoTextMethod):
         self.view_fusion = view_fusion
         self.pretrained_from = pretrained_from
         self.seed = seed
+        self.original_share = original_share
+        self._original = OriginalWeights(backbone, original_share)  # CLIP's own, wherever the training starts
         start_from(backbone, pretrained_from)
+
+    @override
+    def evaluation_weights(self) -> AbstractContextManager[None]:
+        """The weights that are fine-tuned, with `original_share` of the original ones."""
+        return self._original.blended(self.backbone, self.original_share)
 
     @abstractmethod
     def train_text(self) -> Tensor:
