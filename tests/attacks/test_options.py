@@ -43,7 +43,7 @@ FLOATS = (-1.0, 0.0, 1e9, math.nan, math.inf)
 
 ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a seed of 32 bits": dict.fromkeys(
-        ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed",
+        ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed", "XCLIP.seed", "TCCLIP.seed",
          "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed",
          "data subset.seed"),
         (0, 10**9),
@@ -57,14 +57,17 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "clips that are not mixed": {"Mixing.mixup": (0,), "Mixing.cutmix": (0,), "Mixing.cutmix_share": (0,)},
     "labels that are not smoothed": {"Mixing.label_smoothing": (0,)},
     "learned tokens in one tower": {"VLPrompting.image_depth": (0,)},
-    "no memory of squared gradients": {"ViFiCLIP.beta2": (0,), "VLPrompting.beta2": (0,)},
+    "no memory of squared gradients": {"ViFiCLIP.beta2": (0,), "VLPrompting.beta2": (0,), "XCLIP.beta2": (0,),
+                                       "TCCLIP.beta2": (0,)},
     "a term of the loss that is left out": {"MSTA.consistency": (0,), "MoTE.merge_loss": (0,), "MoTE.mse_loss": (0,)},
     "weights that stay as they are, a control": {"MSTA.lr": (0,), "MoTE.lr": (0,), "MoTE.backbone_lr_ratio": (0,),
-                                                      "ViFiCLIP.lr": (0,), "VLPrompting.lr": (0,)},
+                                                      "ViFiCLIP.lr": (0,), "VLPrompting.lr": (0,), "XCLIP.lr": (0,),
+                                                      "TCCLIP.lr": (0,)},
     "no weight decay": {"MSTA.weight_decay": (0,), "MoTE.weight_decay": (0,), "ViFiCLIP.weight_decay": (0,),
-                        "VLPrompting.weight_decay": (0,)},
+                        "VLPrompting.weight_decay": (0,), "XCLIP.weight_decay": (0,), "TCCLIP.weight_decay": (0,)},
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
-    "nothing of the original tower": {"MoTE.original_share": (0,), "ViFiCLIP.original_share": (0,)},
+    "nothing of the original tower": {"MoTE.original_share": (0,), "ViFiCLIP.original_share": (0,),
+                                       "TCCLIP.original_share": (0,)},
     "nothing is held out": {"UCF101DataModule.heldout": (0,), "UCF101.heldout": (0,)},
     "the process itself does the work": {
         "UCF101DataModule.num_workers": (0,), "data check.workers": (0,), "data prepare.workers": (0,)

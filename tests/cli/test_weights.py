@@ -91,7 +91,10 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
     assert (
         main(["weights", "import", "msta", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
     )
-    assert "there is no importer of 'msta'; allowed: mote, vifi_clip, vl_prompting" in capsys.readouterr().err
+    assert (
+        "there is no importer of 'msta'; allowed: mote, vifi_clip, vl_prompting, x_clip, tc_clip"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,10 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
             "missing: backbone.clip.logit_scale",
         ),
         ("vl_prompting", {"model": {"module.logit_scale": torch.zeros(())}}, "import it as vifi_clip"),
+        ("x_clip", {"model": {"logit_scale": torch.zeros(())}}, "mit.positional_embedding is missing"),
+        ("x_clip", {"model": {"mit.positional_embedding": torch.zeros(1, 4, 128)}}, "missing: generator.alpha"),
+        ("tc_clip", {"model": {"module.logit_scale": torch.zeros(())}}, "prompt_learner.ctx is missing"),
+        ("tc_clip", {"model": {"module.prompt_learner.ctx": torch.zeros(4, 64)}}, "missing: generator.attention"),
     ],
 )
 def test_what_a_released_file_lacks_is_named(tmp_path, capsys, method, content, message):

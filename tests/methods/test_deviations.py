@@ -10,12 +10,15 @@ import yaml
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import config_names, find_config
 from vlbench.errors import ConfigError
-from vlbench.methods import MSTA, MoTE, VideoTextMethod, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import MSTA, TCCLIP, XCLIP, MoTE, VideoTextMethod, ViFiCLIP, VLPrompting, ZeroShot
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.prompts import PROMPTS
 from vlbench.optim import Schedule
 
-METHODS = {"ZeroShot": ZeroShot, "MSTA": MSTA, "MoTE": MoTE, "ViFiCLIP": ViFiCLIP, "VLPrompting": VLPrompting}
+METHODS = {
+    "ZeroShot": ZeroShot, "MSTA": MSTA, "MoTE": MoTE, "ViFiCLIP": ViFiCLIP, "VLPrompting": VLPrompting, "XCLIP": XCLIP,
+    "TCCLIP": TCCLIP,
+}  # fmt: skip
 # An instance with the paper's options on the tiny CLIP, which has three blocks of width 128.
 SIZES = {MSTA: {"blocks": 3, "bottleneck": 64}, VLPrompting: {"image_depth": 3, "text_depth": 3}}
 # Values that are not the paper's, where twice the paper's is none.
@@ -25,7 +28,7 @@ OTHERS = {
     "beta2": 0.5, "mixed_clips": 2, "final_ratio": 0.5,
 }  # fmt: skip
 # Of options with two values, either may be the default.
-SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute"}
+SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute", "absolute": "relative"}
 
 
 def build(method, **options):
@@ -82,7 +85,8 @@ def test_the_paper_has_a_value_for_every_option_or_a_reason_to_have_none(method)
 
 @pytest.mark.parametrize("method", METHODS.values())
 def test_what_cannot_be_a_deviation_is_none(method):
-    values = {"pretrained_from": None, "seed": 7, "grad_checkpointing": True, "descriptions": "somewhere"}
+    values = {"pretrained_from": None, "seed": 7, "grad_checkpointing": True, "descriptions": "somewhere",
+              "rephrased": "somewhere"}  # fmt: skip
     names = inspect.signature(method).parameters
     changed = build(method, **{name: value for name, value in values.items() if name in names})
     assert changed.deviations() == build(method).deviations()
@@ -92,7 +96,11 @@ NAMED = {"refresh_every": 10}  # docs/mote.md: the released code's, which the pa
 
 
 RECIPES = [
-    *[(name,) for name in config_names() if name.startswith(("mote_", "msta_", "vifi_", "vl_", "zero_shot"))],
+    *[
+        (name,)
+        for name in config_names()
+        if name.startswith(("mote_", "msta_", "tc_", "vifi_", "vl_", "x_", "zero_shot"))
+    ],
     *[(name, "backbone/mote_vit_l14.yaml") for name in config_names() if name.startswith("mote_")],
     ("msta_base2novel.yaml", "overlay/msta_base2novel_logs.yaml"),
 ]

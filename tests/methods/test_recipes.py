@@ -15,7 +15,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import MSTA, MoTE, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import MSTA, TCCLIP, XCLIP, MoTE, ViFiCLIP, VLPrompting, ZeroShot
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -34,7 +34,7 @@ def built(method):
         )
 
 
-@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting])
+@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting, XCLIP, TCCLIP])
 def test_a_recipe_names_options_that_there_are(method):
     assert method.PAPER_RECIPE.keys() <= KEYS
 
@@ -81,6 +81,16 @@ PAPERS = [
     (ViFiCLIP, ("vifi_clip_base2novel.yaml",), None),
     (VLPrompting, ("vl_prompting_fewshot.yaml",), None),
     (VLPrompting, ("vl_prompting_base2novel.yaml",), None),
+    (XCLIP, ("x_clip_zeroshot.yaml", "views/4x3.yaml"), None),
+    (XCLIP, ("x_clip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (XCLIP, ("x_clip_fully_supervised.yaml",), None),
+    (XCLIP, ("x_clip_fewshot.yaml",), None),
+    (XCLIP, ("x_clip_fewshot.yaml", "views/4x3.yaml"), None),
+    (TCCLIP, ("tc_clip_zeroshot.yaml", "views/4x3.yaml"), None),
+    (TCCLIP, ("tc_clip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (TCCLIP, ("tc_clip_fully_supervised.yaml",), None),
+    (TCCLIP, ("tc_clip_fewshot.yaml",), None),
+    (TCCLIP, ("tc_clip_base2novel.yaml",), None),
 ]
 
 
@@ -108,6 +118,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (ViFiCLIP, "data.batch", 64, K400), (ViFiCLIP, "data.batch", 256, SHOTS), (ViFiCLIP, "data.frames", 16, SHOTS),
         (ViFiCLIP, "trainer.max_epochs", 50, K400), (ViFiCLIP, "data.augmentation.flip", False, SHOTS),
         (VLPrompting, "data.batch", 256, SHOTS), (VLPrompting, "trainer.max_epochs", 11, SHOTS),
+        (XCLIP, "data.frames", 8, SHOTS), (XCLIP, "trainer.max_epochs", 10, K400), (XCLIP, "data.batch", 512, K400),
+        (TCCLIP, "data.frames", 32, K400), (TCCLIP, "trainer.max_epochs", 11, SHOTS),
+        (TCCLIP, "data.augmentation.flip", True, TrainingFacts("ssv2/words", Subset(shots=16))),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -125,6 +138,9 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (ViFiCLIP, "data.clip.views", "1x1", K400, K400.dataset),
         (ViFiCLIP, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
         (VLPrompting, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
+        (XCLIP, "data.clip.views", "1x1", K400, K400.dataset), (XCLIP, "data.clip.views", "3x1", SHOTS, SHOTS.dataset),
+        (TCCLIP, "data.clip.views", "1x1", K400, "hmdb51/words"),
+        (TCCLIP, "data.clip.views", "2x1", K400, K400.dataset),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

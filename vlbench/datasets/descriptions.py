@@ -1,6 +1,7 @@
 """Class descriptions: sentences on what a still frame shows (spatial) and on how an action unfolds (temporal).
 
 The file format is the published one of MSTA: two JSON objects, class index as a string -> list of N sentences.
+Rephrased names, as FROSTER has them, are one such object with a string for every class.
 """
 
 from __future__ import annotations
@@ -75,6 +76,33 @@ def read_descriptions(folder: str | Path, class_names: Sequence[str]) -> Descrip
         spatial=_read(Path(folder) / "spatial.json", class_names),
         temporal=_read(Path(folder) / "temporal.json", class_names),
     )
+
+
+def read_rephrased(path: str | Path, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Rephrased names of a dataset's classes in label order, each `Name: sentence` on what a video of the class shows.
+
+    The file is a JSON object, class index as a string -> the string.
+
+    Args:
+        path: JSON file.
+        class_names: The dataset's classes in label order; the file has to describe exactly these.
+
+    Raises:
+        DataError: If the file is missing or no JSON object, its keys are not exactly "0" to "C-1", a value has no name
+            and sentence, or names another class and not its own.
+    """
+    path = Path(path)
+    raw = _load(path)
+    _check_keys(path, raw, len(class_names))
+    rephrased = []
+    for label, name in enumerate(class_names):
+        value = raw[str(label)]
+        parts = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if not (parts[0].strip() and parts[2].strip()):
+            raise DataError(f"{path}, key '{label}' ({name}): {value!r}; allowed: a string 'Name: sentence'")
+        rephrased.append(str(value))
+    _check_order(path, tuple((text,) for text in rephrased), class_names)
+    return tuple(rephrased)
 
 
 def _read(path: Path, class_names: Sequence[str]) -> Sentences:

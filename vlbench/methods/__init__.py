@@ -3,8 +3,10 @@
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
+from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
 from vlbench.methods.vl_prompting import VLPrompting
+from vlbench.methods.x_clip import XCLIP
 from vlbench.methods.zero_shot import ZeroShot
 
-__all__ = ["MSTA", "MoTE", "VLPrompting", "ViFiCLIP", "VideoTextMethod", "ZeroShot"]
+__all__ = ["MSTA", "TCCLIP", "XCLIP", "MoTE", "VLPrompting", "ViFiCLIP", "VideoTextMethod", "ZeroShot"]
