@@ -84,7 +84,7 @@ def read_rephrased(path: str | Path, class_names: Sequence[str]) -> tuple[str, .
     The file is a JSON object, class index as a string -> the string.
 
     Args:
-        path: JSON file.
+        path: JSON file of the rephrased names.
         class_names: The dataset's classes in label order; the file has to describe exactly these.
 
     Raises:

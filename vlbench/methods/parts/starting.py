@@ -89,10 +89,10 @@ def start_parts(method: VideoTextMethod, path: str | Path | None) -> None:
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if header_in(content)["method"] != method.name:
         return
-    own = method.state_dict()
+    state = method.state_dict()
     trained = {key: content["state_dict"][key] for key in method.trained_keys() if key in content["state_dict"]}
-    misshapen = [key for key, value in sorted(trained.items()) if value.shape != own[key].shape]
+    misshapen = [key for key, value in sorted(trained.items()) if value.shape != state[key].shape]
     if misshapen:
-        sizes = (f"{key} is {tuple(trained[key].shape)} and not {tuple(own[key].shape)}" for key in misshapen[:3])
+        sizes = (f"{key} is {tuple(trained[key].shape)} and not {tuple(state[key].shape)}" for key in misshapen[:3])
         raise CheckpointError(f"pretrained_from: {path} does not fit the method's options: {', '.join(sizes)}")
-    method.load_state_dict({**own, **trained})
+    method.load_state_dict({**state, **trained})

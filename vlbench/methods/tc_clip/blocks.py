@@ -30,8 +30,8 @@ class FramesAndContext(Layout):
 
     @override
     def split(self, tokens: Tensor) -> list[Tensor]:
-        own = self.frames * self.tokens
-        frames, context = tokens[:, :own], tokens[:, own:]
+        length = self.frames * self.tokens
+        frames, context = tokens[:, :length], tokens[:, length:]
         grid = frames.unflatten(1, (self.frames, self.tokens))
         return [grid, context.unsqueeze(1)] if context.shape[1] else [grid]
 
@@ -67,9 +67,9 @@ class ContextAttention(Attention):
             clip: Number of the clips' frames, and of a frame's tokens.
         """
         queries, keys, values = self.qkv(x)
-        own = clip.split(queries)[0].flatten(0, 1)
+        queries = clip.split(queries)[0].flatten(0, 1)
         keys, values = _visible(keys, clip), _visible(values, clip)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (own, keys, values))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (queries, keys, values))
         bias = self._bias(k.shape[2] - clip.tokens, clip.tokens)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
         out: Tensor = self._layer_scale[0](self.out_proj(mixed.transpose(1, 2).flatten(-2)))
@@ -80,12 +80,12 @@ class ContextAttention(Attention):
         frames = (-1, clip.frames)
         return out.unflatten(0, frames), weights[:, 0, 1 : clip.tokens].unflatten(0, frames)
 
-    def _bias(self, context: int, own: int) -> Tensor | None:
+    def _bias(self, context: int, frame: int) -> Tensor | None:
         """Terms `(1, H, 1, N + k)` of the products of queries with a frame's N own and with k context tokens."""
         table = self.local_global_bias_table
         if table is None:
             return None
-        return torch.cat([table[..., :1].expand(-1, -1, own), table[..., 1:].expand(-1, -1, context)], dim=-1)[None]
+        return torch.cat([table[..., :1].expand(-1, -1, frame), table[..., 1:].expand(-1, -1, context)], dim=-1)[None]
 
 
 class ContextBlock(Block):
@@ -131,5 +131,5 @@ class ContextBlock(Block):
 
 def _visible(tokens: Tensor, clip: FramesAndContext) -> Tensor:
     """What a frame sees of tokens `(B, T·N + k, D)`: its own and the context's, `(B·T, N + k, D)`."""
-    own, *context = clip.split(tokens)
-    return torch.cat([own, *(each.expand(-1, clip.frames, -1, -1) for each in context)], dim=2).flatten(0, 1)
+    frames, *context = clip.split(tokens)
+    return torch.cat([frames, *(each.expand(-1, clip.frames, -1, -1) for each in context)], dim=2).flatten(0, 1)

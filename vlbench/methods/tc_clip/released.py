@@ -35,7 +35,7 @@ def own_name(name: str) -> str:
     Args:
         name: Released name of the weight.
     """
-    return next((own + name.removeprefix(given) for given, own in _BEGINNINGS if name.startswith(given)), name)
+    return next((here + name.removeprefix(given) for given, here in _BEGINNINGS if name.startswith(given)), name)
 
 
 def packed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -36,9 +36,9 @@ def own_name(name: str) -> str:
     Args:
         name: Released name of the weight.
     """
-    for released, own in _NEW:
+    for released, start in _NEW:
         if name.startswith(released):
-            name = own + name.removeprefix(released)
+            name = start + name.removeprefix(released)
             for inside, here in _OF_CROSS_BLOCKS:
                 name = name.replace(inside, here)
             return name
