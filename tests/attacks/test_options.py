@@ -44,8 +44,8 @@ FLOATS = (-1.0, 0.0, 1e9, math.nan, math.inf)
 ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a seed of 32 bits": dict.fromkeys(
         ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed", "OpenVCLIP.seed", "FROSTER.seed",
-         "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed",
-         "data subset.seed"),
+         "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed", "data subset.seed",
+         "XCLIP.seed", "TCCLIP.seed"),
         (0, 10**9),
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
@@ -54,28 +54,44 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a schedule that ends at a learning rate of 0": {"Schedule.final_ratio": (0,)},
     "a warm-up from a learning rate of 0": {"Schedule.initial_ratio": (0,)},
     "a learning rate that is on time": {"Schedule.lag": (0,)},
-    "clips that are not mixed": {"Mixing.mixup": (0,), "Mixing.cutmix": (0,), "Mixing.cutmix_share": (0,)},
+    "clips that are not mixed": dict.fromkeys(
+        ("Mixing.mixup", "Mixing.cutmix", "Mixing.cutmix_share"),
+        (0,),
+    ),
     "labels that are not smoothed": {"Mixing.label_smoothing": (0,)},
     "learned tokens in one tower": {"VLPrompting.image_depth": (0,)},
     "frames that attend to themselves alone": {"OpenVCLIP.neighbours": (0,), "FROSTER.neighbours": (0,)},
     "interpolated weights that are the current ones": {"OpenVCLIP.interpolated_share": (0,)},
     "projectors that are the identity": {"FROSTER.residual_scale": (0,)},
-    "no memory of squared gradients": {"ViFiCLIP.beta2": (0,), "VLPrompting.beta2": (0,)},
-    "a term of the loss that is left out": {"MSTA.consistency": (0,), "MoTE.merge_loss": (0,), "MoTE.mse_loss": (0,),
-                                             "OpenVCLIP.interpolated_loss": (0,), "FROSTER.distillation": (0,)},
-    "weights that stay as they are, a control": {"MSTA.lr": (0,), "MoTE.lr": (0,), "MoTE.backbone_lr_ratio": (0,),
-                                                      "ViFiCLIP.lr": (0,), "VLPrompting.lr": (0,), "OpenVCLIP.lr": (0,),
-                                                      "FROSTER.lr": (0,)},
-    "no weight decay": {"MSTA.weight_decay": (0,), "MoTE.weight_decay": (0,), "ViFiCLIP.weight_decay": (0,),
-                        "VLPrompting.weight_decay": (0,), "OpenVCLIP.weight_decay": (0,),
-                        "FROSTER.weight_decay": (0,)},
+    "no memory of squared gradients": dict.fromkeys(
+        ("ViFiCLIP.beta2", "VLPrompting.beta2", "XCLIP.beta2", "TCCLIP.beta2"),
+        (0,),
+    ),
+    "a term of the loss that is left out": dict.fromkeys(
+        ("MSTA.consistency", "MoTE.merge_loss", "MoTE.mse_loss", "OpenVCLIP.interpolated_loss",
+         "FROSTER.distillation"),
+        (0,),
+    ),
+    "weights that stay as they are, a control": dict.fromkeys(
+        ("MSTA.lr", "MoTE.lr", "MoTE.backbone_lr_ratio", "ViFiCLIP.lr", "VLPrompting.lr", "OpenVCLIP.lr",
+         "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr"),
+        (0,),
+    ),
+    "no weight decay": dict.fromkeys(
+        ("MSTA.weight_decay", "MoTE.weight_decay", "ViFiCLIP.weight_decay", "VLPrompting.weight_decay",
+         "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay"),
+        (0,),
+    ),
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
-    "nothing of the original tower": {"MoTE.original_share": (0,), "ViFiCLIP.original_share": (0,),
-                                      "OpenVCLIP.original_share": (0,)},
+    "nothing of the original tower": dict.fromkeys(
+        ("MoTE.original_share", "ViFiCLIP.original_share", "OpenVCLIP.original_share", "TCCLIP.original_share"),
+        (0,),
+    ),
     "nothing is held out": {"UCF101DataModule.heldout": (0,), "UCF101.heldout": (0,)},
-    "the process itself does the work": {
-        "UCF101DataModule.num_workers": (0,), "data check.workers": (0,), "data prepare.workers": (0,)
-    },
+    "the process itself does the work": dict.fromkeys(
+        ("UCF101DataModule.num_workers", "data check.workers", "data prepare.workers"),
+        (0,),
+    ),
     "a record without an interval": {"RecordWriter.bootstrap": (0,)},
     "the likeliest sentence": {"describe.temperature": (0,)},
 }  # fmt: skip

@@ -14,6 +14,7 @@ from vlbench.cli.weights import as_checkpoint
 from vlbench.errors import CheckpointError
 from vlbench.methods import MoTE
 from vlbench.methods.mote.released import merged_state
+from vlbench.methods.released import IMPORTERS
 
 
 @pytest.fixture(autouse=True)
@@ -91,10 +92,7 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
     assert (
         main(["weights", "import", "msta", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
     )
-    assert (
-        "there is no importer of 'msta'; allowed: froster, mote, open_vclip, vifi_clip, vl_prompting"
-        in capsys.readouterr().err
-    )
+    assert f"there is no importer of 'msta'; allowed: {', '.join(IMPORTERS)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -116,6 +114,10 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
         ("open_vclip", {"model_state": {"projector_v.0.weight": torch.zeros(1)}}, "import froster"),
         ("open_vclip", {"model_state": {"model.ln_final.bias": torch.ones(128)}}, "another text tower than"),
         ("froster", {"model_state": {"model.logit_scale": torch.zeros(())}}, "import open_vclip"),
+        ("x_clip", {"model": {"logit_scale": torch.zeros(())}}, "mit.positional_embedding is missing"),
+        ("x_clip", {"model": {"mit.positional_embedding": torch.zeros(1, 4, 128)}}, "missing: generator.alpha"),
+        ("tc_clip", {"model": {"module.logit_scale": torch.zeros(())}}, "prompt_learner.ctx is missing"),
+        ("tc_clip", {"model": {"module.prompt_learner.ctx": torch.zeros(4, 64)}}, "missing: generator.attention"),
     ],
 )
 def test_what_a_released_file_lacks_is_named(tmp_path, capsys, method, content, message):

@@ -9,13 +9,14 @@ from jsonargparse import ArgumentParser
 from lightning import Trainer
 
 import vlbench.clips.datamodules  # noqa: F401 - class names in configurations are found among imported classes
+from tests.methods.test_deviations import METHODS
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import find_config
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import FROSTER, MSTA, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import FROSTER, MSTA, TCCLIP, XCLIP, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -34,7 +35,7 @@ def built(method):
         )
 
 
-@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting, OpenVCLIP, FROSTER])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_a_recipe_names_options_that_there_are(method):
     assert method.PAPER_RECIPE.keys() <= KEYS
 
@@ -85,6 +86,16 @@ PAPERS = [
     (OpenVCLIP, ("open_vclip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
     (FROSTER, ("froster_zeroshot.yaml",), None),
     (FROSTER, ("froster_base2novel.yaml",), None),
+    (XCLIP, ("x_clip_zeroshot.yaml", "views/4x3.yaml"), None),
+    (XCLIP, ("x_clip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (XCLIP, ("x_clip_fully_supervised.yaml",), None),
+    (XCLIP, ("x_clip_fewshot.yaml",), None),
+    (XCLIP, ("x_clip_fewshot.yaml", "views/4x3.yaml"), None),
+    (TCCLIP, ("tc_clip_zeroshot.yaml", "views/4x3.yaml"), None),
+    (TCCLIP, ("tc_clip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (TCCLIP, ("tc_clip_fully_supervised.yaml",), None),
+    (TCCLIP, ("tc_clip_fewshot.yaml",), None),
+    (TCCLIP, ("tc_clip_base2novel.yaml",), None),
 ]
 
 
@@ -115,6 +126,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (OpenVCLIP, "trainer.gradient_clip_val", None, K400), (OpenVCLIP, "data.clip.sampling", "uniform", K400),
         (FROSTER, "trainer.max_epochs", 12, K400), (FROSTER, "trainer.max_epochs", 22, SHOTS),
         (FROSTER, "data.batch", 32, K400), (FROSTER, "trainer.gradient_clip_val", 0.5, SHOTS),
+        (XCLIP, "data.frames", 8, SHOTS), (XCLIP, "trainer.max_epochs", 10, K400), (XCLIP, "data.batch", 512, K400),
+        (TCCLIP, "data.frames", 32, K400), (TCCLIP, "trainer.max_epochs", 11, SHOTS),
+        (TCCLIP, "data.augmentation.flip", True, TrainingFacts("ssv2/words", Subset(shots=16))),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -133,6 +147,9 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (ViFiCLIP, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
         (VLPrompting, "data.clip.views", "4x3", SHOTS, SHOTS.dataset),
         (OpenVCLIP, "data.clip.views", "1x1", K400, "hmdb51/words"), (FROSTER, "data.frames", 16, K400, "hmdb51/words"),
+        (XCLIP, "data.clip.views", "1x1", K400, K400.dataset), (XCLIP, "data.clip.views", "3x1", SHOTS, SHOTS.dataset),
+        (TCCLIP, "data.clip.views", "1x1", K400, "hmdb51/words"),
+        (TCCLIP, "data.clip.views", "2x1", K400, K400.dataset),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

@@ -13,6 +13,7 @@ from tests.reference.vifi_line import (
     check_gradients,
     check_losses,
     check_mixtures,
+    check_rates,
     check_steps,
     clip_of,
 )
@@ -21,7 +22,6 @@ from vlbench.cli.main import main
 from vlbench.methods import ViFiCLIP, ZeroShot
 from vlbench.methods.parts.class_features import prompted
 from vlbench.methods.parts.prompts import templates
-from vlbench.optim import Schedule
 
 pytestmark = pytest.mark.quick
 
@@ -102,20 +102,7 @@ def test_prompts(golden):
     "golden", golden_cases("vifi_clip/schedule", "cases") + golden_cases("vl_prompting/schedule", "cases")
 )
 def test_learning_rates(golden):
-    """Where batches are left over at the end of an epoch, the released clock runs on through them."""
-    for facts in golden.facts["cases"]:
-        epochs, batches, together = facts["epochs"], facts["len_loader"], facts["accumulation_steps"]
-        updates = batches // together
-        if batches % together and updates > 1:
-            continue  # updates are not equally far apart
-        lag = (batches - together + 1) / batches if updates == 1 else 1 / together
-        schedule = Schedule(warmup_epochs=facts["warmup_epochs"], final_ratio=0.01, cosine_from="start", lag=lag)
-        steps = len(facts["lr_of_each_optimizer_step"])
-        rates = [
-            facts["lr"] * schedule.factor(step, steps_per_epoch=updates, total_steps=epochs * updates)
-            for step in range(steps)
-        ]
-        assert rates == pytest.approx(facts["lr_of_each_optimizer_step"], rel=1e-6, abs=1e-15)
+    check_rates(golden)
 
 
 COUNTS = golden_cases("vifi_clip/counts", "counts")

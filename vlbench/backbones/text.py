@@ -125,9 +125,17 @@ class TextTower(Tower):
 
     def prepare(self, tokens: Tensor) -> PreparedTexts:
         """The part of `encode` below the first block that a method changes."""
-        texts = self.embed(tokens)
-        stop = self.first_changed
-        return PreparedTexts(texts.ends, self.run(texts.hidden, _TEXT, stop=stop, read=texts.ends), stop)
+        return self.advance(self.embed(tokens), self.first_changed)
+
+    def advance(self, texts: PreparedTexts, stop: int) -> PreparedTexts:
+        """Texts after some more blocks.
+
+        Args:
+            texts: Texts of which some blocks may be computed.
+            stop: Number of the first block that is not computed.
+        """
+        hidden = self.run(texts.hidden, _TEXT, start=texts.start, stop=stop, read=texts.ends)
+        return PreparedTexts(texts.ends, hidden, stop)
 
     def finish(self, texts: PreparedTexts, *, adapted: bool = True) -> Tensor:
         """The rest of `encode`: features `(N, D)`, not normalised."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,6 +13,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vlbench.errors import CheckpointError
+
+_PLAIN = [
+    (dict, "builtins.dict"),
+    (list, "builtins.list"),
+    (int, "builtins.int"),
+    (defaultdict, "collections.defaultdict"),
+]
+"""Containers and numbers of Python, which do nothing but hold values."""
 
 
 def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> dict[str, Any]:
@@ -30,7 +38,7 @@ def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> d
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give the downloaded file")
     try:
-        with torch.serialization.safe_globals([(OrderedDict, name) for name in as_dictionaries]):
+        with torch.serialization.safe_globals([*_PLAIN, *((OrderedDict, name) for name in as_dictionaries)]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}; download it again") from error

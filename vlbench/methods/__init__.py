@@ -5,8 +5,21 @@ from vlbench.methods.froster import FROSTER
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
+from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
 from vlbench.methods.vl_prompting import VLPrompting
+from vlbench.methods.x_clip import XCLIP
 from vlbench.methods.zero_shot import ZeroShot
 
-__all__ = ["FROSTER", "MSTA", "MoTE", "OpenVCLIP", "VLPrompting", "ViFiCLIP", "VideoTextMethod", "ZeroShot"]
+__all__ = [
+    "FROSTER",
+    "MSTA",
+    "TCCLIP",
+    "XCLIP",
+    "MoTE",
+    "OpenVCLIP",
+    "VLPrompting",
+    "ViFiCLIP",
+    "VideoTextMethod",
+    "ZeroShot",
+]

@@ -192,12 +192,12 @@ class VideoTextMethod(EvaluationLoops):
         scores: Tensor = video @ classes.T
         return scores
 
-    def training_logits(self, video: Tensor, text: Tensor) -> Tensor:
+    def training_logits(self, video: Features, text: ClassState) -> Tensor:
         """Logits `(B, C)` of training clips, in the weights' precision under autocast too: bfloat16 ties classes.
 
         Args:
-            video: Unit features `(B, D)` of the clips.
-            text: Unit features `(C, D)` of the classes.
+            video: Unit features `(B, D)` of the clips, or whatever `pool_frames` gives.
+            text: Unit features `(C, D)` of the classes, or what else the training compares the clips with.
         """
         with torch.autocast(video.device.type, enabled=False):
             scale = self.backbone.logit_scale.exp()

@@ -9,7 +9,9 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.methods.mote.released import import_released as mote
 from vlbench.methods.open_vclip_released import froster, open_vclip
 from vlbench.methods.parts.released_files import Imported
+from vlbench.methods.tc_clip.released import import_released as tc_clip
 from vlbench.methods.vifi_released import vifi_clip, vl_prompting
+from vlbench.methods.x_clip.released import import_released as x_clip
 
 IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
     "froster": froster,
@@ -17,5 +19,7 @@ IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
     "open_vclip": open_vclip,
     "vifi_clip": vifi_clip,
     "vl_prompting": vl_prompting,
+    "x_clip": x_clip,
+    "tc_clip": tc_clip,
 }
 """Function that reads a method's released file for a backbone with the original weights, by the method's name."""

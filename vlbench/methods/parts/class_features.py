@@ -63,14 +63,14 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
     features = _read(path)
     if features is None:
         # Always in full precision and without dropout: the features must not depend on the training's.
-        with torch.autocast(parameter.device.type, enabled=False), _evaluating(backbone):
+        with torch.autocast(parameter.device.type, enabled=False), evaluating(backbone):
             features = ensemble(backbone.encode_texts(texts, adapted=False), groups)
         write_atomically(path, save({"features": features.cpu()}))
     return features.to(parameter.device)
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Inside, a module and its parts are in evaluation mode; then each is in the mode that it was in before."""
     training = [part for part in module.modules() if part.training]
     module.eval()

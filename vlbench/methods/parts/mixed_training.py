@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
+from vlbench.evaluation.evaluator import ClassState
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
@@ -90,8 +91,8 @@ class MixedTraining(VideoTextMethod):
         return self._original.blended(self.backbone, self.original_share)
 
     @abstractmethod
-    def train_text(self) -> Tensor:
-        """Unit features `(C, D)` of the training classes, with a graph where they train."""
+    def train_text(self) -> ClassState:
+        """Unit features `(C, D)` of the training classes, or what `training_logits` takes for them; with a graph."""
 
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "video": ("a video of {}",),  # MSTA
     "photo": ("a photo of a {}.",),  # ViFi-CLIP
     "name": ("{}.",),  # behind learned tokens
+    "bare": ("{}",),  # X-CLIP
     "mote": tuple(f"{stem} {form}" for stem, form in product(_STEMS, _FORMS)),  # MoTE: 28, "a example" included
 }
 """Named template sets."""

@@ -13,6 +13,13 @@ from vlbench.backbones.weight_files import check_keys, read_released
 from vlbench.errors import CheckpointError
 from vlbench.methods.base import VideoTextMethod
 
+CONFIGURATIONS = (
+    "yacs.config.CfgNode",
+    *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig", "nodes.AnyNode")),
+    *("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata", "typing.Any"),
+)
+"""Classes of the configurations that released checkpoints hold."""
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -81,7 +88,7 @@ def vifi_line_file(path: Path, method: str) -> tuple[dict[str, Tensor], dict[str
         CheckpointError: If the file cannot be read or has no `model`.
     """
     # The configuration in the file is read as a dictionary; its own class is neither needed nor executed.
-    content = read_released(path, as_dictionaries=("yacs.config.CfgNode",))
+    content = read_released(path, as_dictionaries=CONFIGURATIONS)
     if not isinstance(content.get("model"), Mapping):
         raise CheckpointError(f"{path} is no released checkpoint of {method}'s code: model is missing")
     weights = {name.removeprefix("module."): value.float() for name, value in content["model"].items()}

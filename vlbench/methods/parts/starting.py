@@ -10,6 +10,7 @@ import torch
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.identity import weights_digest
 from vlbench.errors import CheckpointError
+from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.checkpoint import header_in
 
 _PREFIX = "backbone."
@@ -71,3 +72,27 @@ def identify_start(backbone: DualEncoder, method: str) -> None:
     digest = weights_digest(backbone.named_parameters())
     origin = f"{backbone.identity.pretrained or 'random'}+{method}@{digest[:8]}"
     backbone.identity = replace(backbone.identity, pretrained=origin, digest=digest)
+
+
+def start_parts(method: VideoTextMethod, path: str | Path | None) -> None:
+    """Gives a method what a training of the same method has left it; of another method's training there is nothing.
+
+    Args:
+        method: Method whose backbone `start_from` has given the weights of the training.
+        path: Checkpoint of that training; `None` leaves the method as it is.
+
+    Raises:
+        CheckpointError: If weights have other shapes than the method's; names them.
+    """
+    if path is None or method.backbone.logit_scale.is_meta:
+        return
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if header_in(content)["method"] != method.name:
+        return
+    state = method.state_dict()
+    trained = {key: content["state_dict"][key] for key in method.trained_keys() if key in content["state_dict"]}
+    misshapen = [key for key, value in sorted(trained.items()) if value.shape != state[key].shape]
+    if misshapen:
+        sizes = (f"{key} is {tuple(trained[key].shape)} and not {tuple(state[key].shape)}" for key in misshapen[:3])
+        raise CheckpointError(f"pretrained_from: {path} does not fit the method's options: {', '.join(sizes)}")
+    method.load_state_dict({**state, **trained})

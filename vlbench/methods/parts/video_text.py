@@ -1,0 +1,47 @@
+"""Text that depends on the video: each video is compared with class features of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ConditionalVideos(NamedTuple):
+    """Videos, and what the text of their classes is made from.
+
+    Attributes:
+        video: Unit features of the videos, `(B, D)`.
+        context: Features `(B, P, D)` of each video that the text attends to, not normalised.
+    """
+
+    video: Tensor
+    context: Tensor
+
+
+def conditional_cosines(videos: ConditionalVideos, text: Callable[[Tensor], Tensor], at_once: int) -> Tensor:
+    """Cosines `(B, C)` of videos with class features of their own; the product is in the videos' precision.
+
+    Args:
+        videos: Videos with their contexts.
+        text: Function from contexts `(b, P, D)` to class features `(b, C, D)`, which need not be normalised.
+        at_once: Number b of videos whose class features are in memory at once, 1 or more.
+
+    Example:
+        >>> videos = ConditionalVideos(torch.eye(2), torch.ones(2, 1, 2))
+        >>> conditional_cosines(videos, lambda context: context.expand(-1, 3, -1), at_once=1)
+        tensor([[0.7071, 0.7071, 0.7071],
+                [0.7071, 0.7071, 0.7071]])
+    """
+    cosines = []
+    for first in range(0, len(videos.video), at_once):
+        part = slice(first, first + at_once)
+        video, classes = videos.video[part], text(videos.context[part])
+        # Cosines of bfloat16 have three digits, which ties classes.
+        with torch.autocast(video.device.type, enabled=False):
+            classes = F.normalize(classes.to(video.dtype), dim=-1)
+            cosines.append(torch.einsum("bd,bcd->bc", video, classes))
+    return torch.cat(cosines)
