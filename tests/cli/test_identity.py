@@ -61,12 +61,6 @@ def described(root, number):
     return str(root)
 
 
-def rephrased(path):
-    """A file of rephrased names."""
-    path.write_text(json.dumps({str(label): f"{name}: a thing {label}" for label, name in enumerate("abc")}))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory):
     return folder(tmp_path_factory.mktemp("first") / "kitchen")
@@ -79,7 +73,6 @@ def sentences(tmp_path_factory):
         one=described(root / "one", 1),
         copy=described(root / "copy", 1),
         other=described(root / "other", 2),
-        rephrased=rephrased(root / "rephrased.json"),
     )
 
 
@@ -248,7 +241,7 @@ def test_every_option_of_a_method_is_on_one_side(method):
 @pytest.mark.parametrize(("method", "name", "group", "default"), METHOD_OPTIONS)
 def test_an_option_of_a_method_changes_its_side(kitchen, sentences, method, name, group, default):
     fixed = {"descriptions": sentences.one} if method is MSTA else {}
-    files = {"descriptions": sentences.other, "rephrased": sentences.rephrased}
+    files = {"descriptions": sentences.other, "rephrased": f"{sentences.other}/rephrased.json"}
     value = files[name] if name in files else other(name, default)
     if group is not None:
         value = replace(inspect.signature(method).parameters[group].default, **{name: value})
