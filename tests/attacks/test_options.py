@@ -45,7 +45,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a seed of 32 bits": dict.fromkeys(
         ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed", "OpenVCLIP.seed", "FROSTER.seed",
          "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed", "data subset.seed",
-         "XCLIP.seed", "TCCLIP.seed"),
+         "XCLIP.seed", "TCCLIP.seed", "ActionCLIP.seed"),
         (0, 10**9),
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
@@ -64,7 +64,8 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "interpolated weights that are the current ones": {"OpenVCLIP.interpolated_share": (0,)},
     "projectors that are the identity": {"FROSTER.residual_scale": (0,)},
     "no memory of squared gradients": dict.fromkeys(
-        ("ViFiCLIP.beta2", "VLPrompting.beta2", "XCLIP.beta2", "TCCLIP.beta2"),
+        ("ViFiCLIP.beta2", "VLPrompting.beta2", "XCLIP.beta2", "TCCLIP.beta2", "ActionCLIP.beta2",
+         "OST.beta2"),
         (0,),
     ),
     "a term of the loss that is left out": dict.fromkeys(
@@ -74,17 +75,20 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     ),
     "weights that stay as they are, a control": dict.fromkeys(
         ("MSTA.lr", "MoTE.lr", "MoTE.backbone_lr_ratio", "ViFiCLIP.lr", "VLPrompting.lr", "OpenVCLIP.lr",
-         "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr"),
+         "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr", "ActionCLIP.lr", "ActionCLIP.image_lr_ratio",
+         "ActionCLIP.head_lr_ratio", "OST.lr"),
         (0,),
     ),
     "no weight decay": dict.fromkeys(
         ("MSTA.weight_decay", "MoTE.weight_decay", "ViFiCLIP.weight_decay", "VLPrompting.weight_decay",
-         "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay"),
+         "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay",
+         "ActionCLIP.weight_decay", "OST.weight_decay"),
         (0,),
     ),
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
     "nothing of the original tower": dict.fromkeys(
-        ("MoTE.original_share", "ViFiCLIP.original_share", "OpenVCLIP.original_share", "TCCLIP.original_share"),
+        ("MoTE.original_share", "ViFiCLIP.original_share", "OpenVCLIP.original_share", "TCCLIP.original_share",
+         "OST.original_share"),
         (0,),
     ),
     "nothing is held out": {"UCF101DataModule.heldout": (0,), "UCF101.heldout": (0,)},

@@ -16,7 +16,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import FROSTER, MSTA, TCCLIP, XCLIP, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting
+from vlbench.methods import FROSTER, MSTA, OST, TCCLIP, XCLIP, ActionCLIP, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -96,6 +96,11 @@ PAPERS = [
     (TCCLIP, ("tc_clip_fully_supervised.yaml",), None),
     (TCCLIP, ("tc_clip_fewshot.yaml",), None),
     (TCCLIP, ("tc_clip_base2novel.yaml",), None),
+    (ActionCLIP, ("action_clip_fully_supervised.yaml",), None),
+    (ActionCLIP, ("action_clip_zeroshot.yaml",), K400),
+    (OST, ("ost_zeroshot.yaml",), None),
+    (OST, ("ost_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (OST, ("ost_fewshot.yaml",), None),
 ]
 
 
@@ -129,6 +134,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (XCLIP, "data.frames", 8, SHOTS), (XCLIP, "trainer.max_epochs", 10, K400), (XCLIP, "data.batch", 512, K400),
         (TCCLIP, "data.frames", 32, K400), (TCCLIP, "trainer.max_epochs", 11, SHOTS),
         (TCCLIP, "data.augmentation.flip", True, TrainingFacts("ssv2/words", Subset(shots=16))),
+        (ActionCLIP, "data.batch", 64, K400), (ActionCLIP, "trainer.max_epochs", 30, K400),
+        (ActionCLIP, "data.frames", 4, K400), (OST, "data.batch", 256, SHOTS), (OST, "data.frames", 8, K400),
+        (OST, "trainer.max_epochs", 50, K400), (OST, "trainer.max_epochs", 10, SHOTS),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -150,6 +158,8 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (XCLIP, "data.clip.views", "1x1", K400, K400.dataset), (XCLIP, "data.clip.views", "3x1", SHOTS, SHOTS.dataset),
         (TCCLIP, "data.clip.views", "1x1", K400, "hmdb51/words"),
         (TCCLIP, "data.clip.views", "2x1", K400, K400.dataset),
+        (ActionCLIP, "data.clip.views", "10x3", K400, K400.dataset),
+        (OST, "data.clip.views", "4x3", K400, K400.dataset),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

@@ -1,10 +1,12 @@
 """Methods: each a LightningModule on one base."""
 
+from vlbench.methods.action_clip import ActionCLIP
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.froster import FROSTER
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
+from vlbench.methods.ost import OST
 from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
 from vlbench.methods.vl_prompting import VLPrompting
@@ -14,8 +16,10 @@ from vlbench.methods.zero_shot import ZeroShot
 __all__ = [
     "FROSTER",
     "MSTA",
+    "OST",
     "TCCLIP",
     "XCLIP",
+    "ActionCLIP",
     "MoTE",
     "OpenVCLIP",
     "VLPrompting",

@@ -23,6 +23,24 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "photo": ("a photo of a {}.",),  # ViFi-CLIP
     "name": ("{}.",),  # behind learned tokens
     "bare": ("{}",),  # X-CLIP
+    "action": (  # ActionCLIP: 16
+        "a photo of action {}",
+        "a picture of action {}",
+        "Human action of {}",
+        "{}, an action",
+        "{} this is an action",
+        "{}, a video of action",
+        "Playing action of {}",
+        "{}",
+        "Playing a kind of action, {}",
+        "Doing a kind of action, {}",
+        "Look, the human is {}",
+        "Can you recognize the action of {}?",
+        "Video classification of {}",
+        "A video of {}",
+        "The man is {}",
+        "The woman is {}",
+    ),
     "mote": tuple(f"{stem} {form}" for stem, form in product(_STEMS, _FORMS)),  # MoTE: 28, "a example" included
 }
 """Named template sets."""
