@@ -50,15 +50,20 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
     "pixels that are scaled and not moved": {"Preprocess.mean": (0,)},
-    "a training without a warm-up": {"Schedule.warmup_epochs": (0,)},
-    "a schedule that ends at a learning rate of 0": {"Schedule.final_ratio": (0,)},
-    "a warm-up from a learning rate of 0": {"Schedule.initial_ratio": (0,)},
-    "a learning rate that is on time": {"Schedule.lag": (0,)},
+    "a training without a warm-up": dict.fromkeys(("Schedule.warmup_epochs", "EpochSchedule.warmup_epochs"), (0,)),
+    "a schedule that ends at a learning rate of 0": {
+        "Schedule.final_ratio": (0,), "EpochSchedule.final_ratio": (0,)
+    },
+    "a warm-up from a learning rate of 0": {
+        "Schedule.initial_ratio": (0,), "EpochSchedule.initial_ratio": (0,)
+    },
+    "a learning rate that is on time": dict.fromkeys(("Schedule.lag", "EpochSchedule.lag"), (0,)),
     "clips that are not mixed": dict.fromkeys(
         ("Mixing.mixup", "Mixing.cutmix", "Mixing.cutmix_share"),
         (0,),
     ),
-    "labels that are not smoothed": {"Mixing.label_smoothing": (0,)},
+    "labels that are not smoothed": {"Mixing.label_smoothing": (0,), "AIM.label_smoothing": (0,)},
+    "nothing is dropped": {"STAdapter.dropout": (0,), "AIM.dropout": (0,), "AIM.drop_path": (0,)},
     "learned tokens in one tower": {"VLPrompting.image_depth": (0,)},
     "frames that attend to themselves alone": {"OpenVCLIP.neighbours": (0,), "FROSTER.neighbours": (0,)},
     "interpolated weights that are the current ones": {"OpenVCLIP.interpolated_share": (0,)},
@@ -74,12 +79,13 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     ),
     "weights that stay as they are, a control": dict.fromkeys(
         ("MSTA.lr", "MoTE.lr", "MoTE.backbone_lr_ratio", "ViFiCLIP.lr", "VLPrompting.lr", "OpenVCLIP.lr",
-         "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr"),
+         "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr", "STAdapter.lr", "AIM.lr", "AIM.backbone_lr_ratio"),
         (0,),
     ),
     "no weight decay": dict.fromkeys(
         ("MSTA.weight_decay", "MoTE.weight_decay", "ViFiCLIP.weight_decay", "VLPrompting.weight_decay",
-         "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay"),
+         "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay",
+         "STAdapter.weight_decay", "AIM.weight_decay"),
         (0,),
     ),
     "the temporal transformer without experts": {"MoTE.experts": (0,)},

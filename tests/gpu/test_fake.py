@@ -29,7 +29,7 @@ CLASSES, FRAMES = 5, 4
 # Sizes that fit small towers, where a method's own do not.
 SIZES = {"MSTA": {"blocks": 2, "bottleneck": 64}, "VLPrompting": {"image_depth": 2, "text_depth": 2}}
 # Options that every backbone needs.
-ALWAYS = {"XCLIP": {"frames": FRAMES}}
+ALWAYS = {"XCLIP": {"frames": FRAMES}, "AIM": {"frames": FRAMES}}
 
 
 @pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
@@ -121,7 +121,8 @@ def test_features_of_videos_and_texts(method, precision):
         video, text = method.encode_video(clips), method.encode_text(["a", "b"])
     # Of a method whose text depends on the video, what the text is made of comes with the features.
     video = video if isinstance(video, torch.Tensor) else video.video
-    assert (video.device.type, tuple(video.shape)) == ("cuda", (3, method.backbone.embed_dim))
+    width = method.backbone.embed_dim if method.opens_vocabulary else method.head.weight.shape[1]
+    assert (video.device.type, tuple(video.shape)) == ("cuda", (3, width))
     assert (text.device.type, tuple(text.shape)) == ("cuda", (2, method.backbone.embed_dim))
 
 

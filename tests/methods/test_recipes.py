@@ -16,7 +16,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import FROSTER, MSTA, TCCLIP, XCLIP, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting
+from vlbench.methods import AIM, FROSTER, MSTA, TCCLIP, XCLIP, MoTE, OpenVCLIP, STAdapter, ViFiCLIP, VLPrompting
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -96,6 +96,14 @@ PAPERS = [
     (TCCLIP, ("tc_clip_fully_supervised.yaml",), None),
     (TCCLIP, ("tc_clip_fewshot.yaml",), None),
     (TCCLIP, ("tc_clip_base2novel.yaml",), None),
+    (STAdapter, ("st_adapter_fully_supervised.yaml",), None),
+    (STAdapter, ("st_adapter_fully_supervised.yaml", "data/ssv2.yaml", "overlay/st_adapter_ssv2.yaml"), None),
+    (STAdapter, ("st_adapter_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (STAdapter, ("st_adapter_base2novel.yaml",), None),
+    (AIM, ("aim_fully_supervised.yaml",), None),
+    (AIM, ("aim_fully_supervised.yaml", "data/ssv2.yaml", "overlay/aim_ssv2.yaml"), None),
+    (AIM, ("aim_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (AIM, ("aim_base2novel.yaml",), None),
 ]
 
 
@@ -129,6 +137,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (XCLIP, "data.frames", 8, SHOTS), (XCLIP, "trainer.max_epochs", 10, K400), (XCLIP, "data.batch", 512, K400),
         (TCCLIP, "data.frames", 32, K400), (TCCLIP, "trainer.max_epochs", 11, SHOTS),
         (TCCLIP, "data.augmentation.flip", True, TrainingFacts("ssv2/words", Subset(shots=16))),
+        (STAdapter, "data.batch", 256, K400), (STAdapter, "trainer.max_epochs", 50, K400),
+        (STAdapter, "data.augmentation.color_jitter", 0.8, SHOTS), (AIM, "data.batch", 192, K400),
+        (AIM, "data.augmentation.flip", None, K400), (AIM, "trainer.max_epochs", 50, K400),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -150,6 +161,7 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (XCLIP, "data.clip.views", "1x1", K400, K400.dataset), (XCLIP, "data.clip.views", "3x1", SHOTS, SHOTS.dataset),
         (TCCLIP, "data.clip.views", "1x1", K400, "hmdb51/words"),
         (TCCLIP, "data.clip.views", "2x1", K400, K400.dataset),
+        (STAdapter, "data.clip.views", "1x1", K400, K400.dataset), (AIM, "data.frames", 4, K400, K400.dataset),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

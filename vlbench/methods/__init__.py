@@ -1,10 +1,12 @@
 """Methods: each a LightningModule on one base."""
 
+from vlbench.methods.aim import AIM
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.froster import FROSTER
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
+from vlbench.methods.st_adapter import STAdapter
 from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
 from vlbench.methods.vl_prompting import VLPrompting
@@ -12,12 +14,14 @@ from vlbench.methods.x_clip import XCLIP
 from vlbench.methods.zero_shot import ZeroShot
 
 __all__ = [
+    "AIM",
     "FROSTER",
     "MSTA",
     "TCCLIP",
     "XCLIP",
     "MoTE",
     "OpenVCLIP",
+    "STAdapter",
     "VLPrompting",
     "ViFiCLIP",
     "VideoTextMethod",
