@@ -167,6 +167,11 @@ class AIM(AdaptedTower):
         self._norm.requires_grad_(True)
 
     @property
+    @override
+    def published_as(self) -> tuple[str, ...]:
+        return ("AIM", "AIM (FROSTER impl.)") if self.classifier == "text" else ("AIM",)
+
+    @property
     def _norm(self) -> nn.Module:
         """The tower's last norm, which trains."""
         return self.backbone.visual.get_submodule("ln_post")

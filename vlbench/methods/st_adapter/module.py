@@ -143,6 +143,13 @@ class STAdapter(AdaptedTower):
 
     @property
     @override
+    def published_as(self) -> tuple[str, ...]:
+        if self.classifier == "text":
+            return ("ST-Adapter", "ST-Adapter (FROSTER impl.)")
+        return ("ST-Adapter", "ST-Adapter 24x384" if self.before_attention else "ST-Adapter 12x384")
+
+    @property
+    @override
     def leaves_parameters_unused(self) -> bool:
         return True  # the last adapter changes patches that nobody reads
 
