@@ -89,12 +89,10 @@ def test_a_training_step_copies_nothing_and_waits_for_nothing(method, precision)
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_evaluation_scores_several_sets(method, precision):
-    if not method.opens_vocabulary:
-        pytest.skip(f"{method.name} scores its training classes only")
     sets = [
         EvaluationSet(Subset(classes="base"), classes_of(CLASSES), {"a": 0, "b": 1}, "base"),
         EvaluationSet(Subset(classes="novel"), classes_of(2), {"b": 0, "c": 1}, "novel"),
-    ]
+    ][: 2 if method.opens_vocabulary else 1]  # the first has the training classes
     with fake_cuda() as cuda:
         cuda.move(method)
         if any(parameter.requires_grad for parameter in method.parameters()):
@@ -107,8 +105,8 @@ def test_an_evaluation_scores_several_sets(method, precision):
             evaluator = Evaluator(method, sets)
             cuda.to_device.clear()
             predictions = evaluator.predict(batch)
-        assert [part.ids for part in predictions] == [["a", "b"], ["b", "c"]]
-        assert [tuple(part.scores.shape) for part in predictions] == [(2, CLASSES), (2, 2)]
+        assert [part.ids for part in predictions] == [["a", "b"], ["b", "c"]][: len(sets)]
+        assert [tuple(part.scores.shape) for part in predictions] == [(2, CLASSES), (2, 2)][: len(sets)]
         assert {part.scores.device.type for part in predictions} == {"cpu"}
         assert {part.scores.dtype for part in predictions} == {torch.float32}
 

@@ -139,11 +139,11 @@ def test_a_block(golden):
 
 @pytest.mark.parametrize("golden", golden_cases("aim/counts"))
 def test_numbers_of_parameters(golden):
-    classes = {"k400": 400, "k700": 700, "sthv2": 174, "diving48": 48}
+    classes = {"k400": 400, "sthv2": 174}
     for name, counts in golden.facts.items():
         size, dataset, frames = name.split("_")
-        if frames != "8f" and dataset != "k400":
-            continue
+        if (frames, dataset) not in {("8f", "k400"), ("32f", "k400"), ("8f", "sthv2")}:
+            continue  # others differ in the head and in the number of positions alone
         with torch.device("meta"):
             backbone = OpenCLIP("ViT-B-16-quickgelu" if size == "base" else "ViT-L-14-quickgelu")
             method = AIM(backbone, frames=int(frames[:-1]), adapter_before_time=(size, dataset) == ("base", "sthv2"))
