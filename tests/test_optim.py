@@ -13,7 +13,7 @@ from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA
 from vlbench.methods.parts.groups import matrices_decay, trained_groups
-from vlbench.optim import Schedule
+from vlbench.optim import EpochSchedule, Schedule
 
 pytestmark = pytest.mark.quick
 
@@ -161,3 +161,22 @@ def test_refuses_values_out_of_range(values):
     (name,) = values
     with pytest.raises(ConfigError, match=f"{name} is"):
         Schedule(**values)
+
+
+@given(
+    warmup=st.floats(0, 5),
+    per_epoch=st.integers(1, 20),
+    epochs=st.integers(6, 20),
+    begin=st.sampled_from(["start", "warmup_end"]),
+)
+def test_an_epoch_schedule_is_constant_within_the_epochs_after_its_warmup(warmup, per_epoch, epochs, begin):
+    schedule = EpochSchedule(warmup_epochs=warmup, initial_ratio=0.1, cosine_from=begin)
+    cosine = Schedule(warmup_epochs=0 if begin == "start" else warmup, initial_ratio=1.0, cosine_from=begin)
+    total = epochs * per_epoch
+    steps = {"steps_per_epoch": per_epoch, "total_steps": total}
+    for step in range(total):
+        value, epoch = schedule.factor(step, **steps), step // per_epoch * per_epoch
+        if step > warmup * per_epoch and epoch > warmup * per_epoch:
+            assert value == pytest.approx(cosine.factor(epoch, **steps), abs=1e-12)
+        else:
+            assert value <= cosine.factor(epoch, **steps) + 1e-12

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
 
 from vlbench.errors import ConfigError
 from vlbench.ranges import COUNTS, SHARES, Range
@@ -68,15 +69,25 @@ class Schedule:
             total_steps: Number of updates of the training.
             part: Lowest peak of all parameters, as a part of this one, in [0, 1].
         """
+        now = self._clock(step, steps_per_epoch)
+        warmup = min(self.warmup_epochs * steps_per_epoch, total_steps)
+        return self._risen(now, warmup) if now < warmup else self._fallen(now, warmup, total_steps, part)
+
+    def _clock(self, step: int, steps_per_epoch: int) -> float:
+        """Number of the update whose learning rate update `step` has."""
         if self.refresh_every > 1:
             epoch, within = divmod(step, steps_per_epoch)
             step = epoch * steps_per_epoch + max(0, (within + 1) // self.refresh_every * self.refresh_every - 1)
-        now = max(0, step - self.lag)
-        warmup = min(self.warmup_epochs * steps_per_epoch, total_steps)
-        if now < warmup:
-            return self.initial_ratio + (1 - self.initial_ratio) * now / warmup
+        return max(0, step - self.lag)
+
+    def _risen(self, now: float, warmup: float) -> float:
+        """Part of the peak in the warm-up."""
+        return self.initial_ratio + (1 - self.initial_ratio) * now / warmup
+
+    def _fallen(self, now: float, warmup: float, total_steps: int, part: float) -> float:
+        """Part of the peak on the cosine."""
         begin = warmup if self.cosine_from == "warmup_end" else 0.0
-        progress = (now - begin) / max(1e-9, total_steps - begin)
+        progress = max(0.0, now - begin) / max(1e-9, total_steps - begin)
         final = self.final_ratio * (part if self.floor == "absolute" else 1)
         return final + (1 - final) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
@@ -92,3 +103,27 @@ class Schedule:
         parts = [min(peaks) / peak if peak else 1.0 for peak in peaks]
         factor = partial(self.factor, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
         return LambdaLR(optimizer, [partial(factor, part=part) for part in parts])
+
+
+@dataclass(frozen=True)
+class EpochSchedule(Schedule):
+    """Half a cosine that falls from epoch to epoch, times a linear warm-up that rises from update to update.
+
+    It is mmcv's, which begins the cosine with the first epoch. A warm-up that ends between two updates keeps its last
+    value until the next epoch begins.
+
+    Example:
+        >>> schedule = EpochSchedule(warmup_epochs=0, cosine_from="start")
+        >>> [round(schedule.factor(step, steps_per_epoch=2, total_steps=6), 6) for step in range(6)]
+        [1.0, 1.0, 0.75, 0.75, 0.25, 0.25]
+    """
+
+    @override
+    def factor(self, step: int, *, steps_per_epoch: int, total_steps: int, part: float = 1.0) -> float:
+        now = self._clock(step, steps_per_epoch)
+        warmup = min(self.warmup_epochs * steps_per_epoch, total_steps)
+        cosine = self._fallen(now // steps_per_epoch * steps_per_epoch, warmup, total_steps, part)
+        last = math.floor(warmup)
+        if not warmup or now // steps_per_epoch > last // steps_per_epoch:
+            return cosine
+        return cosine * self._risen(min(now, last), warmup)

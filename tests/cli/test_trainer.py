@@ -14,7 +14,20 @@ from tests.tolerance import assert_same_bits
 from vlbench.cli.configs import config_names, find_config
 from vlbench.cli.main import main
 from vlbench.cli.trainer import VlbenchCLI
-from vlbench.methods import MSTA, OST, TCCLIP, XCLIP, ActionCLIP, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import (
+    AIM,
+    MSTA,
+    OST,
+    TCCLIP,
+    XCLIP,
+    ActionCLIP,
+    MoTE,
+    OpenVCLIP,
+    STAdapter,
+    ViFiCLIP,
+    VLPrompting,
+    ZeroShot,
+)
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
 from vlbench.results.verify import verify
@@ -143,6 +156,7 @@ def runnable(name):
         "open_vclip_zeroshot.yaml": OpenVCLIP,
         "x_clip_fewshot.yaml": XCLIP, "tc_clip_fewshot.yaml": TCCLIP,
         "action_clip_zeroshot.yaml": ActionCLIP, "ost_fewshot.yaml": OST,
+        "st_adapter_fully_supervised.yaml": STAdapter, "aim_fully_supervised.yaml": AIM,
     }  # fmt: skip
     return [next(base for base, method in methods.items() if options.keys() <= signature(method).parameters.keys())]
 

@@ -126,6 +126,9 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
         ("x_clip", {"model": {"mit.positional_embedding": torch.zeros(1, 4, 128)}}, "missing: generator.alpha"),
         ("tc_clip", {"model": {"module.logit_scale": torch.zeros(())}}, "prompt_learner.ctx is missing"),
         ("tc_clip", {"model": {"module.prompt_learner.ctx": torch.zeros(4, 64)}}, "missing: generator.attention"),
+        ("st_adapter", {"model": {"fc.bias": torch.zeros(2)}}, "model with fc.weight is missing"),
+        ("st_adapter", {"model": {"fc.weight": torch.zeros(2, 128)}}, "holds no adapter_pre_mlp.conv.weight"),
+        ("aim", {"state_dict": {"cls_head.fc_cls.weight": torch.zeros(2, 128)}}, "temporal_embedding"),
     ],
 )
 def test_what_a_released_file_lacks_is_named(tmp_path, capsys, method, content, message):

@@ -11,10 +11,10 @@ import vlbench.methods
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import config_names, find_config
 from vlbench.errors import ConfigError
-from vlbench.methods import FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting, ZeroShot
+from vlbench.methods import AIM, FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting, ZeroShot
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.prompts import PROMPTS
-from vlbench.optim import Schedule
+from vlbench.optim import EpochSchedule, Schedule
 
 METHODS = {name: getattr(vlbench.methods, name) for name in vlbench.methods.__all__ if name != VideoTextMethod.__name__}
 # An instance with the paper's options on the tiny CLIP, which has three blocks of width 128.
@@ -24,8 +24,8 @@ OTHERS = {
     "prompts": "{} happens", "blocks": 2, "bottleneck": 32, "adapter_input": "raw", "initialization": "zero",
     "view_fusion": "cosines", "original_share": 0.25, "tuned": "image", "image_depth": 2, "text_depth": 1, "beta2": 0.5,
     "mixed_clips": 2, "final_ratio": 0.5, "missing_neighbours": "masked", "interpolated_share": 0.3,
-    "head": "meanP", "frames": 5, "stop": "batch",
-    "spatial_prompt": "{descriptor}", "temporal_prompt": "{descriptor}",
+    "head": "meanP", "frames": 5, "stop": "batch", "spatial_prompt": "{descriptor}", "temporal_prompt": "{descriptor}",
+    "kernel": (3, 3, 3), "classifier": "text", "dropout": 0.25, "label_smoothing": 0.5, "adapter_scale": 0.25,
 }  # fmt: skip
 # Of options with two values, either may be the default.
 SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute", "absolute": "relative"}
@@ -58,7 +58,8 @@ CHANGES = [
     pytest.param(method, name, group, default, id=f"{label}-{name}")
     for label, method in METHODS.items()
     for name, group, default in options_of(method)
-    if name not in (*method.NO_DEVIATION, "tuned", "rephrased")  # each tower is the paper's, and any file of names
+    # Each tower is the paper's, any file of names, and both numbers of adapters.
+    if name not in (*method.NO_DEVIATION, "tuned", "rephrased", "before_attention")
 ]
 
 
@@ -100,6 +101,8 @@ RECIPES = [
     *[(name,) for name in config_names() if "/" not in name],
     *[(name, "backbone/mote_vit_l14.yaml") for name in config_names() if name.startswith("mote_")],
     ("msta_base2novel.yaml", "overlay/msta_base2novel_logs.yaml"),
+    ("st_adapter_fully_supervised.yaml", "overlay/st_adapter_ssv2.yaml"),
+    ("aim_fully_supervised.yaml", "overlay/aim_ssv2.yaml"),
 ]
 
 
@@ -108,14 +111,15 @@ def test_the_papers_configurations_deviate_only_where_the_documentation_says_so(
     configs = [yaml.safe_load(find_config(name).read_text())["model"] for name in names]
     method = METHODS[configs[0]["class_path"]]
     options = {key: value for config in configs for key, value in config["init_args"].items() if key != "backbone"}
-    for group, kind in (("schedule", Schedule), ("mixing", Mixing)):
+    for group, kind in (("schedule", EpochSchedule if method is AIM else Schedule), ("mixing", Mixing)):
         if group in options:
             options[group] = kind(**options[group])
     sizes = configs[-1]["init_args"].get("backbone", configs[0]["init_args"]["backbone"])["init_args"]
     with torch.device("meta"):
         deviations = method(OpenCLIP(sizes["model"]), **options).deviations()
     named = REPHRASED if method is FROSTER else NAMED if method is MoTE and "refresh_every" in str(configs) else {}
-    assert deviations == named
+    ours = {"classifier": "text"} if options.get("classifier") == "text" else {}  # docs/methods.md: ours
+    assert deviations == {**named, **ours}
 
 
 def test_a_value_of_another_setting_is_named():

@@ -16,7 +16,20 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import FROSTER, MSTA, OST, TCCLIP, XCLIP, ActionCLIP, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting
+from vlbench.methods import (
+    AIM,
+    FROSTER,
+    MSTA,
+    OST,
+    TCCLIP,
+    XCLIP,
+    ActionCLIP,
+    MoTE,
+    OpenVCLIP,
+    STAdapter,
+    ViFiCLIP,
+    VLPrompting,
+)
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -101,6 +114,14 @@ PAPERS = [
     (OST, ("ost_zeroshot.yaml",), None),
     (OST, ("ost_zeroshot.yaml", "data/hmdb51.yaml"), K400),
     (OST, ("ost_fewshot.yaml",), None),
+    (STAdapter, ("st_adapter_fully_supervised.yaml",), None),
+    (STAdapter, ("st_adapter_fully_supervised.yaml", "data/ssv2.yaml", "overlay/st_adapter_ssv2.yaml"), None),
+    (STAdapter, ("st_adapter_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (STAdapter, ("st_adapter_base2novel.yaml",), None),
+    (AIM, ("aim_fully_supervised.yaml",), None),
+    (AIM, ("aim_fully_supervised.yaml", "data/ssv2.yaml", "overlay/aim_ssv2.yaml"), None),
+    (AIM, ("aim_zeroshot.yaml", "data/hmdb51.yaml"), K400),
+    (AIM, ("aim_base2novel.yaml",), None),
 ]
 
 
@@ -137,6 +158,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (ActionCLIP, "data.batch", 64, K400), (ActionCLIP, "trainer.max_epochs", 30, K400),
         (ActionCLIP, "data.frames", 4, K400), (OST, "data.batch", 256, SHOTS), (OST, "data.frames", 8, K400),
         (OST, "trainer.max_epochs", 50, K400), (OST, "trainer.max_epochs", 10, SHOTS),
+        (STAdapter, "data.batch", 256, K400), (STAdapter, "trainer.max_epochs", 50, K400),
+        (STAdapter, "data.augmentation.color_jitter", 0.8, SHOTS), (AIM, "data.batch", 192, K400),
+        (AIM, "data.augmentation.flip", None, K400), (AIM, "trainer.max_epochs", 50, K400),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):
@@ -160,6 +184,7 @@ def test_another_value_is_a_deviation_of_the_training(method, name, value, facts
         (TCCLIP, "data.clip.views", "2x1", K400, K400.dataset),
         (ActionCLIP, "data.clip.views", "10x3", K400, K400.dataset),
         (OST, "data.clip.views", "4x3", K400, K400.dataset),
+        (STAdapter, "data.clip.views", "1x1", K400, K400.dataset), (AIM, "data.frames", 4, K400, K400.dataset),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_test(method, name, value, facts, tested):

@@ -146,6 +146,22 @@ class DualEncoder(nn.Module, ABC):
             `(B, F, D)`: F = T where every frame is encoded by itself, F = 1 where the frames attend to each other.
         """
 
+    def class_tokens(self, pixels: Tensor, *, positions: Tensor | None = None) -> Tensor:  # noqa: ARG002 - for CLIPs
+        """Class tokens of frames after the last block, before the last norm and the projection.
+
+        Args:
+            pixels: Normalised clips `(B, T, 3, H, W)`.
+            positions: Positions `(T, D)` of frames, D being the tower's width, that are added to every token of a frame
+                before the first norm and the blocks; `None` adds none.
+
+        Returns:
+            `(B, T, D)`.
+
+        Raises:
+            ConfigError: If the backbone has no blocks, or its frames attend to each other.
+        """
+        raise ConfigError(f"{self.identity.name} has no class tokens of single frames; {USE_A_CLIP}")
+
     def use_preprocess(self, preprocess: Preprocess) -> None:
         """Registers the constants of the pixels; a constructor calls it.
 

@@ -139,22 +139,39 @@ class CLIPEncoder(DualEncoder):
 
     @override
     def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
+        parts: Any = self.visual
+        if self.without_roles is None:
+            features: Tensor = parts.project(self._class_tokens(pixels, None, adapted=adapted))
+            return features
+        self._check_size(pixels)
+        model: Any = self.clip
+        features = model.encode_image(pixels.flatten(0, 1), normalize=False)
+        unflattened: Tensor = features.unflatten(0, pixels.shape[:2])
+        return unflattened
+
+    @override
+    def class_tokens(self, pixels: Tensor, *, positions: Tensor | None = None) -> Tensor:
+        if self.without_roles is not None:
+            return super().class_tokens(pixels, positions=positions)
+        return self._class_tokens(pixels, positions, adapted=True)
+
+    def _class_tokens(self, pixels: Tensor, positions: Tensor | None, *, adapted: bool) -> Tensor:
+        self._check_size(pixels)
         batch, frames = pixels.shape[:2]
+        parts: Any = self.visual
+        if positions is not None:
+            positions = positions.repeat(batch, 1).unsqueeze(1)  # (B·T, 1, D)
+        x = parts.embed(pixels.flatten(0, 1), positions)  # (B·T, 1 + N, D)
+        x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted)
+        tokens: Tensor = x.squeeze(1).unflatten(0, (batch, frames))
+        return tokens
+
+    def _check_size(self, pixels: Tensor) -> None:
         if pixels.shape[-2:] != (self.image_size, self.image_size):
             raise ConfigError(
                 f"frames are {pixels.shape[-2]} x {pixels.shape[-1]} pixels and {self.identity.name} takes "
                 f"{self.image_size} x {self.image_size}; give the data image_size={self.image_size}"
             )
-        if self.without_roles is None:
-            parts: Any = self.visual
-            x = parts.embed(pixels.flatten(0, 1))  # (B·T, 1 + N, D)
-            x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted)
-            features: Tensor = parts.project(x)
-        else:
-            model: Any = self.clip
-            features = model.encode_image(pixels.flatten(0, 1), normalize=False)
-        unflattened: Tensor = features.unflatten(0, (batch, frames))
-        return unflattened
 
 
 class OpenCLIP(CLIPEncoder):

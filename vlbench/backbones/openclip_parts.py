@@ -42,17 +42,27 @@ class ImageParts(Parts):
         super().__init__(loaded)
         self.transformer = Transformer(loaded.transformer, causal=False)
 
-    def embed(self, frames: Tensor) -> Tensor:
-        """Tokens `(B, 1 + N, D)` of frames `(B, 3, H, W)`, the class token first."""
+    def embed(self, frames: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Tokens of frames before the first block.
+
+        Args:
+            frames: Normalised frames `(B, 3, H, W)`.
+            positions: Further positions `(B, 1, D)`, added to all tokens of a frame; `None` adds none.
+
+        Returns:
+            `(B, 1 + N, D)`, the class token first.
+        """
         x = self.conv1(frames).flatten(2).transpose(1, 2)  # (B, N, D)
         token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([token, x], dim=1) + self.positional_embedding.to(x.dtype)
+        if positions is not None:
+            x = x + positions.to(x.dtype)
         tokens: Tensor = self.ln_pre(x)
         return tokens
 
     def project(self, x: Tensor) -> Tensor:
-        """Features `(B, D)` of the class tokens `(B, 1, D)` after the last block."""
-        features: Tensor = self.ln_post(x.squeeze(1)) @ self.proj
+        """Features `(..., C)` of class tokens `(..., D)` after the last block."""
+        features: Tensor = self.ln_post(x) @ self.proj
         return features
 
 

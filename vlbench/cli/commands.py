@@ -178,7 +178,9 @@ def backbones_show(model: str) -> int:
     return 0
 
 
-def weights_import(method: str, file: Path, out: Path, backbone: str, pretrained: str = "openai") -> int:
+def weights_import(
+    method: str, file: Path, out: Path, backbone: str, pretrained: str = "openai", classes: str | None = None
+) -> int:
     """Turn a method's released file into a checkpoint for `vlbench test` and `vlbench run`.
 
     Args:
@@ -187,15 +189,16 @@ def weights_import(method: str, file: Path, out: Path, backbone: str, pretrained
         out: Checkpoint file to write.
         backbone: Architecture of open_clip, such as ViT-B-16-quickgelu, or a CLIP file in OpenAI's format.
         pretrained: The backbone's original weights, a tag or a file; what the released file lacks is taken from them.
+        classes: Classes of a linear head, which released files do not name: a dataset, such as kinetics400 or
+            ucf101/camel, or a file with one name a line; in the order of the head's rows.
 
     Returns:
         0.
     """
     from vlbench.cli.weights import import_released
 
-    Console().print(
-        import_released(method, file, backbone, out, pretrained), markup=False, highlight=False, soft_wrap=True
-    )
+    said = import_released(method, file, backbone, out, pretrained, classes)
+    Console().print(said, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

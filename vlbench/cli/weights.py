@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
+from vlbench.cli.datasets import variants_of
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import write_atomically
 from vlbench.methods import MoTE
@@ -31,11 +32,18 @@ def backbone_by_name(name: str, pretrained: str) -> DualEncoder:
     return OpenCLIP(name, pretrained)
 
 
-def import_released(method: str, file: Path, backbone: str, out: Path, pretrained: str) -> str:
+def import_released(
+    method: str, file: Path, backbone: str, out: Path, pretrained: str, classes: str | None = None
+) -> str:
     """Writes a released file as checkpoints; see `commands.weights_import`."""
     if method not in IMPORTERS:
         raise ConfigError(f"there is no importer of {method!r}; allowed: {', '.join(IMPORTERS)}")
+    names = None if classes is None else class_names(classes)
     imported = IMPORTERS[method](file, backbone_by_name(backbone, pretrained))
+    if imported.classes != (None if names is None else len(names)):
+        raise ConfigError(_wrong_classes(method, file, imported.classes, classes, names))
+    if names is not None:
+        imported.header["class_names"] = names  # where a method with a linear head looks for them
     options = [f"--model.{name}={value}" for name, value in imported.options.items()]
     if imported.start is not None:
         start = out.with_suffix(f".start{out.suffix}")
@@ -43,6 +51,35 @@ def import_released(method: str, file: Path, backbone: str, out: Path, pretraine
         options.append(f"--model.pretrained_from={start}")
     write_atomically(out, _checkpoint(imported.state, imported.header))
     return f"wrote {out}; test it with {' '.join(['--ckpt_path', str(out), *options])}"
+
+
+def class_names(source: str) -> list[str]:
+    """Names of classes in label order.
+
+    Args:
+        source: Text file with one name a line, or a dataset of vlbench with or without its variant.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if Path(source).is_file():
+        return [line.strip() for line in Path(source).read_text().splitlines() if line.strip()]
+    dataset, _, variant = source.partition("/")
+    variants = {label.partition("/")[2] or label: spec for label, spec in variants_of(dataset)}
+    if variant and variant not in variants:
+        raise ConfigError(f"classes is {source!r}; allowed: a file, or {dataset}/ with {', '.join(variants)}")
+    return [*variants[variant or next(iter(variants))].class_names]
+
+
+def _wrong_classes(method: str, file: Path, rows: int | None, source: str | None, names: list[str] | None) -> str:
+    """Why names do not go with the linear head of a released file, and what to give."""
+    if rows is None:
+        return f"classes is {source!r}, and {method} has no linear head to name the classes of; leave the option out"
+    given = "classes is null" if names is None else f"classes is {source!r}, which names {len(names)} classes"
+    return (
+        f"{given}, and the linear head in {file} scores {rows}, whose names the file lacks; give the dataset that it "
+        "was trained on, such as kinetics400, or a file with one name a line"
+    )
 
 
 def import_viclip(file: Path, out: Path) -> str:

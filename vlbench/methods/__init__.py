@@ -1,12 +1,14 @@
 """Methods: each a LightningModule on one base."""
 
 from vlbench.methods.action_clip import ActionCLIP
+from vlbench.methods.aim import AIM
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.froster import FROSTER
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
 from vlbench.methods.ost import OST
+from vlbench.methods.st_adapter import STAdapter
 from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
 from vlbench.methods.vl_prompting import VLPrompting
@@ -14,6 +16,7 @@ from vlbench.methods.x_clip import XCLIP
 from vlbench.methods.zero_shot import ZeroShot
 
 __all__ = [
+    "AIM",
     "FROSTER",
     "MSTA",
     "OST",
@@ -22,6 +25,7 @@ __all__ = [
     "ActionCLIP",
     "MoTE",
     "OpenVCLIP",
+    "STAdapter",
     "VLPrompting",
     "ViFiCLIP",
     "VideoTextMethod",

@@ -106,9 +106,10 @@ class VideoTextMethod(EvaluationLoops):
     }
     """Arguments of the constructor that an identity states in a field of its own, and where."""
 
-    opens_vocabulary: ClassVar[bool] = True
-    """Whether classes are known by their names, so that classes without training videos can be scored. A method without
-    an open vocabulary is evaluated on its training classes only, and its scores are logits."""
+    opens_vocabulary: bool = True
+    """Whether classes are known by their names, so that classes without training videos can be scored; an instance says
+    so where an option decides it. A method without an open vocabulary is evaluated on its training classes only, and
+    its scores are logits."""
 
     REQUIRES: ClassVar[Mapping[str, str]] = {}
     """Capabilities that a backbone must have, by their names, and what for: the beginning of the sentence that refuses

@@ -7,20 +7,24 @@ from pathlib import Path
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.methods.action_clip.released import import_released as action_clip
+from vlbench.methods.aim.released import aim
 from vlbench.methods.mote.released import import_released as mote
 from vlbench.methods.open_vclip_released import froster, open_vclip
 from vlbench.methods.ost.released import import_released as ost
 from vlbench.methods.parts.released_files import Imported
+from vlbench.methods.st_adapter.released import st_adapter
 from vlbench.methods.tc_clip.released import import_released as tc_clip
 from vlbench.methods.vifi_released import vifi_clip, vl_prompting
 from vlbench.methods.x_clip.released import import_released as x_clip
 
 IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
     "action_clip": action_clip,
+    "aim": aim,
     "froster": froster,
     "mote": mote,
     "open_vclip": open_vclip,
     "ost": ost,
+    "st_adapter": st_adapter,
     "vifi_clip": vifi_clip,
     "vl_prompting": vl_prompting,
     "x_clip": x_clip,

@@ -30,12 +30,14 @@ class Imported:
         header: What the checkpoint says of its method, its frozen weights and its training, as plain values.
         options: Options of the method that a test with these weights has to have, by their names.
         start: Weights of the backbone that the method started from, where they are not the original ones.
+        classes: Number of classes of the file's linear head, which names none of them; `None` where there is no head.
     """
 
     state: dict[str, Tensor]
     header: dict[str, Any]
     options: Mapping[str, object]
     start: Imported | None = None
+    classes: int | None = None
 
     @classmethod
     def of(
@@ -44,6 +46,8 @@ class Imported:
         training: Mapping[str, Any],
         options: Mapping[str, object] | None = None,
         start: Imported | None = None,
+        *,
+        classes: int | None = None,
     ) -> Imported:
         """The weights of a method as they are now.
 
@@ -52,11 +56,12 @@ class Imported:
             training: What is known of the training, as plain values; see `training_in`.
             options: Options of the method that a test has to have.
             start: Weights of the backbone that the method started from.
+            classes: Number of classes of the file's linear head.
         """
         keys = method.trained_keys()
         state = {key: value for key, value in method.state_dict().items() if key in keys}
         header = {"method": method.name, "backbone": method.backbone.identity.as_dict(), "training": dict(training)}
-        return cls(state, header, options or {}, start)
+        return cls(state, header, options or {}, start, classes)
 
 
 def training_in(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
