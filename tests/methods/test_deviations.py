@@ -11,7 +11,7 @@ import vlbench.methods
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import config_names, find_config
 from vlbench.errors import ConfigError
-from vlbench.methods import FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting
+from vlbench.methods import FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting, ZeroShot
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.prompts import PROMPTS
 from vlbench.optim import Schedule
@@ -24,6 +24,7 @@ OTHERS = {
     "prompts": "{} happens", "blocks": 2, "bottleneck": 32, "adapter_input": "raw", "initialization": "zero",
     "view_fusion": "cosines", "original_share": 0.25, "tuned": "image", "image_depth": 2, "text_depth": 1, "beta2": 0.5,
     "mixed_clips": 2, "final_ratio": 0.5, "missing_neighbours": "masked", "interpolated_share": 0.3,
+    "trained": "head", "dropout": 0.1,
 }  # fmt: skip
 # Of options with two values, either may be the default.
 SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute", "absolute": "relative"}

@@ -7,6 +7,7 @@ from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
 from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
+from vlbench.methods.vision_only import VisionOnly
 from vlbench.methods.vl_prompting import VLPrompting
 from vlbench.methods.x_clip import XCLIP
 from vlbench.methods.zero_shot import ZeroShot
@@ -21,5 +22,6 @@ __all__ = [
     "VLPrompting",
     "ViFiCLIP",
     "VideoTextMethod",
+    "VisionOnly",
     "ZeroShot",
 ]
