@@ -23,8 +23,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import vlbench.backbones
 import vlbench.methods
-from vlbench.backbones import TinyCLIP, ViCLIP
+from vlbench.backbones import TinyCLIP, VideoNetwork
 from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.internvideo2_parts import InternVideo2Sizes
 from vlbench.backbones.preprocess import CLIP, Preprocess
 from vlbench.backbones.viclip_parts import ViCLIPSizes
 from vlbench.cli import values
@@ -79,13 +80,17 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "weights that stay as they are, a control": dict.fromkeys(
         ("MSTA.lr", "MoTE.lr", "MoTE.backbone_lr_ratio", "ViFiCLIP.lr", "VLPrompting.lr", "OpenVCLIP.lr",
          "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr", "ActionCLIP.lr", "ActionCLIP.image_lr_ratio",
-         "ActionCLIP.head_lr_ratio", "OST.lr", "STAdapter.lr", "AIM.lr", "AIM.backbone_lr_ratio"),
+         "ActionCLIP.head_lr_ratio", "OST.lr", "STAdapter.lr", "AIM.lr", "AIM.backbone_lr_ratio", "VisionOnly.lr",
+         "VisionOnly.backbone_lr_ratio"),
         (0,),
     ),
+    "a head that begins as zeros": {"VisionOnly.head_std": (0,)},
+    "features that are left whole": {"VisionOnly.dropout": (0,)},
     "no weight decay": dict.fromkeys(
         ("MSTA.weight_decay", "MoTE.weight_decay", "ViFiCLIP.weight_decay", "VLPrompting.weight_decay",
          "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay",
-         "ActionCLIP.weight_decay", "OST.weight_decay", "STAdapter.weight_decay", "AIM.weight_decay"),
+         "ActionCLIP.weight_decay", "OST.weight_decay", "STAdapter.weight_decay", "AIM.weight_decay",
+         "VisionOnly.weight_decay"),
         (0,),
     ),
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
@@ -156,7 +161,14 @@ def sizes(**changes: int) -> ViCLIPSizes:
     return ViCLIPSizes(**{**base, **changes})
 
 
-MADE: dict[type, Callable[..., object]] = {ViCLIPSizes: sizes, Preprocess: partial(replace, CLIP)}
+def internvideo2_sizes(**changes: float) -> InternVideo2Sizes:
+    base = {"embed_dim": 24, "pooled_dim": 24, "image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "heads": 2}
+    return InternVideo2Sizes(**{**base, **changes})  # type: ignore[arg-type]
+
+
+MADE: dict[type, Callable[..., object]] = {
+    ViCLIPSizes: sizes, InternVideo2Sizes: internvideo2_sizes, Preprocess: partial(replace, CLIP)
+}  # fmt: skip
 """How a group is made of one option where others have no default."""
 
 
@@ -182,6 +194,14 @@ def on_tiny_clip(method: type) -> Callable[..., object]:
     return make
 
 
+def on_meta(backbone: type) -> Callable[..., object]:
+    def make(**options: object) -> object:
+        with torch.device("meta"):
+            return backbone(**{**({"model": "x3d_m"} if backbone is VideoNetwork else {}), **options})
+
+    return make
+
+
 def all_options() -> Iterator[Option]:
     owners = [UCF101DataModule, *METHODS, *BACKBONES]
     for owner in dict.fromkeys(group for each in owners for group in groups(each)):
@@ -189,7 +209,7 @@ def all_options() -> Iterator[Option]:
     for owner in METHODS:
         yield from options_of(owner, on_tiny_clip(owner))
     for owner in BACKBONES:
-        assert owner is ViCLIP or not list(options_of(owner, owner))
+        yield from options_of(owner, on_meta(owner))
     for owner in (UCF101DataModule, UCF101, RecordWriter):
         yield from options_of(owner, owner)
     yield from options_of(ProtocolConfig, lambda **options: ProtocolConfig("few_shot@1", [], **options))

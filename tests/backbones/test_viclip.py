@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.plain import plain_block
@@ -141,3 +142,21 @@ def test_what_cannot_work_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="one feature a clip"):
         MoTE(small())
     assert F.normalize(small().encode_texts(TEXTS), dim=-1).shape == (2, 24)
+
+
+def test_frames_of_another_size_are_refused_and_cut_texts_are_recorded():
+    backbone = small()
+    with pytest.raises(ConfigError, match=r"frames are 48 x 48 pixels and small takes 32 x 32; .*image_size=32"):
+        backbone.encode_frames(torch.randn(1, 4, 3, 48, 48).double())
+    assert backbone.settings()["long_texts"] == "cut"
+
+
+def test_a_file_of_another_model_is_a_short_message(tmp_path):
+    path = str(tmp_path / "small.safetensors")
+    save_file({key: value.float().contiguous() for key, value in small().state_dict().items()}, path)
+    with (
+        torch.device("meta"),
+        pytest.raises(CheckpointError, match=r"as ViCLIP-B-16 does not fit the model") as refused,
+    ):
+        ViCLIP("ViCLIP-B-16", path)
+    assert len(str(refused.value).splitlines()) < 25

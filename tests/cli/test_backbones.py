@@ -72,6 +72,8 @@ def test_a_backbone_without_blocks_says_why_and_names_files_of_its_texts(capsys)
 def test_an_unknown_backbone_gets_the_nearest_names(capsys):
     assert main(["backbones", "show", "ViT-B16"]) == 2
     assert "did you mean ViT-B-16 or" in capsys.readouterr().err
+    assert main(["backbones", "show", "internvideo2-clip-b14"]) == 2
+    assert "did you mean InternVideo2-CLIP-B-14?" in capsys.readouterr().err
 
 
 def test_zero_shot_runs_on_a_model_without_blocks_and_the_record_says_how_frames_are_resized(
@@ -97,3 +99,27 @@ def test_zero_shot_runs_on_a_model_without_blocks_and_the_record_says_how_frames
     assert one["data.interpolation"] == two["data.interpolation"] == "bilinear"
     assert "data.resize_mode" not in one
     assert two["data.resize_mode"] == "squash"
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "expected"),
+    [
+        ("ViCLIP-B-16", "ViCLIP", ["a clip of 8 frames", "context 32 tokens", "image tower 12 blocks of width 768"]),
+        (
+            "InternVideo2-CLIP-S-14", "InternVideo2",
+            ["86,867,201, of the image tower 23,439,104", "a clip of 8 frames", "context 77 tokens", "msta: yes",
+             "vl_prompting: VL prompting appends tokens behind the class token", "resize_mode: squash"],
+        ),
+        (
+            "x3d_m", "VideoNetwork",
+            ["no blocks that methods could change", "a clip of 16 frames", "vision_only: yes",
+             "mean: [0.45, 0.45, 0.45]",
+             "zero_shot: zero_shot knows classes by their names, x3d_m has no text tower"],
+        ),
+    ],
+)  # fmt: skip
+def test_backbones_of_released_files_are_listed_and_shown(capsys, model, kind, expected):
+    assert f"--model.backbone {kind} --model.backbone.model {model}: released file" in printed(capsys, "list")
+    out = " ".join(printed(capsys, "show", model).split())
+    for line in expected:
+        assert line in out

@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 import vlbench.clips.datamodules as datamodules
 import vlbench.methods
 from tests.methods.test_deviations import build, options_of, other
-from vlbench.backbones import ViCLIP
+from vlbench.backbones import InternVideo2, ViCLIP, VideoNetwork
+from vlbench.backbones.internvideo2_parts import InternVideo2Sizes
 from vlbench.backbones.viclip_parts import ViCLIPSizes
 from vlbench.cli.main import main
 from vlbench.cli.trainer import ELSEWHERE, SAME_NUMBERS
@@ -278,7 +279,10 @@ def test_options_and_weights_of_a_backbone_count():
     one = shipped.settings()
     shipped.identity = replace(shipped.identity, digest="another")
     assert one != shipped.settings()
-    assert set(inspect.signature(ViCLIP).parameters) == {"model", "pretrained", "temporal_resizing", "sizes"}
+    frames = InternVideo2("small", sizes=InternVideo2Sizes(24, 24, 32, 16, 32, 1, 2, 2, 16, 1, 2))
+    for backbone in (plain, frames, VideoNetwork("x3d_m", frames=4, image_size=32)):
+        stated = {"model", "pretrained", *(key.split(".")[0] for key in backbone.settings())}
+        assert set(inspect.signature(type(backbone)).parameters) <= stated
 
 
 def test_the_folder_of_weights_is_no_identity(kitchen):

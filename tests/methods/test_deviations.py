@@ -26,6 +26,7 @@ OTHERS = {
     "mixed_clips": 2, "final_ratio": 0.5, "missing_neighbours": "masked", "interpolated_share": 0.3,
     "head": "meanP", "frames": 5, "stop": "batch", "spatial_prompt": "{descriptor}", "temporal_prompt": "{descriptor}",
     "kernel": (3, 3, 3), "classifier": "text", "dropout": 0.25, "label_smoothing": 0.5, "adapter_scale": 0.25,
+    "trained": "head",
 }  # fmt: skip
 # Of options with two values, either may be the default.
 SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute", "absolute": "relative"}

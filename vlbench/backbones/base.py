@@ -32,12 +32,14 @@ class Capabilities:
         class_token: Whether the image feature is read from a class token, the first of its sequence.
         causal_text: Whether a token of a text attends only to itself and to those before it.
         frames_encoded_one_by_one: Whether there is one feature a frame; otherwise frames attend to each other.
+        texts: Whether there is a text tower, so that classes are known by their names.
     """
 
     blocks: bool
     class_token: bool
     causal_text: bool
     frames_encoded_one_by_one: bool
+    texts: bool = True
 
 
 LACKS = {
@@ -45,6 +47,7 @@ LACKS = {
     "class_token": "has none",
     "causal_text": "has another text tower",
     "frames_encoded_one_by_one": "gives one feature a clip",
+    "texts": "has no text tower",
 }
 """What a backbone without a capability is like, for the sentence that refuses it."""
 
@@ -84,8 +87,9 @@ class DualEncoder(nn.Module, ABC):
     Attributes:
         capabilities: What methods can do with this backbone.
         embed_dim: Dimension D of the common space.
-        text_width: Width of the text tower.
+        text_width: Width of the text tower; 0 where there is none.
         image_size: Side of the square frames, in pixels.
+        frames: Number of frames of a clip that the weights are for; 1 where frames are encoded one by one.
         identity: Which weights these are.
         preprocess: What the weights were trained to see; the data resizes frames by it.
         mean: Mean of the pixel values in [0, 1] that they are normalised by, `(3, 1, 1)`.
@@ -96,6 +100,7 @@ class DualEncoder(nn.Module, ABC):
     embed_dim: int
     text_width: int
     image_size: int
+    frames: int = 1
     identity: BackboneIdentity
     preprocess: Preprocess = CLIP
     mean: Tensor
@@ -130,9 +135,13 @@ class DualEncoder(nn.Module, ABC):
         """The module that holds every parameter of the image tower."""
 
     @property
-    @abstractmethod
     def logit_scale(self) -> nn.Parameter:
-        """Logarithm of the factor on cosines."""
+        """Logarithm of the factor on cosines, of a backbone whose `capabilities` have texts.
+
+        Raises:
+            ConfigError: If there are none to have cosines with.
+        """
+        raise ConfigError(f"{self.identity.name} has no text tower and so no scale of cosines; {USE_A_CLIP}")
 
     @abstractmethod
     def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
@@ -161,6 +170,22 @@ class DualEncoder(nn.Module, ABC):
             ConfigError: If the backbone has no blocks, or its frames attend to each other.
         """
         raise ConfigError(f"{self.identity.name} has no class tokens of single frames; {USE_A_CLIP}")
+
+    def check_size(self, pixels: Tensor) -> None:
+        """Whether clips have frames of the size that the positions of the image tower are for.
+
+        Args:
+            pixels: Clips `(B, T, 3, H, W)`.
+
+        Raises:
+            ConfigError: If they have not.
+        """
+        height, width = pixels.shape[-2:]
+        if (height, width) != (self.image_size, self.image_size):
+            raise ConfigError(
+                f"frames are {height} x {width} pixels and {self.identity.name} takes {self.image_size} x "
+                f"{self.image_size}; give the data image_size={self.image_size}"
+            )
 
     def use_preprocess(self, preprocess: Preprocess) -> None:
         """Registers the constants of the pixels; a constructor calls it.

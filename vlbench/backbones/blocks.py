@@ -50,6 +50,8 @@ class Parts(nn.Module):
 class Attention(Parts):
     """Multi-head attention `softmax(q kᵀ / √d) v`, with the parameters of an `nn.MultiheadAttention`.
 
+    Where the module has parts `query_norm` and `key_norm`, queries and keys pass through them before they become heads.
+
     Torch's own forward pass leaves the fused kernel when weights are frozen under autocast, which on a CPU makes
     bfloat16 several times slower than float32, and copies between its (L, N, D) and our (N, L, D).
 
@@ -60,8 +62,10 @@ class Attention(Parts):
     """
 
     in_proj_weight: Tensor
-    in_proj_bias: Tensor
+    in_proj_bias: Tensor | None
     out_proj: nn.Module
+    query_norm: nn.Module
+    key_norm: nn.Module
     heads: int
     causal: bool
     _layer_scale: tuple[nn.Module]
@@ -70,6 +74,8 @@ class Attention(Parts):
         self, loaded: nn.MultiheadAttention | Attention, *, causal: bool = False, layer_scale: nn.Module | None = None
     ) -> None:
         super().__init__(loaded)
+        if "in_proj_bias" not in self._parameters:
+            self.register_parameter("in_proj_bias", None)
         if isinstance(loaded, Attention):
             self.heads, self.causal, self._layer_scale = loaded.heads, loaded.causal, loaded._layer_scale
         else:
@@ -79,16 +85,19 @@ class Attention(Parts):
 
     def qkv(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries `(N, Q, D)` of x, keys and values `(N, L, D)` of the context; `None` takes x."""
-        width = self.in_proj_weight.shape[1]
+        weight, bias, width = self.in_proj_weight, self.in_proj_bias, self.in_proj_weight.shape[1]
         if context is None:
-            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
         else:
-            q = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
-            k, v = F.linear(context, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
+            bias_q, bias_kv = (None, None) if bias is None else (bias[:width], bias[width:])
+            q = F.linear(x, weight[:width], bias_q)
+            k, v = F.linear(context, weight[width:], bias_kv).chunk(2, dim=-1)
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, at: Position | None = None) -> Tensor:
         """The output `(N, Q, D)` for queries, keys and values of `qkv`; see `forward` for `at`."""
+        if "query_norm" in self._modules:
+            q, k = self.query_norm(q), self.key_norm(k)
         mask = None
         if self.causal and at is not None:
             keys = torch.arange(k.shape[1], device=k.device)

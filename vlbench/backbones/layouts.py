@@ -63,3 +63,20 @@ class Joint(Layout):
     def join(self, grids: Sequence[Tensor]) -> Tensor:
         token, *patches = grids
         return torch.cat([token.flatten(1, 2), *(grid.transpose(1, 2).flatten(1, 2) for grid in patches)], dim=1)
+
+
+@dataclass(frozen=True)
+class JointByFrame(Layout):
+    """One sequence a clip: its class token, then frame by frame, patches inside: `(B, 1 + T·N, D)`.
+
+    The grids are those of `Joint`.
+    """
+
+    @override
+    def split(self, tokens: Tensor) -> list[Tensor]:
+        token, patches = tokens[:, :1].unsqueeze(1), tokens[:, 1:]
+        return [token, patches.unflatten(1, (self.frames, -1))] if patches.shape[1] else [token]
+
+    @override
+    def join(self, grids: Sequence[Tensor]) -> Tensor:
+        return torch.cat([grid.flatten(1, 2) for grid in grids], dim=1)

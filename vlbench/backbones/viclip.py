@@ -70,8 +70,12 @@ class ViCLIP(DualEncoder):
         self.embed_dim = sizes.embed_dim
         self.text_width = sizes.text_width
         self.image_size = sizes.image_size
+        self.frames = sizes.frames
         self.vision_encoder = VideoParts(sizes, temporal_resizing)
-        self.text_encoder = TextParts(sizes)
+        self.text_encoder = TextParts(
+            sizes.embed_dim, sizes.text_width, sizes.text_layers, sizes.text_heads,
+            context=sizes.context, vocabulary=sizes.vocabulary,
+        )  # fmt: skip
         # Released as the temperature `temp`, 0.01; prediction divides cosines by it as well.
         self._logit_scale = nn.Parameter(torch.tensor(math.log(100.0)))
         if pretrained is not None:
@@ -86,7 +90,7 @@ class ViCLIP(DualEncoder):
 
     @override
     def settings(self) -> dict[str, object]:
-        options = {"temporal_resizing": self.temporal_resizing, **dict(flat("sizes", self.sizes))}
+        options = {"temporal_resizing": self.temporal_resizing, "long_texts": "cut", **dict(flat("sizes", self.sizes))}
         return {**super().settings(), **options}
 
     @property
@@ -111,6 +115,7 @@ class ViCLIP(DualEncoder):
 
     @override
     def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
+        self.check_size(pixels)
         parts: Any = self.visual
         x = parts.embed(pixels)  # (B, 1 + N·T, D)
         x = self._image.run(x, Joint(pixels.shape[1]), read=0, adapted=adapted)

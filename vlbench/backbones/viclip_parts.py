@@ -69,15 +69,19 @@ class Transformer(nn.Module):
         layers: Number of blocks of the tower.
         heads: Number of attention heads.
         causal: Whether a token attends only to itself and to those before it.
+        activation: Activation of the hidden layers; `None` is quick GELU.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, *, causal: bool) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, *, causal: bool, activation: type[nn.Module] | None = None
+    ) -> None:
         from open_clip.transformer import QuickGELU, ResidualAttentionBlock  # late, see openclip.py
 
         super().__init__()
+        activation = activation or QuickGELU
         # Unlike CLIP's, these LayerNorms work in the type of their input.
         blocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, act_layer=QuickGELU, norm_layer=nn.LayerNorm) for _ in range(layers)
+            ResidualAttentionBlock(width, heads, act_layer=activation, norm_layer=nn.LayerNorm) for _ in range(layers)
         )
         self.resblocks = adopt_blocks(blocks, causal=causal)
 
@@ -125,18 +129,33 @@ class TextParts(nn.Module):
     """The text tower before and after its blocks.
 
     Args:
-        sizes: Sizes of the tower.
+        embed_dim: Dimension D of the common space.
+        width: Width of the tower.
+        layers: Number of blocks of the tower.
+        heads: Number of attention heads.
+        context: Length of the longest text, in tokens.
+        vocabulary: Number of different tokens.
+        activation: Activation of the hidden layers; `None` is quick GELU.
     """
 
-    def __init__(self, sizes: ViCLIPSizes) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        width: int,
+        layers: int,
+        heads: int,
+        *,
+        context: int,
+        vocabulary: int,
+        activation: type[nn.Module] | None = None,
+    ) -> None:
         super().__init__()
-        width = sizes.text_width
-        self.token_embedding = nn.Embedding(sizes.vocabulary, width)
+        self.token_embedding = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
-        self.positional_embedding = nn.Parameter(torch.randn(sizes.context, width) * 0.01)
-        self.transformer = Transformer(width, sizes.text_layers, sizes.text_heads, causal=True)
+        self.positional_embedding = nn.Parameter(torch.randn(context, width) * 0.01)
+        self.transformer = Transformer(width, layers, heads, causal=True, activation=activation)
         self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.randn(width, sizes.embed_dim) / width**0.5)
+        self.text_projection = nn.Parameter(torch.randn(width, embed_dim) / width**0.5)
 
 
 def temporal_positions(table: Tensor, frames: int, resizing: TemporalResizing) -> Tensor:

@@ -47,11 +47,15 @@ def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> d
     return content
 
 
+_SHOWN = 20
+"""Keys that a message names."""
+
+
 def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
     """Compares two state dicts.
 
     Raises:
-        CheckpointError: Naming every missing, unexpected and misshapen key.
+        CheckpointError: Naming missing, unexpected and misshapen keys; the first ones where a file is another model's.
     """
     problems = [f"missing: {key}" for key in sorted(set(expected) - set(state))]
     problems += [f"unexpected: {key}" for key in sorted(set(state) - set(expected))]
@@ -61,7 +65,8 @@ def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], what
         if state[key].shape != expected[key].shape
     ]
     if problems:
-        raise CheckpointError(f"{what} does not fit the model:\n  " + "\n  ".join(problems))
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise CheckpointError(f"{what} does not fit the model:\n  " + "\n  ".join([*problems[:_SHOWN], *more]))
 
 
 _POSITIONS = (

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 import vlbench.methods
-from vlbench.backbones import OpenCLIP
-from vlbench.backbones.catalogue import entries, entry_of, tags
-from vlbench.backbones.viclip import SIZES
+from vlbench.backbones import DualEncoder, InternVideo2, OpenCLIP, ViCLIP, VideoNetwork, internvideo2, viclip
+from vlbench.backbones.catalogue import Entry, entries, entry_of, tags
+from vlbench.backbones.video_network import NETWORKS
 from vlbench.errors import ConfigError
 from vlbench.methods import VideoTextMethod
+
+_KINDS: dict[str, type[ViCLIP] | type[InternVideo2] | type[VideoNetwork]] = {
+    **dict.fromkeys(viclip.SIZES, ViCLIP),
+    **dict.fromkeys(internvideo2.SIZES, InternVideo2),
+    **dict.fromkeys(NETWORKS, VideoNetwork),
+}
+"""Backbones that are not open_clip's, by their names; their weights are released files."""
 
 
 def backbone_table(match: str, *, flops: bool) -> Iterator[Table | str]:
@@ -27,8 +36,8 @@ def backbone_table(match: str, *, flops: bool) -> Iterator[Table | str]:
         ConfigError: If no name has that part.
     """
     described = [entry for entry in entries() if match.lower() in entry.name.lower()]
-    viclip = [name for name in SIZES if match.lower() in name.lower()]
-    if not described and not viclip:
+    others = [name for name in _KINDS if match.lower() in name.lower()]
+    if not described and not others:
         raise ConfigError(f"match is {match!r}, which no backbone has in its name; leave it out to see all")
 
     columns = ("model", "image", "context", *(["GMAC/frame"] if flops else []), "methods", "pretrained tags")
@@ -45,21 +54,20 @@ def backbone_table(match: str, *, flops: bool) -> Iterator[Table | str]:
     names = sum(bool(entry.hub) for entry in described)
     if names:
         yield f"{names} of them need files of the Hugging Face hub for texts; `vlbench backbones show MODEL` names them"
-    for name in viclip:
-        image, context = SIZES[name].image_size, SIZES[name].context
-        yield f"--model.backbone ViCLIP --model.backbone.model {name}: image {image}, context {context}, released file"
+    for name in others:
+        yield f"--model.backbone {_KINDS[name].__name__} --model.backbone.model {name}: released file"
 
 
 def description(model: str) -> Iterator[str]:
-    """Lines on an architecture of open_clip, which is built without memory.
+    """Lines on a backbone, which is built without memory.
 
     Args:
-        model: Name of the architecture.
+        model: Name of the backbone, as `vlbench backbones list` has it.
 
     Raises:
-        ConfigError: If open_clip does not know it, or files of a text model are missing.
+        ConfigError: If there is none of that name, or files of a text model are missing.
     """
-    entry = entry_of(model)
+    entry = _entry(model)
     backbone = _built(model)
     total, image = (
         sum(parameter.numel() for parameter in module.parameters()) for module in (backbone, backbone.visual)
@@ -70,18 +78,39 @@ def description(model: str) -> Iterator[str]:
         for name, tower in (("image tower", backbone.image), ("text tower", backbone.text)):
             yield f"{name:13} {len(tower.blocks)} blocks of width {tower.width}"
     else:
-        yield f"towers        no blocks that methods could change: it {backbone.without_roles}"
-    yield f"features      {backbone.embed_dim} dimensions, {_multiply_adds(backbone):.2f} billion multiply-adds a frame"
+        reason = getattr(backbone, "without_roles", "is a network of convolutions or of pooled attention")
+        yield f"towers        no blocks that methods could change: it {reason}"
+    clip = "a frame" if backbone.frames == 1 else f"a clip of {backbone.frames} frames"
+    yield f"features      {backbone.embed_dim} dimensions, {_multiply_adds(backbone):.2f} billion multiply-adds {clip}"
     yield f"image size    {backbone.image_size}"
-    yield f"context       {entry.context} tokens"
-    for name in entry.hub:
+    if backbone.capabilities.texts:
+        context: Any = backbone.texts
+        yield f"context       {context.context} tokens"
+    for name in entry.hub if entry else ():
         yield f"texts         files of {name} of the Hugging Face hub, or a folder with them as text_files"
     for method in _methods():
         yield f"method        {method.name}: {method.refusal(model, backbone) or 'yes'}"
+    if entry is None:
+        yield f"pretrained    a released file, preprocess: {backbone.preprocess}"
+        return
     by_tag = tags(model)
     for preprocess in dict.fromkeys(by_tag.values()):
         names = ", ".join(tag for tag, each in by_tag.items() if each == preprocess)
         yield f"pretrained    {names}, preprocess: {preprocess}"
+
+
+def _entry(model: str) -> Entry | None:
+    """What open_clip records of an architecture; `None` of a backbone that is not its."""
+    if model in _KINDS:
+        return None
+    try:
+        return entry_of(model)
+    except ConfigError:
+        names = {name.lower(): name for name in _KINDS}
+        near = difflib.get_close_matches(model.lower(), names, n=1, cutoff=0.8)
+        if near:
+            raise ConfigError(f"there is no backbone {model!r}; did you mean {names[near[0]]}?") from None
+        raise
 
 
 def _methods() -> list[type[VideoTextMethod]]:
@@ -99,16 +128,16 @@ def _counted(model: str) -> str:
         return "unknown"
 
 
-def _built(model: str) -> OpenCLIP:
+def _built(model: str) -> DualEncoder:
     """A backbone on the meta device: sizes without memory or weights."""
     with torch.device("meta"):
-        return OpenCLIP(model).eval()
+        return _KINDS.get(model, OpenCLIP)(model).eval()
 
 
-def _multiply_adds(backbone: OpenCLIP) -> float:
-    """Billions of multiply-adds that one frame takes."""
+def _multiply_adds(backbone: DualEncoder) -> float:
+    """Billions of multiply-adds that one feature takes, of a frame or of a clip."""
     backbone.requires_grad_(False)  # the counter looks for the graph of what has one
     size = backbone.image_size
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        backbone.encode_frames(torch.empty(1, 1, 3, size, size, device="meta"))
+        backbone.encode_frames(torch.empty(1, backbone.frames, 3, size, size, device="meta"))
     return float(counter.get_total_flops()) / 2e9

@@ -218,6 +218,25 @@ def viclip_import(file: Path, out: Path) -> int:
     return 0
 
 
+def internvideo2_import(file: Path, out: Path, vision: Path | None = None, text: Path | None = None) -> int:
+    """Check released InternVideo2-CLIP files and turn them into safetensors for the InternVideo2 backbone.
+
+    Args:
+        file: The released file, such as pytorch_model.bin; it may hold only what its training changed.
+        out: Safetensors file to write.
+        vision: Released file of the video tower that a partial file belongs to; leave it out for a whole one.
+        text: Released file of the text tower that a partial file belongs to, such as mobileclip_blt.pt.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.weights import import_internvideo2
+
+    said = import_internvideo2(file, out, vision, text)
+    Console().print(said, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def weights_export(checkpoint: Path, out: Path) -> int:
     """Merge the experts of a trained MoTE once and write safetensors; evaluation then costs one plain MLP a layer.
 

@@ -101,6 +101,9 @@ def with_prompts(
     new_templates = templates(prompts)
     if not configs:
         raise ConfigError("other prompts go through the text tower; give the test's --config and --ckpt_path")
+    kind = type(build(configs))
+    if not kind.opens_vocabulary:
+        raise ConfigError(f"{kind.name} has no open vocabulary: no prompt changes its scores; leave --prompts out")
     method = load(configs, checkpoint)
     given = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
     expected = (stored.record.details.backbone_digest, stored.record.identity.weights)
@@ -215,11 +218,12 @@ def _modules(method: VideoTextMethod) -> dict[str, list[nn.Parameter]]:
     """Every parameter in one row: the towers, and the method's own modules, lists of them one by one."""
     rows: dict[str, list[nn.Parameter]] = {"image tower": list(method.backbone.visual.parameters()), "text tower": []}
     image = {id(parameter) for parameter in rows["image tower"]}
+    scale = method.backbone.logit_scale if method.backbone.capabilities.texts else None
     for name, parameter in method.named_parameters():
         if id(parameter) in image:
             continue
         top, second, *_ = name.split(".")
-        if parameter is method.backbone.logit_scale:
+        if parameter is scale:
             row = "logit scale"
         elif top == "backbone":
             row = "text tower"

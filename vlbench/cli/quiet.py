@@ -16,12 +16,16 @@ _WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",
     # The sampler goes on where the epoch was left, which Lightning does not know.
     r"You're resuming from a checkpoint that ended before the epoch ended",
+    # Batch norms keep the averages of their weights.
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     # Small sets are what a first try is made of.
     r"The number of training batches .* is smaller than the logging interval",
     # What Lightning has to mend with its own dependencies.
     r"Starting from v1\.9\.0, `tensorboardX` has been removed",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"`torch\.jit\.\w+` is (deprecated|not supported)",
+    # What pytorchvideo has to mend with its own.
+    r"'saved_variables' is deprecated",
 )
 """Beginnings of warnings that a run gives although nothing is wrong."""
 

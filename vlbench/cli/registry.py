@@ -214,6 +214,14 @@ _DECLARED = (
         inputs={"file": "file"},
     ),
     Command(
+        "weights import internvideo2",
+        _WEIGHTS,
+        "released InternVideo2-CLIP files to a backbone's weights",
+        "vlbench.cli.commands:internvideo2_import",
+        positional={"file": {"help": "the released file, such as pytorch_model.bin"}},
+        inputs={"file": "file", "vision": "file", "text": "file"},
+    ),
+    Command(
         "weights import",
         _WEIGHTS,
         "a method's released file to a checkpoint",

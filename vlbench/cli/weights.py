@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
+from vlbench.backbones.internvideo2 import read_internvideo2, released_model
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
 from vlbench.cli.datasets import variants_of
 from vlbench.errors import CheckpointError, ConfigError
@@ -92,6 +93,19 @@ def import_viclip(file: Path, out: Path) -> str:
         return f"wrote {out}; its sizes are not those of a released model, so the backbone needs them: {sizes}"
     return (
         f"wrote {out}; use it with --config backbone/viclip_{name[7:].lower().replace('-', '')}.yaml and "
+        f"--model.init_args.backbone.init_args.pretrained={out}"
+    )
+
+
+def import_internvideo2(file: Path, out: Path, vision: Path | None, text: Path | None) -> str:
+    """Writes released InternVideo2-CLIP files as safetensors; see `commands.internvideo2_import`."""
+    state = read_internvideo2(file, vision, text)
+    name = released_model(state)
+    write_atomically(out, save({key: value.contiguous() for key, value in state.items()}))
+    if name is None:
+        return f"wrote {out}; its width is not that of a released model, so the backbone needs its sizes"
+    return (
+        f"wrote {out}; use it with --config backbone/internvideo2_{name[-4:].lower().replace('-', '')}.yaml and "
         f"--model.init_args.backbone.init_args.pretrained={out}"
     )
 

@@ -117,7 +117,7 @@ class Evaluator:
 
         A group of views at a time: memory does not grow with their number.
         """
-        dtype = self.method.backbone.logit_scale.dtype
+        dtype = self.method.backbone.mean.dtype
         count = len(batch.ids)
         views: list[list[Features]] = [[] for _ in members]
         for group in batch.views():
@@ -137,7 +137,7 @@ class Evaluator:
     ) -> Predictions:
         part = self._none(evaluated)
         if video is not None:
-            with torch.autocast(self.method.backbone.logit_scale.device.type, enabled=False):
+            with torch.autocast(self.method.backbone.mean.device.type, enabled=False):
                 flat = self.method.score(_each(lambda x: x.flatten(0, 1), video), classes)
                 scores = flat.unflatten(0, (len(rows), -1)).float()
                 part.scores = self.method.fuse_views(scores).cpu()

@@ -11,6 +11,7 @@ from vlbench.methods.ost import OST
 from vlbench.methods.st_adapter import STAdapter
 from vlbench.methods.tc_clip import TCCLIP
 from vlbench.methods.vifi_clip import ViFiCLIP
+from vlbench.methods.vision_only import VisionOnly
 from vlbench.methods.vl_prompting import VLPrompting
 from vlbench.methods.x_clip import XCLIP
 from vlbench.methods.zero_shot import ZeroShot
@@ -29,5 +30,6 @@ __all__ = [
     "VLPrompting",
     "ViFiCLIP",
     "VideoTextMethod",
+    "VisionOnly",
     "ZeroShot",
 ]

@@ -140,6 +140,8 @@ class VideoTextMethod(EvaluationLoops):
             name: Name of the backbone, for the sentence.
             backbone: Backbone, or what is known of one before it is built.
         """
+        if cls.opens_vocabulary and not backbone.capabilities.texts:
+            return f"{cls.name} knows classes by their names, {name} {LACKS['texts']}; {USE_A_CLIP}"
         for capability, purpose in cls.REQUIRES.items():
             if not getattr(backbone.capabilities, capability):
                 return f"{purpose}, {name} {LACKS[capability]}; {USE_A_CLIP}"

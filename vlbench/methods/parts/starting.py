@@ -29,7 +29,7 @@ def start_from(backbone: DualEncoder, path: str | Path | None) -> None:
         CheckpointError: If the file is no checkpoint of vlbench, belongs to other original weights, or has trained
             nothing of the backbone.
     """
-    if path is None or backbone.logit_scale.is_meta:
+    if path is None or backbone.mean.is_meta:
         return
     path = Path(path)
     if not path.is_file():

@@ -29,7 +29,7 @@ class FakeCUDA(TorchDispatchMode):
     Attributes:
         to_device: Shapes of the tensors that were copied from the CPU to the GPU.
         to_host: Names of the operations that made the CPU wait for the GPU.
-        products: Dtypes of the matrix products on the GPU.
+        products: Dtypes of the matrix products and convolutions on the GPU.
         bytes: Bytes of the tensors that are alive on the GPU.
         peak: Largest number of bytes that were alive at once; may be set back.
     """
@@ -59,8 +59,8 @@ class FakeCUDA(TorchDispatchMode):
                 self.to_host.append("copy")
         if func in _READS and args[0].device.type == "cuda":
             self.to_host.append(str(func))
-        if func in (_aten.mm.default, _aten.addmm.default, _aten.bmm.default):
-            self.products.add(args[-1].dtype)
+        if func in (_aten.mm.default, _aten.addmm.default, _aten.bmm.default, _aten.convolution.default):
+            self.products.add(args[1].dtype)
         with self.mode:
             results = func(*args, **kwargs)
         for result in tree_leaves(results):
