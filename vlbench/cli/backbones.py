@@ -70,7 +70,7 @@ def description(model: str) -> Iterator[str]:
         for name, tower in (("image tower", backbone.image), ("text tower", backbone.text)):
             yield f"{name:13} {len(tower.blocks)} blocks of width {tower.width}"
     else:
-        yield f"towers        no blocks that methods could change: it {backbone.without_roles}"
+        yield f"towers        no blocks that methods could change: {backbone.without_roles}"
     yield f"features      {backbone.embed_dim} dimensions, {_multiply_adds(backbone):.2f} billion multiply-adds a frame"
     yield f"image size    {backbone.image_size}"
     yield f"context       {entry.context} tokens"

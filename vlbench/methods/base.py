@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
 
-from vlbench.backbones.base import LACKS, USE_A_CLIP, Described, DualEncoder
+from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder, lack
 from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import ClassList, Part
@@ -141,7 +141,7 @@ class VideoTextMethod(EvaluationLoops):
         """
         for capability, purpose in cls.REQUIRES.items():
             if not getattr(backbone.capabilities, capability):
-                return f"{purpose}, {name} {LACKS[capability]}; {USE_A_CLIP}"
+                return f"{purpose}, {name} {lack(backbone, capability)}; {USE_A_CLIP}"
         return None
 
     # What a method answers ---------------------------------------------------------------------------------------
