@@ -1,7 +1,10 @@
 import pytest
 import timm
+import torch
 
-from tests.backbones.models import HubText, HubTokenizer
+from tests.backbones.models import HubText, HubTokenizer, narrow, narrow_options, randomize
+from vlbench.backbones.openclip import CLIPEncoder, create_clip
+from vlbench.backbones.tokenizers import ModelTokenizer
 
 
 @pytest.fixture
@@ -29,3 +32,21 @@ def shallow(monkeypatch):
         return create(name, **options, **({"depth": 2} if name.startswith(("vit_", "eva02_")) else {}))
 
     monkeypatch.setattr(timm, "create_model", create_model)
+
+
+@pytest.fixture
+def make_narrow(monkeypatch, register, hub):
+    """Builds a model of open_clip with narrow towers and random weights, and our backbone with the same parameters."""
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: create(name, **options, **narrow_options(name)))
+
+    def make(model):
+        config = narrow(model)
+        name = register(f"narrow-{model}", config)
+        torch.manual_seed(0)
+        clip = create_clip(name, None)
+        randomize(clip)
+        clip = clip.double().eval()
+        return clip, CLIPEncoder(clip, ModelTokenizer(name, config), name=name, pretrained=None).eval()
+
+    return make

@@ -53,3 +53,41 @@ class HubText(nn.Module):
 
     def forward(self, ids):
         return self.table(ids).mean(dim=1)
+
+
+def narrow(name):
+    """Configuration of an architecture with its kinds of parts, two narrow blocks a tower and small frames."""
+    config = open_clip.get_model_config(name)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    text.update(width=64, heads=2, layers=2)
+    if "hf_tokenizer_name" in text:
+        text["vocab_size"] = 100
+    if "timm_model_name" in vision:
+        vision["image_size"] = narrow_options(vision["timm_model_name"])["img_size"]
+        if vision.get("timm_proj") == "none":
+            config["embed_dim"] = 64
+    else:
+        vision.update(layers=2, width=64, head_width=32, image_size=4 * vision["patch_size"])
+    return config
+
+
+def narrow_options(name):
+    """What timm is told of a transformer, by its name; a convolutional stem fixes the width."""
+    stem = name.startswith("vitamin") or "_mci_" in name
+    width = {} if stem else {"embed_dim": 64, "num_heads": 2}
+    return {"depth": 2, "img_size": 56 if "patch14" in name else 64, **width}
+
+
+def randomize(model):
+    """Draws every parameter and running average, so that none is zero, one or the same as another."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+            elif name.endswith(("weight", "gamma")):
+                parameter.uniform_(0.5, 1.5)
+            else:
+                parameter.normal_(std=0.2)
+        for name, average in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                average.uniform_(0.5, 1.5)

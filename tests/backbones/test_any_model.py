@@ -1,4 +1,4 @@
-"""Every architecture of open_clip is a backbone: CLIP ViTs with blocks that methods change, all others whole."""
+"""Every architecture of open_clip is a backbone: transformers with blocks that methods change, all others whole."""
 
 import open_clip
 import pytest
@@ -25,7 +25,7 @@ def test_every_architecture_is_described_as_it_is_built(model, hub_text):
     with torch.device("meta"):
         backbone = OpenCLIP(model).eval()
     entry, config = entry_of(model), open_clip.get_model_config(model)
-    assert entry.capabilities == backbone.capabilities
+    assert (entry.capabilities, entry.without_roles) == (backbone.capabilities, backbone.without_roles)
     assert (entry.image_size, entry.embed_dim) == (backbone.image_size, backbone.embed_dim)
     assert backbone.embed_dim == config["embed_dim"]
     assert entry.context == backbone.texts.context == config["text_cfg"].get("context_length", 77)
@@ -71,19 +71,21 @@ def test_features_are_those_of_open_clip_and_clips_are_scored(model, register, h
 
 
 def whole(register, **vision):
-    """A backbone that is kept whole, because it pools its tokens by their mean, with random weights."""
+    """A backbone that is kept whole, because its image blocks have parts without a role, with random weights."""
     config = reduced("ViT-B-32")
-    config["vision_cfg"].update(pool_type="avg", width=64, head_width=64, **vision)
-    return OpenCLIP(register("reduced-avg", config))
+    config["vision_cfg"].update(block_type="custom", width=64, head_width=64, **vision)
+    return OpenCLIP(register("reduced-custom", config))
 
 
 def test_a_backbone_without_blocks_says_so(register):
     backbone = whole(register)
     assert not backbone.capabilities.blocks
     for tower in ("image", "text"):
-        with pytest.raises(ConfigError, match=f"reduced-avg has no {tower} blocks that can be reached; use a CLIP"):
+        with pytest.raises(
+            ConfigError, match=f"reduced-custom has no {tower} blocks that can be reached: .*; use a CLIP"
+        ):
             getattr(backbone, tower)
-    with pytest.raises(ConfigError, match="MSTA's adapters run beside blocks, reduced-avg has none"):
+    with pytest.raises(ConfigError, match="MSTA's adapters run beside blocks, reduced-custom has none"):
         MSTA(backbone)
     with pytest.raises(ConfigError, match="no image blocks"):
         MoTE(backbone, grad_checkpointing=True)

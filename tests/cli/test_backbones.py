@@ -6,9 +6,11 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import timm
+import torch
 import yaml
 
-from tests.backbones.models import reduced
+from tests.backbones.models import HubTokenizer, narrow, narrow_options, reduced
 from vlbench.backbones import openclip
 from vlbench.cli.main import main
 from vlbench.results.record import Record
@@ -35,9 +37,13 @@ def test_the_list_names_every_architecture_and_builds_none(capsys, monkeypatch):
     (siglip,) = re.findall(r"^│ ViT-B-16-SigLIP2 .*$", out, flags=re.MULTILINE)
     name, size, context, methods, tags = (cell.strip() for cell in siglip.strip("│").split("│"))
     assert (name, size, context, tags) == ("ViT-B-16-SigLIP2", "224", "64", "webli")
-    # Those that put something into blocks cannot use it.
-    assert {"mote", "zero_shot"} <= {*methods.split(", ")}
-    assert not {"msta", "vl_prompting"} & {*methods.split(", ")}
+    # SigLIP 2 has no class token, behind which prompts are put; a ResNet has no blocks.
+    assert {"msta", "mote", "zero_shot", "vifi_clip"} <= {*methods.split(", ")}
+    assert "vl_prompting" not in methods
+    (resnet,) = re.findall(r"^│ RN50 .*$", out, flags=re.MULTILINE)
+    methods = {*resnet.strip("│").split("│")[3].strip().split(", ")}
+    assert {"mote", "zero_shot"} <= methods
+    assert not {"msta", "vl_prompting", "vifi_clip"} & methods
     assert "ViCLIP-L-14" in out
 
 
@@ -61,10 +67,19 @@ def test_a_backbone_is_shown_with_its_blocks(capsys):
     assert re.search(r"pretrained    openai, .*metaclip_400m.*mean: \[0\.48", out)
 
 
-def test_a_backbone_without_blocks_says_why_and_names_files_of_its_texts(capsys):
+def test_a_backbone_without_blocks_says_why(capsys):
+    out = printed(capsys, "show", "RN50")
+    assert "towers        no blocks that methods could change: its image tower is a ResNet" in out
+    assert (
+        "msta: MSTA's adapters run beside blocks, RN50 has none that can be reached: its image tower is a ResNet;"
+        in out
+    )
+
+
+def test_a_backbone_whose_texts_need_files_names_them(capsys):
     out = printed(capsys, "show", "ViT-B-32-SigLIP2-256")
-    assert "no blocks that methods could change: it is a CustomTextCLIP with a TimmModel" in out
-    assert "MSTA's adapters run beside blocks" in out
+    assert "image tower   12 blocks of width 768" in out
+    assert "msta: yes" in out
     assert "files of timm/ViT-B-32-SigLIP2-256 of the Hugging Face hub" in out
     assert "resize_mode: squash" in out
 
@@ -81,12 +96,12 @@ def test_zero_shot_runs_on_a_model_without_blocks_and_the_record_says_how_frames
 ):
     monkeypatch.setattr(sys, "argv", ["vlbench"])
     config = reduced("ViT-B-32")
-    config["vision_cfg"].update(pool_type="avg", image_size=64)
-    register("reduced-avg", config)
+    config["vision_cfg"].update(block_type="custom", image_size=64)
+    register("reduced-custom", config)
     settings = []
     for name, resize_mode in (("one", "shortest"), ("two", "squash")):
         preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": resize_mode}
-        options = {"model": "reduced-avg", "pretrained": None, "preprocess": preprocess}
+        options = {"model": "reduced-custom", "pretrained": None, "preprocess": preprocess}
         backbone = {"class_path": "OpenCLIP", "init_args": options}
         Path("own.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"backbone": backbone}}}))
         configs = ["zero_shot.yaml", "data/synthetic.yaml", "own.yaml", "trainer/cpu.yaml"]
@@ -123,3 +138,24 @@ def test_backbones_of_released_files_are_listed_and_shown(capsys, model, kind, e
     out = " ".join(printed(capsys, "show", model).split())
     for line in expected:
         assert line in out
+
+
+def test_msta_trains_on_an_architecture_that_the_command_line_names(register, workplace, monkeypatch):
+    """SigLIP 2: no class token, attention pooling, texts that are not causal and a tokenizer of the hub."""
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+    monkeypatch.setattr("open_clip.tokenizer.HFTokenizer", HubTokenizer)
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: create(name, **options, **narrow_options(name)))
+    register("narrow-siglip2", narrow("ViT-B-16-SigLIP2"))
+    random = {"class_path": "OpenCLIP", "init_args": {"model": "ViT-B-16", "pretrained": None}}
+    Path("random.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"backbone": random}}}))
+    configs = ["msta_fewshot.yaml", "data/synthetic.yaml", "random.yaml", "trainer/cpu.yaml"]
+    words = [word for config in configs for word in ("--config", config)]
+    options = ["--model.backbone.model=narrow-siglip2", "--model.blocks=2", "--model.bottleneck=32"]
+    options += ["--data.num_workers=0", "--data.train.shots=1", "--data.batch_size=4"]
+    options += ["--data.loading.effective_batch=4", "--trainer.max_steps=2", "--trainer.limit_val_batches=0"]
+    options += ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--checkpoint.dirpath=trained"]
+    assert main(["fit", *words, *options]) == 0
+    content = torch.load("trained/last.ckpt", weights_only=True)
+    assert content["global_step"] == 2
+    assert all(key.startswith("adapters.") for key in content["state_dict"])

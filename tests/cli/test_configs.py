@@ -7,7 +7,7 @@ from vlbench.cli.configs import config_names, find_config, resolve_arguments
 from vlbench.cli.main import main
 from vlbench.cli.methods import build
 from vlbench.errors import ConfigError
-from vlbench.methods import VideoTextMethod
+from vlbench.methods import MSTA, MoTE, VideoTextMethod
 
 
 def test_a_config_is_found_by_name_from_any_directory(tmp_path, monkeypatch):
@@ -82,3 +82,17 @@ def test_the_suite_of_the_field_has_every_method(tmp_path, capsys):
             tests = [line for line in commands if "vlbench test" in line and f"-{method.name}-" in line]
             assert len(tests) == (4 if method.opens_vocabulary else 2), method.name
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backbone", ["siglip2_b16", "pe_b16"])
+@pytest.mark.parametrize(("recipe", "kind"), [("msta_fewshot", MSTA), ("mote_fewshot", MoTE)])
+def test_recipes_compose_with_backbones_of_other_families(recipe, kind, backbone):
+    method = build([f"{recipe}.yaml", f"backbone/{backbone}.yaml"])
+    assert type(method) is kind
+    assert method.backbone.identity.name in ("ViT-B-16-SigLIP2", "PE-Core-B-16")
+    trained = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    if kind is MSTA:
+        assert len(method.adapters) == 5
+        assert all(name.startswith("adapters.") for name in trained)
+    else:
+        assert {name for name, _ in method.backbone.visual.named_parameters(prefix="backbone.clip.visual")} <= trained

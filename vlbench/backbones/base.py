@@ -33,6 +33,8 @@ class Capabilities:
         causal_text: Whether a token of a text attends only to itself and to those before it.
         frames_encoded_one_by_one: Whether there is one feature a frame; otherwise frames attend to each other.
         texts: Whether there is a text tower, so that classes are known by their names.
+        plain_attention: Whether the image tower's attention takes queries and keys as one weight projects them, without
+            norms and rotations, so that other tokens can be attended to.
     """
 
     blocks: bool
@@ -40,14 +42,16 @@ class Capabilities:
     causal_text: bool
     frames_encoded_one_by_one: bool
     texts: bool = True
+    plain_attention: bool = True
 
 
 LACKS = {
     "blocks": "has none that can be reached",
-    "class_token": "has none",
+    "class_token": "has none that its image feature is read from",
     "causal_text": "has another text tower",
     "frames_encoded_one_by_one": "gives one feature a clip",
     "texts": "has no text tower",
+    "plain_attention": "rotates or normalises queries and keys, or keeps them apart",
 }
 """What a backbone without a capability is like, for the sentence that refuses it."""
 
@@ -60,12 +64,27 @@ class Described(Protocol):
         """What methods can do with the backbone."""
 
     @property
+    def without_roles(self) -> str | None:
+        """What keeps its blocks from having roles, a clause; `None` where they have or nobody says."""
+
+    @property
     def embed_dim(self) -> int:
         """Dimension D of the common space."""
 
     @property
     def text_width(self) -> int:
         """Width of the text tower."""
+
+
+def lack(backbone: Described, capability: str) -> str:
+    """What a backbone without a capability is like, with the reason where it is known.
+
+    Args:
+        backbone: Backbone, or what is known of one before it is built.
+        capability: Name of a field of `Capabilities`.
+    """
+    reason = backbone.without_roles if capability == "blocks" else None
+    return LACKS[capability] if reason is None else f"{LACKS[capability]}: {reason}"
 
 
 class TextEncoder(Protocol):
@@ -86,6 +105,7 @@ class DualEncoder(nn.Module, ABC):
 
     Attributes:
         capabilities: What methods can do with this backbone.
+        without_roles: What keeps its blocks from having roles, a clause; `None` where they have or nobody says.
         embed_dim: Dimension D of the common space.
         text_width: Width of the text tower; 0 where there is none.
         image_size: Side of the square frames, in pixels.
@@ -97,6 +117,7 @@ class DualEncoder(nn.Module, ABC):
     """
 
     capabilities: Capabilities
+    without_roles: str | None = None
     embed_dim: int
     text_width: int
     image_size: int
@@ -113,7 +134,7 @@ class DualEncoder(nn.Module, ABC):
         Raises:
             ConfigError: If it has none that can be reached.
         """
-        raise ConfigError(f"{self.identity.name} has no image blocks that can be reached; {USE_A_CLIP}")
+        raise self._no_blocks("image")
 
     @property
     def text(self) -> TextTower:
@@ -122,7 +143,11 @@ class DualEncoder(nn.Module, ABC):
         Raises:
             ConfigError: If it has none that can be reached.
         """
-        raise ConfigError(f"{self.identity.name} has no text blocks that can be reached; {USE_A_CLIP}")
+        raise self._no_blocks("text")
+
+    def _no_blocks(self, tower: str) -> ConfigError:
+        reason = f": {self.without_roles}" if self.without_roles else ""
+        return ConfigError(f"{self.identity.name} has no {tower} blocks that can be reached{reason}; {USE_A_CLIP}")
 
     @property
     def texts(self) -> TextEncoder:

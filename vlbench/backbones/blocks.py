@@ -70,42 +70,56 @@ class Attention(Parts):
     causal: bool
     _layer_scale: tuple[nn.Module]
 
-    def __init__(
-        self, loaded: nn.MultiheadAttention | Attention, *, causal: bool = False, layer_scale: nn.Module | None = None
-    ) -> None:
+    def __init__(self, loaded: nn.Module, *, causal: bool = False, layer_scale: nn.Module | None = None) -> None:
         super().__init__(loaded)
         if "in_proj_bias" not in self._parameters:
             self.register_parameter("in_proj_bias", None)
         if isinstance(loaded, Attention):
             self.heads, self.causal, self._layer_scale = loaded.heads, loaded.causal, loaded._layer_scale
         else:
-            self.heads, self.causal = loaded.num_heads, causal
+            heads: Any = loaded.num_heads
+            self.heads, self.causal = heads, causal
             # In a tuple: registered twice, its parameter would be twice in the state dict.
             self._layer_scale = (layer_scale or nn.Identity(),)
 
-    def qkv(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def packed(self) -> tuple[Tensor, Tensor | None]:
+        """Weights `(3 D, D)` and biases `(3 D)` of queries, keys and values, in this order."""
+        return self.in_proj_weight, self.in_proj_bias
+
+    def project(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries `(N, Q, D)` of x, keys and values `(N, L, D)` of the context; `None` takes x."""
-        weight, bias, width = self.in_proj_weight, self.in_proj_bias, self.in_proj_weight.shape[1]
+        weight, bias = self.packed()
         if context is None:
             q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
         else:
-            bias_q, bias_kv = (None, None) if bias is None else (bias[:width], bias[width:])
-            q = F.linear(x, weight[:width], bias_q)
-            k, v = F.linear(context, weight[width:], bias_kv).chunk(2, dim=-1)
+            width = len(weight) // 3
+            of_queries, of_others = (None, None) if bias is None else (bias[:width], bias[width:])
+            q = F.linear(x, weight[:width], of_queries)
+            k, v = F.linear(context, weight[width:], of_others).chunk(2, dim=-1)
         return q, k, v
 
+    def compared(self, q: Tensor, k: Tensor, at: Position | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Queries `(N, Q, H, d)` and keys `(N, L, H, d)` as their products are taken: here, as they are projected."""
+        return q, k
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """The output `(N, Q, D)` of values `(N, Q, D)` that attention has mixed, before the layer scale."""
+        out: Tensor = self.out_proj(mixed)
+        return out
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, at: Position | None = None) -> Tensor:
-        """The output `(N, Q, D)` for queries, keys and values of `qkv`; see `forward` for `at`."""
+        """The output `(N, Q, D)` for queries, keys and values of `project`; see `forward` for `at`."""
         if "query_norm" in self._modules:
             q, k = self.query_norm(q), self.key_norm(k)
         mask = None
         if self.causal and at is not None:
             keys = torch.arange(k.shape[1], device=k.device)
             mask = (keys <= torch.as_tensor(at, device=k.device).view(-1, 1))[:, None, None]
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
+        q, k, v = (part.transpose(1, 2) for part in (*self.compared(q, k, at), v))
         causal = self.causal and mask is None
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        out: Tensor = self._layer_scale[0](self.out_proj(mixed.transpose(1, 2).flatten(-2)))
+        out: Tensor = self._layer_scale[0](self.output(mixed.transpose(1, 2).flatten(-2)))
         return out
 
     def forward(self, x: Tensor, context: Tensor | None = None, at: Position | None = None) -> Tensor:
@@ -114,12 +128,13 @@ class Attention(Parts):
         Args:
             x: Tokens `(N, Q, D)` that the queries are made of.
             context: Tokens `(N, L, D)` that keys and values are made of; `None` takes x.
-            at: Position in the context of the only query, which causal attention needs to know where Q is not L.
+            at: Position in the context of the only query, which causal attention and rotary positions need to know
+                where Q is not L.
 
         Returns:
             `(N, Q, D)`.
         """
-        return self.attend(*self.qkv(x, context), at)
+        return self.attend(*self.project(x, context), at)
 
 
 class QuickGELU(nn.Module):

@@ -13,13 +13,8 @@ from typing import Any
 
 from vlbench.backbones.base import Capabilities
 from vlbench.backbones.preprocess import CLIP, Preprocess
+from vlbench.backbones.roles import configured_capabilities, configured_obstacle
 from vlbench.errors import CheckpointError, ConfigError
-
-BLOCKS = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=True)
-"""What methods can do with a CLIP ViT."""
-
-NO_BLOCKS = Capabilities(blocks=False, class_token=False, causal_text=False, frames_encoded_one_by_one=True)
-"""What methods can do with any other model of open_clip."""
 
 
 def architecture(model: str) -> dict[str, Any]:
@@ -127,22 +122,6 @@ def recorded_preprocess(model: str, pretrained: str | None) -> Preprocess:
     )
 
 
-def has_towers(config: Mapping[str, Any]) -> bool:
-    """Whether an architecture's towers have blocks with roles, read from its configuration; see `CLIPEncoder`."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    return not (
-        config.get("custom_text")
-        or text.get("hf_model_name")
-        or vision.get("timm_model_name")
-        or isinstance(vision.get("layers"), list)
-        or vision.get("attentional_pool")
-        or vision.get("pool_type", "tok") != "tok"
-        or vision.get("patch_dropout")
-        or text.get("pool_type", "argmax") not in ("argmax", "eos")
-        or text.get("no_causal_mask")
-    )
-
-
 def _quick(model: str) -> bool:
     """Whether an architecture also comes with quick GELU."""
     import open_clip
@@ -161,6 +140,7 @@ class Entry:
     Attributes:
         name: Name of the architecture.
         capabilities: What methods can do with the backbone.
+        without_roles: What keeps its blocks from having roles, a clause; `None` where they have.
         embed_dim: Dimension D of the common space.
         text_width: Width of the text tower; of a text model of the Hugging Face hub, whose width no record says, D.
         image_size: Side of the square frames, in pixels.
@@ -171,6 +151,7 @@ class Entry:
 
     name: str
     capabilities: Capabilities
+    without_roles: str | None
     embed_dim: int
     text_width: int
     image_size: int
@@ -197,11 +178,11 @@ def entry_of(model: str) -> Entry:
     """
     config = architecture(model)
     vision, text = config["vision_cfg"], config["text_cfg"]
-    roles = has_towers(config)
     size = vision.get("image_size", 224)
     return Entry(
         name=model,
-        capabilities=BLOCKS if roles else NO_BLOCKS,
+        capabilities=configured_capabilities(config),
+        without_roles=configured_obstacle(config),
         embed_dim=int(config["embed_dim"]),
         # The width of a text model of the hub is in its own configuration.
         text_width=int(config["embed_dim"] if text.get("hf_model_name") else text.get("width", 512)),

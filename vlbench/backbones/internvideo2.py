@@ -58,7 +58,9 @@ class InternVideo2(DualEncoder):
         CheckpointError: If the weights cannot be read or do not fit.
     """
 
-    capabilities = Capabilities(blocks=True, class_token=False, causal_text=True, frames_encoded_one_by_one=False)
+    capabilities = Capabilities(
+        blocks=True, class_token=False, causal_text=True, frames_encoded_one_by_one=False, plain_attention=False
+    )
 
     def __init__(
         self,

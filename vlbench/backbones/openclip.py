@@ -6,7 +6,6 @@ The library is imported where a model is built: that takes a fifth of the time t
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder, TextEncoder
 from vlbench.backbones.blocks import Parts
-from vlbench.backbones.catalogue import BLOCKS, NO_BLOCKS, architecture, check_weights, recorded_preprocess
+from vlbench.backbones.catalogue import architecture, check_weights, recorded_preprocess
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
 from vlbench.backbones.layouts import FrameMajor
-from vlbench.backbones.openclip_parts import ImageParts, Transformer, without_roles
+from vlbench.backbones.openclip_parts import ImageParts, Transformer, text_reading
 from vlbench.backbones.preprocess import CLIP, Normalization, Preprocess
-from vlbench.backbones.text import TextTower, first_id, highest_id
+from vlbench.backbones.roles import NO_BLOCKS, capabilities, obstacle
+from vlbench.backbones.text import TextTower
+from vlbench.backbones.timm_parts import TimmImage
 from vlbench.backbones.tokenizers import ModelTokenizer, shortened
 from vlbench.backbones.towers import Tower
 from vlbench.backbones.weight_files import check_positions
@@ -32,8 +33,9 @@ from vlbench.errors import CheckpointError, ConfigError
 class CLIPEncoder(DualEncoder):
     """A model of open_clip: frames are encoded one by one.
 
-    The towers of a CLIP ViT become blocks with roles, which methods extend. Any other model is kept whole and its own
-    `encode_image` and `encode_text` compute the features; `capabilities` tell the two apart.
+    The towers of open_clip's own transformers, and of timm's, become blocks with roles, which methods extend. Any other
+    model is kept whole and its own `encode_image` and `encode_text` compute the features; `capabilities` tell the two
+    apart.
 
     Args:
         clip: The model, whose parts are adopted.
@@ -44,7 +46,6 @@ class CLIPEncoder(DualEncoder):
 
     Attributes:
         clip: The adopted parts or the model; their state dict is the model's.
-        without_roles: Why the model has no blocks with roles; `None` where it has.
     """
 
     def __init__(
@@ -57,26 +58,33 @@ class CLIPEncoder(DualEncoder):
         self.embed_dim, self.text_width = text_sizes(model)
         self.use_preprocess(preprocess)
         self._tokenizer = tokenizer
-        self.without_roles = without_roles(clip)
-        self.capabilities = BLOCKS if self.without_roles is None else NO_BLOCKS
+        self.without_roles = obstacle(clip)
+        self.capabilities = NO_BLOCKS
         self._texts: TextEncoder
         if self.without_roles is None:
             self._adopt(clip)
         else:
             self.clip = clip
             self._texts = WholeText(clip, tokenizer)
-            self._keep_averages()
+        self._keep_averages()
         self.identity = BackboneIdentity(name, pretrained, weights_digest(self.clip.named_parameters()))
 
     def _adopt(self, clip: Any) -> None:
-        """Takes the parts of a CLIP ViT and gives its blocks their roles."""
+        """Takes the parts of a model and gives its blocks their roles."""
         self.clip = Parts(clip)
-        self.clip.visual = ImageParts(clip.visual)
-        self.clip.transformer = Transformer(clip.transformer, causal=True)
-        self._image = Tower(self.clip.visual.transformer.resblocks, int(clip.visual.transformer.width))
-        ends = highest_id if clip.text_pool_type == "argmax" else partial(first_id, end=int(clip.text_eos_id))
-        self._text = TextTower(self.clip, self._tokenizer, ends, truncate=getattr(self._tokenizer, "cuts", False))
+        image = self.clip.visual = image_parts(clip.visual)
+        self._image = image.tower()
+        source, module = clip, self.clip
+        if hasattr(clip, "text"):
+            source = clip.text
+            module = self.clip.text = Parts(source)
+        causal = source.attn_mask is not None
+        module.transformer = Transformer(source.transformer, causal=causal)
+        ends, padded = text_reading(source, causal=causal)
+        cuts = getattr(self._tokenizer, "cuts", False)
+        self._text = TextTower(module, self._tokenizer, ends, truncate=cuts, padded=padded)
         self._texts = self._text
+        self.capabilities = capabilities(image, causal_text=causal)
 
     @property
     @override
@@ -139,39 +147,41 @@ class CLIPEncoder(DualEncoder):
 
     @override
     def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
-        parts: Any = self.visual
+        self.check_size(pixels)
         if self.without_roles is None:
-            features: Tensor = parts.project(self._class_tokens(pixels, None, adapted=adapted))
-            return features
-        self._check_size(pixels)
-        model: Any = self.clip
-        features = model.encode_image(pixels.flatten(0, 1), normalize=False)
+            parts: Any = self.visual
+            features: Tensor = parts.project(self._tokens(pixels, None, adapted=adapted))
+        else:
+            model: Any = self.clip
+            features = model.encode_image(pixels.flatten(0, 1), normalize=False)
         unflattened: Tensor = features.unflatten(0, pixels.shape[:2])
         return unflattened
 
     @override
     def class_tokens(self, pixels: Tensor, *, positions: Tensor | None = None) -> Tensor:
-        if self.without_roles is not None:
+        if self.without_roles is not None or not self.capabilities.class_token:
             return super().class_tokens(pixels, positions=positions)
-        return self._class_tokens(pixels, positions, adapted=True)
+        self.check_size(pixels)
+        tokens: Tensor = self._tokens(pixels, positions, adapted=True).squeeze(1).unflatten(0, pixels.shape[:2])
+        return tokens
 
-    def _class_tokens(self, pixels: Tensor, positions: Tensor | None, *, adapted: bool) -> Tensor:
-        self._check_size(pixels)
+    def _tokens(self, pixels: Tensor, positions: Tensor | None, *, adapted: bool) -> Tensor:
+        """Tokens `(B·T, L, D)` after the last block, those that are read."""
         batch, frames = pixels.shape[:2]
         parts: Any = self.visual
         if positions is not None:
             positions = positions.repeat(batch, 1).unsqueeze(1)  # (B·T, 1, D)
-        x = parts.embed(pixels.flatten(0, 1), positions)  # (B·T, 1 + N, D)
-        x = self._image.run(x, FrameMajor(frames), read=0, adapted=adapted)
-        tokens: Tensor = x.squeeze(1).unflatten(0, (batch, frames))
-        return tokens
+        x = parts.embed(pixels.flatten(0, 1), positions)
+        return self._image.run(x, FrameMajor(frames), read=parts.read, adapted=adapted)
 
-    def _check_size(self, pixels: Tensor) -> None:
-        if pixels.shape[-2:] != (self.image_size, self.image_size):
-            raise ConfigError(
-                f"frames are {pixels.shape[-2]} x {pixels.shape[-1]} pixels and {self.identity.name} takes "
-                f"{self.image_size} x {self.image_size}; give the data image_size={self.image_size}"
-            )
+
+def image_parts(visual: nn.Module) -> ImageParts | TimmImage:
+    """The parts of an image tower of open_clip in their roles.
+
+    Args:
+        visual: open_clip's own ViT, or its module around a transformer of timm.
+    """
+    return TimmImage(visual) if hasattr(visual, "trunk") else ImageParts(visual)
 
 
 class OpenCLIP(CLIPEncoder):

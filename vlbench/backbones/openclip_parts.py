@@ -1,13 +1,17 @@
-"""The parts of open_clip's CLIP ViTs in their roles; parameters have the names that OpenAI gave them."""
+"""The parts of open_clip's own transformers in their roles; parameters have the names that OpenAI gave them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vlbench.backbones.blocks import Parts, adopt_blocks
+from vlbench.backbones.blocks import Parts, Position, adopt_blocks
+from vlbench.backbones.text import first, first_id, highest_id, last
+from vlbench.backbones.towers import Tower
 
 
 class Transformer(Parts):
@@ -18,16 +22,21 @@ class Transformer(Parts):
         causal: Whether a token attends only to itself and to those before it.
     """
 
+    resblocks: nn.ModuleList
+
     def __init__(self, loaded: Any, *, causal: bool) -> None:
         super().__init__(loaded)
         self.resblocks = adopt_blocks(loaded.resblocks, causal=causal)
 
 
 class ImageParts(Parts):
-    """A ViT before and after its blocks: patches and positions, and the projection of the class token.
+    """A ViT before and after its blocks: patches and positions, pooling and projection.
 
     Args:
         loaded: open_clip's module, whose parts are adopted.
+
+    Attributes:
+        read: Position of the token that the feature is read from; `None` where all are pooled.
     """
 
     class_embedding: Tensor
@@ -37,10 +46,19 @@ class ImageParts(Parts):
     ln_pre: nn.Module
     transformer: Transformer
     ln_post: nn.Module
+    read: int | None
 
     def __init__(self, loaded: Any) -> None:
         super().__init__(loaded)
         self.transformer = Transformer(loaded.transformer, causal=False)
+        self.width = int(loaded.transformer.width)
+        self._attention_pool = loaded.attn_pool is not None
+        self._mean_first = bool(loaded.final_ln_after_pool)
+        self.read = 0 if loaded.pool_type == "tok" and not self._attention_pool else None
+
+    def tower(self) -> Tower:
+        """The blocks of the ViT."""
+        return Tower(self.transformer.resblocks, self.width, norm=self.ln_pre)
 
     def embed(self, frames: Tensor, positions: Tensor | None = None) -> Tensor:
         """Tokens of frames before the first block.
@@ -61,34 +79,37 @@ class ImageParts(Parts):
         return tokens
 
     def project(self, x: Tensor) -> Tensor:
-        """Features `(..., C)` of class tokens `(..., D)` after the last block."""
-        features: Tensor = self.ln_post(x) @ self.proj
+        """Features `(B, D)` of the tokens after the last block, `(B, 1, D)` where the class token alone is read."""
+        if self.read is not None:
+            x = self.ln_post(x.squeeze(1))
+        elif self._attention_pool:
+            x = self.ln_post(self._asked(x))
+        elif self._mean_first:
+            x = self.ln_post(x[:, 1:].mean(dim=1))
+        else:
+            x = self.ln_post(x[:, 1:]).mean(dim=1)
+        features: Tensor = x @ self.proj
         return features
 
+    def _asked(self, x: Tensor) -> Tensor:
+        """What the first query of the attention pool reads of tokens `(B, 1 + N, D)`; of the others nothing is used."""
+        pool: Any = self.attn_pool
+        query = pool.ln_q(pool.query[:1]).expand(len(x), 1, -1)
+        tokens = pool.ln_k(x)
+        read: Tensor = pool.attn(query, tokens, tokens, need_weights=False)[0]
+        return read.squeeze(1)
 
-def without_roles(clip: Any) -> str | None:
-    """Why the towers here would compute something else than a model of open_clip; `None` where they do the same.
+
+def text_reading(text: Any, *, causal: bool) -> tuple[Callable[[Tensor], Position], bool]:
+    """Which token of a text is read, for `TextTower`, and whether the padding behind texts is part of what is computed.
 
     Args:
-        clip: Model that open_clip has built.
+        text: Text tower of open_clip, or a CLIP, which holds the parts of its own.
+        causal: Whether a token attends only to itself and to those before it.
     """
-    import open_clip
-    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-
-    visual = clip.visual
-    if not isinstance(clip, open_clip.CLIP) or not isinstance(visual, VisionTransformer):
-        return f"is a {type(clip).__name__} with a {type(visual).__name__}, and only CLIP ViTs have blocks with roles"
-    if clip.text_pool_type not in ("argmax", "eos"):
-        return f"pools its text by {clip.text_pool_type!r} and not by its end token"
-    if visual.attn_pool is not None or visual.pool_type != "tok":
-        pooling = "attention" if visual.attn_pool is not None else repr(visual.pool_type)
-        return f"pools its image tokens by {pooling} and not by its class token"
-    if not isinstance(visual.patch_dropout, nn.Identity):
-        return "drops patches in training"
-    if clip.attn_mask is None:
-        return "has a text tower without a causal mask"
-    kinds = {type(block) for tower in (visual, clip) for block in tower.transformer.resblocks}
-    if kinds != {ResidualAttentionBlock}:
-        names = ", ".join(sorted(kind.__name__ for kind in kinds - {ResidualAttentionBlock}))
-        return f"has blocks of {names}"
-    return None
+    prefix = "text_" if hasattr(text, "text_pool_type") else ""
+    name = str(getattr(text, f"{prefix}pool_type"))
+    reads: dict[str, Callable[[Tensor], Position]] = {"argmax": highest_id, "first": first, "last": last}
+    if name == "eos":
+        reads[name] = partial(first_id, end=int(getattr(text, f"{prefix}eos_id")))
+    return reads[name], not causal or name == "last"

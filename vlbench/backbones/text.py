@@ -1,4 +1,4 @@
-"""CLIP's causal text tower, without the work that changes nothing."""
+"""A text tower of open_clip, without the work that changes nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vlbench.backbones.blocks import Position
 from vlbench.backbones.layouts import FrameMajor
 from vlbench.backbones.towers import Tower
 from vlbench.errors import ConfigError
@@ -23,6 +24,16 @@ def highest_id(tokens: Tensor) -> Tensor:
 def first_id(tokens: Tensor, end: int) -> Tensor:
     """Positions `(N,)` of the first `end` in ids `(N, L)`."""
     return (tokens == end).int().argmax(dim=-1)
+
+
+def first(tokens: Tensor) -> int:  # noqa: ARG001 - as the others
+    """Position of the first token of every text."""
+    return 0
+
+
+def last(tokens: Tensor) -> int:
+    """Position of the last of ids `(N, L)`, which is padding behind a text that is shorter than the context."""
+    return tokens.shape[1] - 1
 
 
 def check_length(texts: Sequence[str], lengths: Tensor, context: int) -> None:
@@ -46,35 +57,42 @@ class PreparedTexts:
     """Texts, and what the first blocks make of them.
 
     Attributes:
-        ends: Position of each text's end token, int64 `(N,)`.
-        hidden: Input of block `start`, `(N, L, D)`; after the last block that of the end token, `(N, 1, D)`.
+        ends: Position of the token that is read of each text, int64 `(N,)`, or of all texts.
+        hidden: Input of block `start`, `(N, L, D)`; after the last block that of the token that is read, `(N, 1, D)`.
         start: Number of the first block that is not computed yet.
     """
 
-    ends: Tensor
+    ends: Position
     hidden: Tensor
     start: int
 
 
 class TextTower(Tower):
-    """The text tower of a CLIP, whose parts keep the names that OpenAI gave them.
+    """The text tower of a model of open_clip, whose parts keep the names that OpenAI gave them.
 
-    Attention is causal and only the end token's output is read. So texts are cut behind the longest one's end, and the
-    last block is computed for the end token alone.
+    One token's output is read, and the last block is computed for it alone. Where attention is causal and that token
+    ends the text, texts are cut behind the longest one's end; elsewhere the padding is part of what is computed.
 
     Args:
         module: Module with `token_embedding`, `positional_embedding`, `transformer.resblocks`, `ln_final` and
-            `text_projection`.
-        tokenizer: Called with texts and `context_length`, gives int64 ids padded with 0.
-        ends: Gives the positions `(N,)` of the end tokens of ids `(N, L)`.
+            `text_projection`, which may be missing.
+        tokenizer: Called with texts and `context_length`, gives int64 ids, padded with 0 where texts are cut.
+        ends: Gives the positions `(N,)` of the tokens that are read of ids `(N, L)`, or the position in all of them.
         truncate: Whether a text that is too long is cut, its last token made the end token, or is an error.
+        padded: Whether the padding up to the context is computed: it is attended to, or a token of it is read.
 
     Attributes:
         context: Length of the longest text, in tokens.
     """
 
     def __init__(
-        self, module: Any, tokenizer: Any, ends: Callable[[Tensor], Tensor], *, truncate: bool = False
+        self,
+        module: Any,
+        tokenizer: Any,
+        ends: Callable[[Tensor], Position],
+        *,
+        truncate: bool = False,
+        padded: bool = False,
     ) -> None:
         context, width = module.positional_embedding.shape
         super().__init__(module.transformer.resblocks, int(width))
@@ -83,6 +101,7 @@ class TextTower(Tower):
         self._tokenizer = tokenizer
         self._ends = ends
         self._truncate = truncate
+        self._padded = padded
 
     @property
     def positional_embedding(self) -> Tensor:
@@ -97,18 +116,19 @@ class TextTower(Tower):
         return table
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids `(N, L)`, int64, L being the longest text's length.
+        """Token ids `(N, L)`, int64, L being the longest text's length, or the context where padding is computed.
 
         Raises:
             ConfigError: If a text does not fit the context, unless it may be cut.
         """
         ids, lengths = self._ids(texts)
         check_length(texts, lengths, self.context)
-        return ids[:, : int(lengths.max())].to(self.positional_embedding.device)
+        length = self.context if self._padded else int(lengths.max())
+        return ids[:, :length].to(self.positional_embedding.device)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text, the end token included."""
-        lengths: list[int] = self._ids(texts)[1].tolist()
+        """Number of tokens that are computed of each text."""
+        lengths: list[int] = [self.context] * len(texts) if self._padded else self._ids(texts)[1].tolist()
         return lengths
 
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -140,7 +160,13 @@ class TextTower(Tower):
     def finish(self, texts: PreparedTexts, *, adapted: bool = True) -> Tensor:
         """The rest of `encode`: features `(N, D)`, not normalised."""
         x = self.run(texts.hidden, _TEXT, start=texts.start, read=texts.ends, adapted=adapted)
-        features: Tensor = self._module.ln_final(x.squeeze(1)) @ self._module.text_projection
+        x = self._module.ln_final(x.squeeze(1))
+        projection = getattr(self._module, "text_projection", None)
+        if isinstance(projection, nn.Linear):
+            x = projection(x)
+        elif projection is not None:
+            x = x @ projection
+        features: Tensor = x
         return features
 
     def encode(self, tokens: Tensor, *, adapted: bool = True) -> Tensor:

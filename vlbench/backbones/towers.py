@@ -25,16 +25,19 @@ class Tower:
     Args:
         blocks: Module list that holds the blocks in order, counted from 0.
         width: Width D of the tokens.
+        norm: LayerNorm that the tokens pass before the first block; `None` where there is none.
 
     Attributes:
         width: Width D of the tokens.
+        norm: LayerNorm that the tokens pass before the first block; the identity where there is none.
         grad_checkpointing: Whether the backward pass computes activations again instead of keeping them.
         first_changed: Lowest index of a block that was replaced or has a branch; the number of blocks where there is
             none. Below it a frozen tower computes the same in every step.
     """
 
-    def __init__(self, blocks: nn.ModuleList, width: int) -> None:
+    def __init__(self, blocks: nn.ModuleList, width: int, norm: nn.Module | None = None) -> None:
         self.width = width
+        self.norm = norm or nn.Identity()
         self.grad_checkpointing = False
         self.first_changed = len(blocks)
         self._registered = blocks

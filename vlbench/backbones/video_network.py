@@ -120,6 +120,8 @@ class VideoNetwork(DualEncoder):
         blocks=False, class_token=False, causal_text=False, frames_encoded_one_by_one=False, texts=False
     )
 
+    without_roles = "it is a network of convolutions or of pooled attention"
+
     slow: Tensor | None
 
     def __init__(

@@ -78,8 +78,7 @@ def description(model: str) -> Iterator[str]:
         for name, tower in (("image tower", backbone.image), ("text tower", backbone.text)):
             yield f"{name:13} {len(tower.blocks)} blocks of width {tower.width}"
     else:
-        reason = getattr(backbone, "without_roles", "is a network of convolutions or of pooled attention")
-        yield f"towers        no blocks that methods could change: it {reason}"
+        yield f"towers        no blocks that methods could change: {backbone.without_roles}"
     clip = "a frame" if backbone.frames == 1 else f"a clip of {backbone.frames} frames"
     yield f"features      {backbone.embed_dim} dimensions, {_multiply_adds(backbone):.2f} billion multiply-adds {clip}"
     yield f"image size    {backbone.image_size}"

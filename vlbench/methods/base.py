@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import override
 
-from vlbench.backbones.base import LACKS, USE_A_CLIP, Described, DualEncoder
+from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder, lack
 from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import ClassList, Part
@@ -141,10 +141,10 @@ class VideoTextMethod(EvaluationLoops):
             backbone: Backbone, or what is known of one before it is built.
         """
         if cls.opens_vocabulary and not backbone.capabilities.texts:
-            return f"{cls.name} knows classes by their names, {name} {LACKS['texts']}; {USE_A_CLIP}"
+            return f"{cls.name} knows classes by their names, {name} {lack(backbone, 'texts')}; {USE_A_CLIP}"
         for capability, purpose in cls.REQUIRES.items():
             if not getattr(backbone.capabilities, capability):
-                return f"{purpose}, {name} {LACKS[capability]}; {USE_A_CLIP}"
+                return f"{purpose}, {name} {lack(backbone, capability)}; {USE_A_CLIP}"
         return None
 
     # What a method answers ---------------------------------------------------------------------------------------

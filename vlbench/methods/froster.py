@@ -89,6 +89,7 @@ class FROSTER(AveragedTraining):
     REQUIRES: ClassVar[Mapping[str, str]] = {
         "blocks": "FROSTER's frames attend to their neighbours in blocks",
         "frames_encoded_one_by_one": "FROSTER has single frames attend to their neighbours",
+        "plain_attention": "FROSTER has frames attend to their neighbours",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
         "rephrased": lambda method: method.rephrased or "a file of rephrased names",

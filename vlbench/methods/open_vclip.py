@@ -65,6 +65,7 @@ class OpenVCLIP(AveragedTraining):
     REQUIRES: ClassVar[Mapping[str, str]] = {
         "blocks": "Open-VCLIP's frames attend to their neighbours in blocks",
         "frames_encoded_one_by_one": "Open-VCLIP has single frames attend to their neighbours",
+        "plain_attention": "Open-VCLIP has frames attend to their neighbours",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
         "neighbours": 1,

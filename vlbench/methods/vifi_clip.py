@@ -92,6 +92,7 @@ class ViFiCLIP(MixedTraining):
         **MixedTraining.SIDES,
         "tuned": "training",
     }
+    REQUIRES: ClassVar[Mapping[str, str]] = {"blocks": "ViFi-CLIP tunes the blocks of both towers"}
 
     def __init__(
         self,

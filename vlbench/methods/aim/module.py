@@ -69,6 +69,7 @@ class AIM(AdaptedTower):
         "blocks": "AIM's adapters stand inside blocks",
         "class_token": "AIM reads class tokens",
         "frames_encoded_one_by_one": "AIM runs attention over the frames of a position and over the tokens of a frame",
+        "plain_attention": "AIM has tokens attend to those of other frames",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
         "frames": frozenset({8, 16, 32}),

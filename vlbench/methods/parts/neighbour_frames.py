@@ -39,7 +39,7 @@ class NeighbourFramesBlock(ReadOnceBlock):
     def forward(self, x: Tensor, clip: Layout, at: Position | None = None) -> Tensor:
         attention: Any = self.attention
         y = self.norm1(x)
-        q, k, v = attention.qkv(y) if at is None else attention.qkv(pick(y, at), y)
+        q, k, v = attention.project(y) if at is None else attention.project(pick(y, at), y)
         x = pick(x, at) + self._attend(q, k, v, clip.frames)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out

@@ -62,6 +62,7 @@ class STAdapter(AdaptedTower):
         "blocks": "ST-Adapter's adapters stand inside blocks",
         "class_token": "ST-Adapter reads class tokens",
         "frames_encoded_one_by_one": "ST-Adapter convolves over the patches of single frames",
+        "plain_attention": "ST-Adapter's released head is behind a CLIP ViT",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
         "blocks": None,

@@ -66,7 +66,7 @@ class ContextAttention(Attention):
             x: Normalised tokens `(B, T·N + k, D)` of frames and context.
             clip: Number of the clips' frames, and of a frame's tokens.
         """
-        queries, keys, values = self.qkv(x)
+        queries, keys, values = self.project(x)
         queries = clip.split(queries)[0].flatten(0, 1)
         keys, values = _visible(keys, clip), _visible(values, clip)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (queries, keys, values))

@@ -45,7 +45,7 @@ class PromptGenerator(nn.Module):
             x: Vectors of the text, `(1, n, W)`, the same for every video.
             context: Features `(B, k, D)` of the videos.
         """
-        q, k, v = self.attention.qkv(self.norm1(x), self.norm_context(self.widen(context)))
+        q, k, v = self.attention.project(self.norm1(x), self.norm_context(self.widen(context)))
         x = x + self.attention.attend(q.expand(len(context), -1, -1), k, v)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -61,4 +61,5 @@ def with_vectors(texts: PreparedTexts, vectors: Tensor) -> PreparedTexts:
     hidden, behind = texts.hidden.unsqueeze(0), 1 + vectors.shape[1]
     parts = hidden[:, :, :1], vectors.to(hidden.dtype).unsqueeze(1), hidden[:, :, behind:]
     together = torch.cat([part.expand(len(vectors), hidden.shape[1], -1, -1) for part in parts], dim=2)
-    return replace(texts, ends=texts.ends.repeat(len(vectors)), hidden=together.flatten(0, 1))
+    ends = texts.ends if isinstance(texts.ends, int) else texts.ends.repeat(len(vectors))
+    return replace(texts, ends=ends, hidden=together.flatten(0, 1))

@@ -96,6 +96,7 @@ class TCCLIP(MixedTraining):
         "class_token": "TC-CLIP chooses patches by the class token's attention",
         "causal_text": "TC-CLIP's learned vectors stand before the class names and must not see them",
         "frames_encoded_one_by_one": "TC-CLIP makes context tokens of single frames",
+        "plain_attention": "TC-CLIP has frames attend to context tokens",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
         "seed_share": 0.3,

@@ -140,7 +140,7 @@ class VLPrompting(MixedTraining):
         self.image_prompts = DeepPrompts(image_depth, image_tokens, backbone.image.width)
         self.text_prompts = DeepPrompts(text_depth, text_tokens, backbone.text.width)
         self.image_prompts.requires_grad_(image_depth > 0)
-        norm = backbone.visual.get_submodule("ln_pre")
+        norm = backbone.image.norm
         for index in range(image_depth):
             block = partial(ImagePromptBlock, prompts=self.image_prompts, index=index, norm=norm)
             backbone.image.replace(index, block)

@@ -80,6 +80,7 @@ class XCLIP(MixedTraining):
         "blocks": "X-CLIP's messages run through blocks",
         "class_token": "X-CLIP's messages are made of class tokens",
         "frames_encoded_one_by_one": "X-CLIP exchanges messages between single frames",
+        "plain_attention": "X-CLIP has frames attend to messages",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
         "frames": frozenset({8, 16, 32}),
