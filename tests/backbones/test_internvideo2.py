@@ -120,7 +120,7 @@ class LowRank(Attention):
         self.down, self.up = nn.Linear(width, 2, bias=False), nn.Linear(2, width, bias=False)
 
     def qkv(self, x, context=None):
-        q, k, v = super().qkv(x, context)
+        q, k, v = super().project(x, context)
         return q + self.up(self.down(x)), k, v
 
 

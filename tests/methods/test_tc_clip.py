@@ -111,7 +111,7 @@ def test_a_block_is_its_equation():
     attention = block.attention
     with torch.no_grad():
         out, weights = attention.over_frames(x, layout)
-        q, k, v = attention.qkv(x)
+        q, k, v = attention.project(x)
         head = q.shape[-1] // attention.heads
         for clip in range(2):
             for frame in range(frames):

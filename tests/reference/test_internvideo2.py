@@ -106,7 +106,7 @@ def test_features_without_the_fused_kernels(golden, backbone):
     video = case["in.video"]
     attention = backbone.image.blocks[0].attention
     y = backbone.image.blocks[0].norm1(backbone.vision_encoder.embed(video[:1]))
-    q, k, _ = attention.qkv(y)
+    q, k, _ = attention.project(y)
     close(attention.query_norm(q), case["out.block0_q"], 1e-5)
     close(attention.key_norm(k), case["out.block0_k"], 1e-5)
     with_exact_gelu(backbone)
