@@ -171,6 +171,35 @@ _DECLARED = (
         positional={"folder": {"help": "where to; it becomes the root of SyntheticActions"}},
     ),
     Command(
+        "features",
+        _DATA,
+        "frame features of a frozen tower, once for many trainings of heads",
+        "vlbench.cli.banks:features",
+        options={
+            "config": {
+                **_CONFIG,
+                "action": "extend",
+                "required": True,
+                "help": "dataset and backbone by name, such as data/ucf101.yaml backbone/vit_b16.yaml",
+            },
+            "parts": {
+                "nargs": "+",
+                "type": str,
+                "default": ["train", "test"],
+                "help": "parts of the dataset that are encoded: train, validation, test",
+            },
+        },
+        inputs={"config": "configuration"},
+    ),
+    Command(
+        "features verify",
+        _DATA,
+        "whether a bank of features is what its videos give",
+        "vlbench.cli.banks:verify",
+        positional={"folder": {"help": "folder of the bank"}},
+        inputs={"folder": "folder"},
+    ),
+    Command(
         "describe",
         _DATA,
         "sentences on every class from a language model, for MSTA",
