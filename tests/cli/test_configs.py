@@ -8,6 +8,7 @@ from vlbench.cli.main import main
 from vlbench.cli.methods import build
 from vlbench.errors import ConfigError
 from vlbench.methods import VideoTextMethod
+from vlbench.methods.head_only.base import HeadOnly
 
 
 def test_a_config_is_found_by_name_from_any_directory(tmp_path, monkeypatch):
@@ -75,7 +76,7 @@ def test_the_suite_of_the_field_has_every_method(tmp_path, capsys):
     assert "0 of 32 stages done, 32 to do" in stages
     for name in vlbench.methods.__all__:
         method = getattr(vlbench.methods, name)
-        if method is not VideoTextMethod:
+        if method is not VideoTextMethod and not issubclass(method, HeadOnly):  # which suite/bank_demo.yaml has
             tests = [line for line in stages if "vlbench test" in line and f"-{method.name}-" in line]
             assert len(tests) == 4, method.name
     assert not list(tmp_path.iterdir())

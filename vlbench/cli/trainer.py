@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+import vlbench.bank.datamodule
 import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO

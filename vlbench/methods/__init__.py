@@ -2,6 +2,15 @@
 
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.froster import FROSTER
+from vlbench.methods.head_only import (
+    CLIPAdapter,
+    LogisticProbe,
+    NearestMean,
+    NearestNeighbours,
+    TipAdapter,
+    TipAdapterF,
+    ZeroShotProbe,
+)
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
@@ -16,10 +25,17 @@ __all__ = [
     "MSTA",
     "TCCLIP",
     "XCLIP",
+    "CLIPAdapter",
+    "LogisticProbe",
     "MoTE",
+    "NearestMean",
+    "NearestNeighbours",
     "OpenVCLIP",
+    "TipAdapter",
+    "TipAdapterF",
     "VLPrompting",
     "ViFiCLIP",
     "VideoTextMethod",
     "ZeroShot",
+    "ZeroShotProbe",
 ]

@@ -21,6 +21,7 @@ _FORMS = (
 PROMPTS: dict[str, tuple[str, ...]] = {
     "video": ("a video of {}",),  # MSTA
     "photo": ("a photo of a {}.",),  # ViFi-CLIP
+    "person": ("a photo of a person doing {}.",),  # Tip-Adapter on UCF-101
     "name": ("{}.",),  # behind learned tokens
     "bare": ("{}",),  # X-CLIP
     "mote": tuple(f"{stem} {form}" for stem, form in product(_STEMS, _FORMS)),  # MoTE: 28, "a example" included
