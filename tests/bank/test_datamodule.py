@@ -179,7 +179,7 @@ def test_a_list_that_the_bank_does_not_have_is_refused(kitchen_bank, tmp_path):
     with pytest.raises(DataError, match="has no list train/1; it has test/1"):
         FeatureBankDataModule(root=str(folder)).setup("fit")
     data = FeatureBankDataModule(root=str(folder))
-    data.dataset.bank._places["views"].pop("test/cut/0.mp4")
+    data.bank._places["views"].pop("test/cut/0.mp4")
     with pytest.raises(
         DataError, match=r"1 of the 6 videos of official/split 1 are not in the bank .*, test/cut/0\.mp4"
     ):

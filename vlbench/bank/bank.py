@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vlbench.bank.facts import FACTS, BankFacts, Contents, Kind
 from vlbench.bank.shards import ShardFile, digest_of
+from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 
 
@@ -38,6 +39,7 @@ class FeatureBank:
         self.facts: BankFacts = contents.facts
         self.failures = contents.failures
         self.made_by = contents.made_by
+        self._videos: dict[tuple[Part, int], list[VideoItem] | None] = {}
         self._digests = {shard.file: shard.digest for shard in contents.shards}
         self._files: dict[Kind, list[ShardFile]] = {"views": [], "augmented": []}
         digest = self.facts.digest()
@@ -68,6 +70,14 @@ class FeatureBank:
 
     def __contains__(self, video: str) -> bool:
         return video in self._places["views"] or video in self.failures
+
+    def videos(self, part: Part, split: int) -> list[VideoItem] | None:
+        """Videos of a part of an official split, labelled in the whole dataset; `None` where there is no such list."""
+        if (part, split) not in self._videos:
+            listed = self.facts.listed(part, split)
+            items = None if listed is None else [VideoItem(Path(video), label, video) for video, label in listed]
+            self._videos[part, split] = items
+        return self._videos[part, split]
 
     def shape(self, kind: Kind = "views") -> tuple[int, int, int]:
         """Sizes V, F and D of the features of a video: views or passes, frame features of each, dimensions."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from vlbench.bank.bank import FeatureBank
 from vlbench.bank.batches import StoredClips, StoredViews, collate
 from vlbench.bank.dataset import BankDataset
 from vlbench.bank.facts import Kind
@@ -59,7 +62,7 @@ class FeatureBankDataModule(VideoDataModule):
     """
 
     dataset_class: ClassVar[type[VideoDataset]] = BankDataset
-    dataset: BankDataset
+    dataset: VideoDataset
 
     def __init__(
         self,
@@ -94,9 +97,35 @@ class FeatureBankDataModule(VideoDataModule):
             )
         self.passes = bank.facts.augmented if passes is None else passes
 
+    @property
+    def bank(self) -> FeatureBank:
+        """The bank that the features are of."""
+        assert isinstance(self.dataset, BankDataset)
+        return self.dataset.bank
+
+    def drawn(self, shots: int, seed: int, bank: FeatureBank) -> FeatureBankDataModule:
+        """The same data with another draw of training videos.
+
+        Args:
+            shots: Training videos a class.
+            seed: Seed of the draw and of the order of training clips.
+            bank: The bank, opened before.
+        """
+        other, dataset = copy(self), self.dataset
+        subset = replace(dataset.train_subset, shots=shots, seed=seed)
+        splits = None if dataset.splits_dir is None else str(dataset.splits_dir)
+        drawn = BankDataset(
+            str(bank.folder), None, subset, dataset.test_subsets, splits, dataset.heldout, dataset.validate_on_test
+        )
+        drawn.bank = bank
+        other.dataset = drawn
+        other.seed = seed
+        other.skipped = set()
+        return other
+
     @override
     def settings(self, side: Side) -> dict[str, object]:
-        facts = self.dataset.bank.facts
+        facts = self.bank.facts
         # The clips that a training sees are those of the views where it sees no augmented ones.
         of_training = facts.settings["augmented" if self.passes else "views"]
         settings = dict(of_training if side == "training" else facts.settings["views"])
@@ -113,7 +142,7 @@ class FeatureBankDataModule(VideoDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training features; the last batch may be smaller."""
         kind: Kind = "augmented" if self.passes else "views"
-        dataset = StoredClips(self.dataset.bank, self.dataset.videos("train"), kind, in_memory=True)
+        dataset = StoredClips(self.bank, self.dataset.videos("train"), kind, in_memory=True)
         rank, world_size = self._process()
         sampler = TrainSampler(
             len(dataset),
@@ -128,7 +157,7 @@ class FeatureBankDataModule(VideoDataModule):
         return self._loader(dataset, batch_size, sampler)
 
     def _evaluation(self, part: Part) -> DataLoader[Any]:
-        dataset = StoredViews(self.dataset.bank, self.dataset.videos(part), "views")
+        dataset = StoredViews(self.bank, self.dataset.videos(part), "views")
         rank, world_size = self._process()
         batch_size = self.loading.eval_batch_size or self.batch_size
         sampler = UnpaddedSampler(len(dataset), batch_size=batch_size, rank=rank, world_size=world_size)

@@ -48,7 +48,7 @@ class BankDataset(VideoDataset):
 
     @override
     def items(self, part: Part, split: int) -> list[VideoItem]:
-        listed = self.bank.facts.listed(part, split)
+        listed = self.bank.videos(part, split)
         if listed is None and part == "validation":
             return []
         if listed is None:
@@ -57,7 +57,7 @@ class BankDataset(VideoDataset):
                 f"the bank {self.bank.folder} has no list {part}/{split}; it has {has}: make another bank by `vlbench"
                 " features` with the configurations of that split, or use a list that is there"
             )
-        return [VideoItem(Path(video), label, video) for video, label in listed]
+        return list(listed)
 
     @override
     def check_reader(self, method: str, reads: str, backbone: Mapping[str, object]) -> None:

@@ -34,6 +34,13 @@ _DECLARED = (
     _lightning("fit", "train a method", "vlbench fit --config msta_fewshot.yaml"),
     _lightning("validate", "evaluate on the validation part"),
     _lightning("test", "evaluate on the test part and write a record"),
+    Command(
+        "sweep",
+        _MANY_RUNS,
+        "a head on many draws of training videos of a bank, in one process",
+        "vlbench.cli.sweep:run_sweep",
+        lightning=True,
+    ),
     _lightning("predict", "name the best class of every test video"),
     Command(
         "run",
@@ -98,6 +105,17 @@ _DECLARED = (
         "vlbench compare RECORD RECORD",
         positional={"a": _RECORD, "b": {"type": str, "help": "path or name of the other record"}},
         inputs={"a": "record", "b": "record"},
+    ),
+    Command(
+        "compare draws",
+        _MANY_RUNS,
+        "whether two methods differ by more than their draws of training videos",
+        "vlbench.cli.draws:compare_draws",
+        positional={
+            "a": {"type": str, "help": "name of a method, such as tip_adapter"},
+            "b": {"type": str, "help": "name of the other method"},
+        },
+        inputs={"folder": "folder"},
     ),
     Command(
         "report",

@@ -146,6 +146,17 @@ class HeadOnly(VideoTextMethod):
         self.set_learned(**{_NAMES: names})
         self._learned = True
 
+    def restart(self, seed: int) -> None:
+        """Forgets what the head has learned, and where from.
+
+        Args:
+            seed: Seed of the training to come.
+        """
+        self.seed = seed
+        empty = torch.empty(0, self.backbone.embed_dim)
+        self.set_learned(**dict.fromkeys(self.LEARNED, empty), **{_NAMES: torch.empty(0, dtype=torch.uint8)})
+        self.provenance, self.describe_training, self.train_classes = None, None, None
+
     # Training ----------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
