@@ -11,7 +11,7 @@ import vlbench.methods
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import config_names, find_config
 from vlbench.errors import ConfigError
-from vlbench.methods import FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting
+from vlbench.methods import FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting, ZeroShot
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.prompts import PROMPTS
 from vlbench.optim import Schedule
