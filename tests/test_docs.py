@@ -194,11 +194,12 @@ def option_roots() -> dict[str, list[Any]]:
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     import vlbench.methods as methods
+    from vlbench.bank.datamodule import FeatureBankDataModule
     from vlbench.clips.datamodule import VideoDataModule
     from vlbench.results.callback import RecordWriter
 
     return {
-        "data": [VideoDataModule],
+        "data": [VideoDataModule, FeatureBankDataModule],
         "model": [getattr(methods, name) for name in methods.__all__],
         "trainer": [Trainer],
         "record": [RecordWriter],

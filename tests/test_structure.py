@@ -23,6 +23,7 @@ ALLOWED = {
     "cli": {
         "",
         "backbones",
+        "bank",
         "clips",
         "datasets",
         "evaluation",
@@ -32,6 +33,7 @@ ALLOWED = {
         "synthetic",
         "tools",
     },
+    "bank": {"", "backbones.base", "clips", "datasets"},
     "protocols": {"datasets.specs", "results.pairs"},
     "results": {"", "backbones", "clips.options", "datasets", "evaluation"},
     "methods": {"backbones", "clips.batch", "datasets", "evaluation", "optim"},

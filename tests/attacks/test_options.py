@@ -46,7 +46,8 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a seed of 32 bits": dict.fromkeys(
         ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed", "OpenVCLIP.seed", "FROSTER.seed",
          "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed", "data subset.seed",
-         "XCLIP.seed", "TCCLIP.seed", "ActionCLIP.seed"),
+         "XCLIP.seed", "TCCLIP.seed", "ActionCLIP.seed", "TipAdapter.seed", "TipAdapterF.seed", "ZeroShotProbe.seed",
+         "CLIPAdapter.seed", "features.seed", "features verify.seed", "compare draws.seed"),
         (0, 10**9),
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
@@ -105,6 +106,14 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
         (0,),
     ),
     "a record without an interval": {"RecordWriter.bootstrap": (0,)},
+    "Tip-Adapter without its cache": {"TipAdapter.alpha": (0,), "TipAdapterF.alpha": (0,)},
+    "an adapter that is not mixed in": {"CLIPAdapter.ratio": (0,)},
+    "a head that stays as it begins": dict.fromkeys(
+        ("TipAdapterF.lr", "ZeroShotProbe.lr", "CLIPAdapter.lr"),
+        (0,),
+    ),
+    "keys that do not decay": {"TipAdapterF.weight_decay": (0,)},
+    "a bank of views alone": {"features.augmented": (0,)},
     "the likeliest sentence": {"describe.temperature": (0,)},
 }  # fmt: skip
 """Reason -> option -> those of the numbers above that it takes."""
@@ -256,11 +265,14 @@ LINES = {
     "run": "run --suite demo.yaml --out out",
     "regress": "regress --suite demo.yaml --expected nothing.json",
     "compare": "compare a b",
+    "compare draws": "compare draws a b --folder empty",
     "data check": "data check --root .",
     "data prepare": "data prepare empty copy",
     "data subset": "data subset copy --config data/ucf101.yaml",
     "data synth": "data synth rendered",
     "describe": "describe UCF101 --out out --base_url http://localhost:1/v1 --model none",
+    "features": "features --config data/ucf101.yaml backbone/tiny.yaml --out empty/banks",
+    "features verify": "features verify empty",
     "methods show": "methods show zero_shot.yaml",
 }
 """A command line of each command that has a numeric option."""

@@ -15,6 +15,7 @@ from vlbench.backbones.preprocess import CLIP, Preprocess
 from vlbench.backbones.text import TextTower
 from vlbench.backbones.towers import Tower
 from vlbench.errors import ConfigError
+from vlbench.settings import plain
 
 USE_A_CLIP = "use a CLIP, such as --config backbone/vit_b16.yaml"
 """The way out of a backbone that lacks a capability."""
@@ -230,6 +231,17 @@ class DualEncoder(nn.Module, ABC):
         """
         constants = {name: [round(value, 6) for value in getattr(self, name).flatten().tolist()] for name in _PIXELS}
         return {**constants, "weights": self.identity.digest if self.identity.pretrained is not None else None}
+
+    def feature_facts(self) -> dict[str, object]:
+        """What frame features depend on, as plain values: weights, settings, width, and how frames are resized."""
+        return {
+            **self.identity.as_dict(),
+            "settings": plain(self.settings()),
+            "embed_dim": self.embed_dim,
+            "image_size": self.image_size,
+            "interpolation": self.preprocess.interpolation,
+            "resize_mode": self.preprocess.resize_mode,
+        }
 
     def set_grad_checkpointing(self, enabled: bool) -> None:
         """Recomputes the image tower's activations in the backward pass instead of keeping them."""

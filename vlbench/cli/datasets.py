@@ -83,6 +83,10 @@ def _dataset_class(class_path: str) -> type[VideoDataset]:
     known = {f"{dataset}{_SUFFIX}": cls for dataset, cls in DATASETS.items()}
     if (not module or module.startswith("vlbench.")) and name in known:
         return known[name]
+    if name == "FeatureBankDataModule":
+        raise ConfigError(
+            f"{name} has features and no videos; give the dataset that the bank was made of: {', '.join(known)}"
+        )
     try:
         cls: type[VideoDataset] = resolve_name(class_path).dataset_class
     except (ImportError, AttributeError, ValueError) as error:

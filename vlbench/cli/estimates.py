@@ -67,6 +67,8 @@ def estimate_cost(stages: Sequence[Stage], find: Callable[[str], Path]) -> Cost:
     trained, tested, operations, unknown = 0, 0, 0.0, []
     counted: dict[str, Any] = {}
     for stage in stages:
+        if stage.action == "sweep":
+            continue  # it has features, and nothing goes through a tower
         settings = _merged(read_config(find(name)) for name in stage.configs)
         clips = _clips(stage, settings)
         if clips is None:

@@ -147,7 +147,7 @@ def _check_class(setting: _Setting) -> None:
 def classes_of_option(key: str) -> list[str]:
     """Names of the classes that an option may have as its value; empty for an option that is no class."""
     if key == "data":
-        return [f"{name}DataModule" for name in DATASETS]
+        return [*(f"{name}DataModule" for name in DATASETS), "FeatureBankDataModule"]
     if key == "model":
         return [name for name in _exported("methods") if name != "VideoTextMethod"]
     if key == "model.backbone":

@@ -18,6 +18,8 @@ _WARNINGS = (
     r"You're resuming from a checkpoint that ended before the epoch ended",
     # Batch norms keep the averages of their weights.
     r"Found \d+ module\(s\) in eval mode at the start of training",
+    # A dataset without a validation part has nothing to validate on.
+    r"Total length of `list` across ranks is zero",
     # Small sets are what a first try is made of.
     r"The number of training batches .* is smaller than the logging interval",
     # What Lightning has to mend with its own dependencies.

@@ -34,6 +34,13 @@ _DECLARED = (
     _lightning("fit", "train a method", "vlbench fit --config msta_fewshot.yaml"),
     _lightning("validate", "evaluate on the validation part"),
     _lightning("test", "evaluate on the test part and write a record"),
+    Command(
+        "sweep",
+        _MANY_RUNS,
+        "a head on many draws of training videos of a bank, in one process",
+        "vlbench.cli.sweep:run_sweep",
+        lightning=True,
+    ),
     _lightning("predict", "name the best class of every test video"),
     Command(
         "run",
@@ -98,6 +105,17 @@ _DECLARED = (
         "vlbench compare RECORD RECORD",
         positional={"a": _RECORD, "b": {"type": str, "help": "path or name of the other record"}},
         inputs={"a": "record", "b": "record"},
+    ),
+    Command(
+        "compare draws",
+        _MANY_RUNS,
+        "whether two methods differ by more than their draws of training videos",
+        "vlbench.cli.draws:compare_draws",
+        positional={
+            "a": {"type": str, "help": "name of a method, such as tip_adapter"},
+            "b": {"type": str, "help": "name of the other method"},
+        },
+        inputs={"folder": "folder"},
     ),
     Command(
         "report",
@@ -169,6 +187,35 @@ _DECLARED = (
         "vlbench.cli.data:synth",
         "vlbench data synth DIR",
         positional={"folder": {"help": "where to; it becomes the root of SyntheticActions"}},
+    ),
+    Command(
+        "features",
+        _DATA,
+        "frame features of a frozen tower, once for many trainings of heads",
+        "vlbench.cli.banks:features",
+        options={
+            "config": {
+                **_CONFIG,
+                "action": "extend",
+                "required": True,
+                "help": "dataset and backbone by name, such as data/ucf101.yaml backbone/vit_b16.yaml",
+            },
+            "parts": {
+                "nargs": "+",
+                "type": str,
+                "default": ["train", "test"],
+                "help": "parts of the dataset that are encoded: train, validation, test",
+            },
+        },
+        inputs={"config": "configuration"},
+    ),
+    Command(
+        "features verify",
+        _DATA,
+        "whether a bank of features is what its videos give",
+        "vlbench.cli.banks:verify",
+        positional={"folder": {"help": "folder of the bank"}},
+        inputs={"folder": "folder"},
     ),
     Command(
         "describe",

@@ -17,7 +17,22 @@ from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.pairs import read_records
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
 
-_SHOWN = ("protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "runs", "videos")
+_SHOWN = (
+    "protocol",
+    "dataset",
+    "shots",
+    "method",
+    "options",
+    "top1",
+    "runs_low",
+    "runs_high",
+    "top5",
+    "base",
+    "novel",
+    "hm",
+    "runs",
+    "videos",
+)
 
 
 def leaderboard(

@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+import vlbench.bank.datamodule
 import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
@@ -302,11 +303,22 @@ def run_trainer(arguments: Sequence[str]) -> int:
     # Lightning reads the process's own arguments, also when it starts the other processes of a DDP run.
     sys.argv[1:] = arguments
     with temporary_folder() as folder:
-        return _run(arguments[0], folder)
+        return run_lightning(arguments[0], folder)
 
 
-def _run(command: str, folder: Path) -> int:
-    class OneCommand(VlbenchCLI):
+def run_lightning(command: str, folder: Path, base: type[VlbenchCLI] = VlbenchCLI) -> int:
+    """Parses the process's own arguments and runs one of Lightning's commands.
+
+    Args:
+        command: One of Lightning's commands, such as `fit`.
+        folder: Folder for a checkpoint that is made of an exported safetensors file.
+        base: Class of the command line.
+
+    Returns:
+        The exit code of the command.
+    """
+
+    class OneCommand(base):  # type: ignore[misc, valid-type]
         """Lightning builds a parser for each of its commands, each takes a quarter of a second; one is used."""
 
         temporary_folder = folder
@@ -334,4 +346,4 @@ def _run(command: str, folder: Path) -> int:
             "enable_model_summary": False,
         },
     )
-    return command_line.exit_code
+    return int(command_line.exit_code)

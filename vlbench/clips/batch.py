@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
+
+T = TypeVar("T")
+
+
+class EvaluatedVideos(Protocol):
+    """What an evaluation asks of a batch: whose videos it has, and the frame features of their views."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the B readable videos."""
+
+    @property
+    def failures(self) -> dict[str, tuple[int, str]]:
+        """Id -> `(label, cause)` of the videos that could not be read."""
+
+    def encoded(self, encode: Callable[[Tensor], T], /) -> Iterator[tuple[int, T]]:
+        """Number G of the views of a group and their frame features, with the first dimension G x B, group by group.
+
+        Args:
+            encode: Function from clips `(G * B, T, 3, S, S)` uint8 to frame features.
+        """
 
 
 class Box(NamedTuple):
@@ -118,6 +139,15 @@ class ClipBatch(NamedTuple):
         videos = [clip.video for clip in clips if clip.video is not None]
         return cls(default_collate(videos) if videos else None, *_facts(clips))
 
+    def encoded(self, encode: Callable[[Tensor], T]) -> T:
+        """Frame features of the readable videos, of which there is one at least.
+
+        Args:
+            encode: Function from clips `(B, T, 3, H, W)` uint8 to frame features.
+        """
+        assert self.video is not None
+        return encode(self.video)
+
 
 class CutBatch(NamedTuple):
     """Training videos of a batch whose clips are cut to their boxes; the other changes are left to the device.
@@ -176,6 +206,15 @@ class ViewBatch(NamedTuple):
         crops = [clip.crops or (Box(0, 0, *clip.video.shape[-2:]),) for clip in clips if clip.video is not None]
         _, ids, failures = _facts(clips)
         return cls(videos, crops, ids, failures, at_once)
+
+    def encoded(self, encode: Callable[[Tensor], T]) -> Iterator[tuple[int, T]]:
+        """Number G of the views of a group and their frame features, with the first dimension G x B, group by group.
+
+        Args:
+            encode: Function from clips `(G * B, T, 3, S, S)` uint8 to frame features.
+        """
+        for group in self.views():
+            yield len(group), encode(group.flatten(0, 1))
 
     def views(self) -> Iterator[Tensor]:
         """All views in groups, each uint8 `(G, B, T, 3, S, S)`, of as many views as `at_once` allows, at least one."""

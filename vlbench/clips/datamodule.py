@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -27,7 +28,7 @@ from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
 from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.specs import Part, Subset
+from vlbench.datasets.specs import Part, Subset, VideoItem
 from vlbench.errors import ConfigError, DecodeError
 from vlbench.processes import die_with
 from vlbench.ranges import BATCHES, FRAMES, PROCESSES, SEEDS, SIDES
@@ -213,17 +214,7 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
-        transform, on_device = self._train_transform(), self.augmentation.run_on == "device"
-        dataset = TrainClips(
-            self.dataset.videos("train"),
-            frames=self.frames,
-            sampling=self.clip.sampling,
-            transform=transform.cut if on_device else transform,
-            backend=self.loading.backend,
-            device=self._decoding_device(),
-            seed=self.seed,
-            shared_ends=self.clip.segment_ends == "shared",
-        )
+        dataset = self.training_clips(self.dataset.videos("train"))
         rank, world_size = self._process()
         sampler = TrainSampler(
             len(dataset),
@@ -250,8 +241,8 @@ class VideoDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             drop_last=len(sampler) >= batch_size,
-            collate_fn=CutBatch.collate if on_device else ClipBatch.collate,
-            **self._loading(),
+            collate_fn=CutBatch.collate if self.augmentation.run_on == "device" else ClipBatch.collate,
+            **self.loader_options(),
         )
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -295,10 +286,33 @@ class VideoDataModule(LightningDataModule):
             resize_mode=self.resize_mode,
         )
 
-    def _evaluation(self, part: Part) -> DataLoader[Any]:
+    def training_clips(self, items: Sequence[VideoItem]) -> TrainClips:
+        """Random clips of videos, augmented, or cut where the model's device does the rest.
+
+        Args:
+            items: Videos that clips are read from.
+        """
+        transform, on_device = self._train_transform(), self.augmentation.run_on == "device"
+        return TrainClips(
+            items,
+            frames=self.frames,
+            sampling=self.clip.sampling,
+            transform=transform.cut if on_device else transform,
+            backend=self.loading.backend,
+            device=self._decoding_device(),
+            seed=self.seed,
+            shared_ends=self.clip.segment_ends == "shared",
+        )
+
+    def test_views(self, items: Sequence[VideoItem]) -> TestViews:
+        """Views of videos, the same at every call.
+
+        Args:
+            items: Videos that views are read from.
+        """
         size = self._size()
-        dataset = TestViews(
-            self.dataset.videos(part),
+        return TestViews(
+            items,
             frames=self.frames,
             sampling=self.clip.sampling,
             views=self.clip.views,
@@ -309,6 +323,9 @@ class VideoDataModule(LightningDataModule):
             backend=self.loading.backend,
             device=self._decoding_device(),
         )
+
+    def _evaluation(self, part: Part) -> DataLoader[Any]:
+        dataset = self.test_views(self.dataset.videos(part))
         rank, world_size = self._process()
         views = self.clip.views.clips * self.clip.views.crops
         batch_size = self.loading.eval_batch_size or max(1, self.batch_size // views)
@@ -316,10 +333,11 @@ class VideoDataModule(LightningDataModule):
         collate = partial(ViewBatch.collate, at_once=self.loading.eval_batch_size or self.batch_size)
         if not len(sampler):
             # One empty batch: Lightning runs no hook of an empty evaluation, and the other processes would wait for it.
-            return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate, **self._loading())
-        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=collate, **self._loading())
+            return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate, **self.loader_options())
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=collate, **self.loader_options())
 
-    def _loading(self) -> dict[str, Any]:
+    def loader_options(self) -> dict[str, Any]:
+        """Options of a `DataLoader` that say how it loads and not what."""
         workers = self.num_workers
         if workers is None:
             workers = cores_of_a_process(self.trainer.num_devices if self.trainer is not None else 1)

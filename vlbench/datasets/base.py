@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -138,6 +138,18 @@ class VideoDataset(ABC):
     def label_of(self, name: str) -> int | None:  # noqa: ARG002 - for subclasses
         """The label that a video's file name states, where the dataset's file names state one."""
         return None
+
+    def check_reader(self, method: str, reads: str, backbone: Mapping[str, object]) -> None:  # noqa: B027
+        """Whether a method can work on what the dataset holds; every method can on videos.
+
+        Args:
+            method: Name of the method.
+            reads: What the method computes from, see `VideoTextMethod.reads`.
+            backbone: What the features of the method's backbone depend on, by name.
+
+        Raises:
+            ConfigError: If the method cannot; the message says what differs.
+        """
 
     # What follows from it ----------------------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.clips.batch import ViewBatch
+from vlbench.clips.batch import EvaluatedVideos
 from vlbench.datasets.specs import EvaluationSet
 from vlbench.evaluation.metrics import Predictions, classification_metrics
 
@@ -25,6 +25,7 @@ class EvaluatedMethod(Protocol):
     """What an evaluation asks of a method; see `vlbench.methods.base.VideoTextMethod`, which answers it."""
 
     backbone: DualEncoder
+    keeps_features: ClassVar[bool]
 
     def encode_classes(self, class_names: Sequence[str], /) -> ClassState: ...  # noqa: D102 - explained by the class
 
@@ -77,7 +78,7 @@ class Evaluator:
             self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
         self._parts = [[self._none(evaluated)] for evaluated in self.sets]
 
-    def update(self, batch: ViewBatch) -> None:
+    def update(self, batch: EvaluatedVideos) -> None:
         """Scores the videos of a batch and keeps their predictions.
 
         Args:
@@ -87,7 +88,7 @@ class Evaluator:
             parts.append(part)
 
     @torch.no_grad()
-    def predict(self, batch: ViewBatch) -> list[Predictions]:
+    def predict(self, batch: EvaluatedVideos) -> list[Predictions]:
         """Predictions of a batch for every set, which are not kept.
 
         Args:
@@ -112,7 +113,7 @@ class Evaluator:
     def _none(self, evaluated: EvaluationSet) -> Predictions:
         return Predictions.none(len(evaluated.classes.names), self.method.backbone.embed_dim)
 
-    def _encode(self, batch: ViewBatch, members: Sequence[Sequence[int]]) -> list[Features]:
+    def _encode(self, batch: EvaluatedVideos, members: Sequence[Sequence[int]]) -> list[Features]:
         """Features of the videos of each set, with the first two dimensions `(B_i, V)`; `None` where B_i is 0.
 
         A group of views at a time: memory does not grow with their number.
@@ -120,11 +121,11 @@ class Evaluator:
         dtype = self.method.backbone.mean.dtype
         count = len(batch.ids)
         views: list[list[Features]] = [[] for _ in members]
-        for group in batch.views():
-            frames = self.method.encode_frames(self.method.backbone.normalize(group.flatten(0, 1)))
+        device = self.method.backbone.logit_scale.device.type
+        for group, frames in batch.encoded(self._frames):
             # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
-            with torch.autocast(group.device.type, enabled=False):
-                for first in range(0, len(group) * count, count):
+            with torch.autocast(device, enabled=False):
+                for first in range(0, group * count, count):
                     for of_set, rows, classes in zip(views, members, self.classes, strict=True):
                         if rows:
                             view = slice(first, first + count)
@@ -132,8 +133,17 @@ class Evaluator:
                             of_set.append(self.method.pool_frames(part, classes))
         return [_each(lambda *x: torch.stack(x, dim=1), *of_set) if of_set else None for of_set in views]
 
+    def _frames(self, clips: Tensor) -> Features:
+        """Frame features of clips `(N, T, 3, S, S)` uint8."""
+        return self.method.encode_frames(self.method.backbone.normalize(clips))
+
     def _predictions(
-        self, batch: ViewBatch, evaluated: EvaluationSet, classes: ClassState, rows: Sequence[int], video: Features
+        self,
+        batch: EvaluatedVideos,
+        evaluated: EvaluationSet,
+        classes: ClassState,
+        rows: Sequence[int],
+        video: Features,
     ) -> Predictions:
         part = self._none(evaluated)
         if video is not None:
@@ -145,7 +155,8 @@ class Evaluator:
             part.labels = torch.tensor([evaluated.labels[name] for name in part.ids], dtype=torch.int64)
             part.cosines = scores.mean(dim=1).cpu()
             # Only one vector a video can be compared with other classes later on.
-            vectors = video if isinstance(video, Tensor) and video.ndim == 3 else scores[:, :, :0]
+            single = self.method.keeps_features and isinstance(video, Tensor) and video.ndim == 3
+            vectors = video if single else scores[:, :, :0]
             part.features = vectors.float().mean(dim=1).cpu()
         part.failures = {
             name: (evaluated.labels[name], cause)

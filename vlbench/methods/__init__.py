@@ -4,6 +4,15 @@ from vlbench.methods.action_clip import ActionCLIP
 from vlbench.methods.aim import AIM
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.froster import FROSTER
+from vlbench.methods.head_only import (
+    CLIPAdapter,
+    LogisticProbe,
+    NearestMean,
+    NearestNeighbours,
+    TipAdapter,
+    TipAdapterF,
+    ZeroShotProbe,
+)
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
@@ -24,12 +33,19 @@ __all__ = [
     "TCCLIP",
     "XCLIP",
     "ActionCLIP",
+    "CLIPAdapter",
+    "LogisticProbe",
     "MoTE",
+    "NearestMean",
+    "NearestNeighbours",
     "OpenVCLIP",
     "STAdapter",
+    "TipAdapter",
+    "TipAdapterF",
     "VLPrompting",
     "ViFiCLIP",
     "VideoTextMethod",
     "VisionOnly",
     "ZeroShot",
+    "ZeroShotProbe",
 ]

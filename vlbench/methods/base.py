@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning import Callback
@@ -31,6 +31,9 @@ from vlbench.methods.parts.prompts import prompts_name, templates
 from vlbench.methods.parts.running_terms import RunningTerms
 from vlbench.optim import Schedule
 from vlbench.settings import Side, of_side
+
+Reads = Literal["clips", "frame_features"]
+"""What a method computes from: the pixels of clips, or the features that the frozen tower makes of frames."""
 
 
 class VideoTextMethod(EvaluationLoops):
@@ -110,6 +113,9 @@ class VideoTextMethod(EvaluationLoops):
     """Whether classes are known by their names, so that classes without training videos can be scored; an instance says
     so where an option decides it. A method without an open vocabulary is evaluated on its training classes only, and
     its scores are logits."""
+
+    keeps_features: ClassVar[bool] = True
+    """Whether scores are products of a video's unit feature with the classes', so that features are stored beside."""
 
     REQUIRES: ClassVar[Mapping[str, str]] = {}
     """Capabilities that a backbone must have, by their names, and what for: the beginning of the sentence that refuses
@@ -230,6 +236,12 @@ class VideoTextMethod(EvaluationLoops):
         return ()
 
     @property
+    def reads(self) -> Reads:
+        """What the method computes from. With `frame_features` the tower is frozen and as it was loaded, so that a bank
+        of features may take the place of videos."""
+        return "clips"
+
+    @property
     def leaves_parameters_unused(self) -> bool:
         """Whether a training step may give a parameter that trains no gradient, which DDP then has to look for."""
         return False
@@ -249,7 +261,12 @@ class VideoTextMethod(EvaluationLoops):
 
         Args:
             dataset: Dataset of the videos that a Trainer will bring.
+
+        Raises:
+            ConfigError: If the dataset is a bank of features and the method cannot work on it.
         """
+        if isinstance(dataset, VideoDataset):
+            dataset.check_reader(self.name, self.reads, self.backbone.feature_facts())
         self.dataset = dataset
 
     def compile_blocks(self) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
-from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.base import Reads, VideoTextMethod
 from vlbench.methods.parts.fusion import ViewFusion
 
 
@@ -42,6 +42,11 @@ class ZeroShot(VideoTextMethod):
         super().__init__(backbone, prompts)
         self.view_fusion = view_fusion
         self.requires_grad_(False)
+
+    @property
+    @override
+    def reads(self) -> Reads:
+        return "frame_features"
 
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ _SIGKILL = (-9, 137)
 _SMALLER = {
     "fit": "a smaller data.init_args.batch_size (data.init_args.loading.effective_batch keeps the optimizer steps as "
     "they are) or model.init_args.grad_checkpointing: true, where the method has it",
+    "sweep": "a smaller data.init_args.batch_size, which changes no test",
     "test": "a smaller data.init_args.loading.eval_batch_size, which changes no prediction",
 }
 
@@ -49,7 +50,7 @@ def diagnose(action: str, code: int, log: Iterable[str]) -> Diagnosis:
     What the first one said is the cause, whatever it is that the stage itself ended by.
 
     Args:
-        action: Action of the stage, `fit` or `test`.
+        action: Action of the stage, `fit`, `test` or `sweep`.
         code: Exit code of the stage.
         log: Lines of its log, of all its processes.
     """

@@ -48,6 +48,17 @@ class Case:
             f"{stem}-fit", "fit", configs, train, (test,), seed, name, selection=selection, pretrained_from=start
         )
 
+    def sweep(self, stem: str, dataset: tuple[str, ...], draws: tuple[tuple[int, int], ...]) -> Stage:
+        """A training and a test on all classes for every draw of shots and seed, in one process."""
+        if self.protocol.views or self.protocol.selection != "last":
+            raise ConfigError(
+                f"{stem}: sweep is true with views or a selection of epochs; a sweep tests the views of its bank after "
+                "one training each: leave both out, or sweep"
+            )
+        configs = (*self.method.configs, *dataset, *self.overlays)
+        protocol = self.protocol.protocol
+        return Stage(stem, "sweep", configs, Subset(), (Subset(),), 0, protocol, draws=draws)
+
     def tests(
         self, stem: str, dataset: tuple[str, ...], test: tuple[Subset, ...], fit: Stage | None, train: bool = True
     ) -> Iterator[Stage]:
@@ -93,7 +104,11 @@ def few_shot(case: Case) -> Iterator[Stage]:
         if not case.method.trains:
             yield from case.tests(stem, dataset, (all_classes,), None)
             continue
-        for shots, seed in product(entry.shots or (2, 4, 8, 16), entry.seeds or (0,)):
+        draws = tuple(product(entry.shots or (2, 4, 8, 16), entry.seeds_or((0,))))
+        if entry.sweep:
+            yield case.sweep(stem, dataset, draws)
+            continue
+        for shots, seed in draws:
             stem = f"few_shot-{label}-{case.name}-{shots}shot-seed{seed}"
             fit = case.fit(stem, dataset, Subset(shots=shots, seed=seed), all_classes, seed)
             yield fit
@@ -111,7 +126,7 @@ def base_to_novel(case: Case) -> Iterator[Stage]:
         if not case.method.trains:
             yield from case.tests(stem, dataset, (_BASE, _NOVEL), None)
             continue
-        for shots, seed in product(entry.shots or (16,), entry.seeds or (1, 2, 3)):
+        for shots, seed in product(entry.shots or (16,), entry.seeds_or((1, 2, 3))):
             stem = f"base_to_novel-{label}-{case.name}-{shots}shot-seed{seed}"
             fit = case.fit(stem, dataset, _BASE.with_(shots=shots, seed=seed), _BASE, seed)
             yield fit
@@ -137,7 +152,7 @@ def zero_shot(case: Case) -> Iterator[Stage]:
             raise ConfigError("zero_shot@1: selection is best_on_test; allowed: last, heldout")
         stem = f"zero_shot-{PurePath(entry.train).stem}-{case.name}"
         fits = [
-            case.fit(f"{stem}-seed{seed}", (entry.train,), Subset(), Subset(), seed) for seed in entry.seeds or (0,)
+            case.fit(f"{stem}-seed{seed}", (entry.train,), Subset(), Subset(), seed) for seed in entry.seeds_or((0,))
         ]
     for fit in fits:
         if fit is not None:
@@ -154,7 +169,7 @@ def fully_supervised(case: Case) -> Iterator[Stage]:
         if not case.method.trains:
             yield from case.tests(stem, dataset, (Subset(),), None)
             continue
-        for seed in case.protocol.seeds or (0,):
+        for seed in case.protocol.seeds_or((0,)):
             fit = case.fit(f"{stem}-seed{seed}", dataset, Subset(), Subset(), seed)
             yield fit
             yield from case.tests(f"{stem}-seed{seed}", dataset, (Subset(),), fit)
@@ -173,7 +188,7 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "few_shot@1": Protocol(few_shot, frozenset({"shots"})),
+    "few_shot@1": Protocol(few_shot, frozenset({"shots", "sweep"})),
     "base_to_novel@1": Protocol(base_to_novel, frozenset({"shots"})),
     "zero_shot@1": Protocol(zero_shot, frozenset({"train", "splits", "half_classes"})),
     "fully_supervised@1": Protocol(fully_supervised, frozenset()),

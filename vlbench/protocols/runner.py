@@ -74,7 +74,7 @@ class Runner:
         """Whether this very stage was finished: a stage whose configuration has changed since is not."""
         digest = self.digests[stage.name]
         try:
-            if stage.action == "test":
+            if stage.action != "fit":
                 paths = [self.out / "records" / f"{name}.json" for name in stage.records]
                 # Without its scores a record can be neither verified nor asked again.
                 return all(read_pair(path, digest_of)[0].details.stage == digest for path in paths)

@@ -18,7 +18,7 @@ class Stage:
 
     Attributes:
         name: Unique in its plan, usable as a file name.
-        action: Action of the stage, `fit` or `test`.
+        action: Action of the stage: `fit`, `test`, or `sweep`, which trains and tests on each of `draws`.
         configs: Configuration names, later ones override earlier ones.
         train: Training subset; `None` if the stage trains nothing.
         test: Test subsets of one dataset, evaluated in one pass; a training validates on them, if at all.
@@ -29,10 +29,11 @@ class Stage:
         selection: Which epoch's weights are tested; of a training, which it keeps beside the last one's.
         half_classes: Whether records also hold accuracies on random halves of the classes.
         pretrained_from: Name of the training stage, or checkpoint file, whose backbone the method starts from.
+        draws: Training videos a class and seed of each draw of a sweep.
     """
 
     name: str
-    action: Literal["fit", "test"]
+    action: Literal["fit", "test", "sweep"]
     configs: tuple[str, ...]
     train: Subset | None
     test: tuple[Subset, ...]
@@ -43,6 +44,7 @@ class Stage:
     selection: Selection = "last"
     half_classes: bool = False
     pretrained_from: str | None = None
+    draws: tuple[tuple[int, int], ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -66,6 +68,8 @@ class Stage:
         """Names of the records that a test leaves, one for each subset."""
         if self.action == "fit":
             return ()
+        if self.action == "sweep":
+            return tuple(f"{self.name}-{shots}shot-seed{seed}-test" for shots, seed in self.draws)
         if len(self.test) == 1:
             return (self.name,)
         return tuple(f"{self.name}-{subset.key}" for subset in self.test)
@@ -73,7 +77,7 @@ class Stage:
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """Names of the files that a training leaves."""
-        if self.action == "test":
+        if self.action != "fit":
             return ()
         return ("last.ckpt",) if self.selection == "last" else ("last.ckpt", "best.ckpt")
 
@@ -125,6 +129,8 @@ class Stage:
             "selection": self.selection,
             "half_classes": self.half_classes,
         }
+        if self.action == "sweep":
+            overlay["draws"] = [list(draw) for draw in self.draws]
         if self.weights_from is not None:
             file = "last.ckpt" if self.selection == "last" else "best.ckpt"
             overlay["ckpt_path"] = str(checkpoint_folder(out, self.weights_from) / file)

@@ -55,12 +55,15 @@ class ProtocolConfig:
         methods: The methods of this protocol alone, beside the suite's; of two with one name this one counts.
         train: Data configuration of the training; only `zero_shot`, which needs it.
         shots: Videos a class; only `few_shot`, 2, 4, 8 and 16 by default, and `base_to_novel`, 16 by default.
-        seeds: One training each; 0 by default, 1 to 3, the published lists, for `base_to_novel`.
+        seeds: One training each, or how many seeds there are from 0 on; 0 by default, 1 to 3, the published lists, for
+            `base_to_novel`.
         splits: Test splits; only `zero_shot`, 1 to 3 by default.
         views: Configurations, by name, each of which is a test of its own of the same weights; by default one test with
             the views of the other configurations.
         selection: `heldout` and `best_on_test` also test the epoch chosen in this way, beside the last one.
         half_classes: Also evaluate on random halves of the classes; only `zero_shot`.
+        sweep: Whether all shots and seeds of a method run in one process, which leaves a record each and no
+            checkpoint; only `few_shot`, for heads on a bank of features.
     """
 
     protocol: str
@@ -68,18 +71,30 @@ class ProtocolConfig:
     methods: dict[str, MethodConfig] = field(default_factory=dict)
     train: str | None = None
     shots: list[int] | None = None
-    seeds: list[int] | None = None
+    seeds: list[int] | int | None = None
     splits: list[int] | None = None
     views: list[str] = field(default_factory=list)
     selection: Selection = "last"
     half_classes: bool = False
+    sweep: bool = False
 
     def __post_init__(self) -> None:
         if not all(self.datasets):
             raise ConfigError(f"datasets are {self.datasets}; allowed: names, and lists of one or more names")
         for name, allowed in (("shots", COUNTS), ("seeds", SEEDS), ("splits", Range(1, 1_000))):
-            for value in getattr(self, name) or ():
-                allowed.check(name, value)
+            values = getattr(self, name)
+            for value in [values] if isinstance(values, int) else values or ():
+                (COUNTS if isinstance(values, int) else allowed).check(name, value)
+
+    def seeds_or(self, default: tuple[int, ...]) -> tuple[int, ...]:
+        """The seeds of the trainings.
+
+        Args:
+            default: Seeds where the suite names none.
+        """
+        if isinstance(self.seeds, int):
+            return tuple(range(self.seeds))
+        return tuple(self.seeds or default)
 
 
 @dataclass(frozen=True)

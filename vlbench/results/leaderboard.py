@@ -160,6 +160,8 @@ def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
         options=options,
         top1=top1.mean,
         top1_std=top1.std,
+        runs_low=_quantile(everything, 0),
+        runs_high=_quantile(everything, -1),
         top5=_mean([record.metrics["top5"] for record in everything]),
         mean_per_class=_mean([record.metrics["mean_per_class"] for record in everything]),
         base=of_base.mean,
@@ -239,6 +241,17 @@ def _spread(records: Sequence[Record], metric: str) -> Spread:
     values = [record.metrics[metric] for record in records if metric in record.metrics]
     mean = _mean(values)
     return Spread(mean, None if mean is None else _rounded(statistics.pstdev(values)))
+
+
+_FEWEST_RUNS = 20
+"""Fewest runs whose spread is given as an interval: of fewer, 95 % is all of them."""
+
+
+def _quantile(records: Sequence[Record], position: int) -> float | None:
+    """An end of the central 95 % of the runs' top-1: the lower one at position 0, the upper one at -1."""
+    if len(records) < _FEWEST_RUNS:
+        return None
+    return _rounded(statistics.quantiles(map(_top1, records), n=40, method="inclusive")[position])
 
 
 class Coverage(NamedTuple):

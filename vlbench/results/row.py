@@ -88,6 +88,8 @@ class Row:
     trained_on: str
     top1: float | None
     top1_std: float | None
+    runs_low: float | None
+    runs_high: float | None
     top5: float | None
     mean_per_class: float | None
     base: float | None

@@ -12,7 +12,8 @@ from vlbench.results.escapes import csv_cell, latex, markdown
 from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
-    "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "top5", "base",
+    "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "runs_low",
+    "runs_high", "top5", "base",
     "novel", "hm", "half_top1", "runs", "coverage", "upper_bound", "trainable_params", "published", "difference",
 )  # fmt: skip
 

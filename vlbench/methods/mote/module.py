@@ -16,7 +16,7 @@ from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.base import Reads, VideoTextMethod
 from vlbench.methods.mote.head import TemporalHead, modulation
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
@@ -51,7 +51,8 @@ class MoTE(VideoTextMethod):
         layers: Temporal layers; 4 for ViT-B/16, 6 for ViT-L/14.
         experts: Experts a layer; 0 is the plain temporal transformer.
         lr: Peak learning rate of the head.
-        backbone_lr_ratio: Learning rate of the image tower and the logit scale as a part of `lr`; 0.07, for L/14 0.06.
+        backbone_lr_ratio: Learning rate of the image tower and the logit scale as a part of `lr`; 0.07, for L/14 0.06,
+            and 0 freezes both, so that the head alone trains, also on a bank of features.
         weight_decay: Weight decay of AdamW.
         decay_norms_and_biases: Whether it also applies to vectors and the logit scale, as in the released code.
         merge_loss: Weight of the merged branch's cross-entropy; 0 leaves the branch out.
@@ -170,8 +171,8 @@ class MoTE(VideoTextMethod):
         self.register_buffer(_TRAIN_CLASSES, torch.empty(0, backbone.embed_dim))
         self.train_class_features: Tensor
         backbone.requires_grad_(False)
-        backbone.visual.requires_grad_(True)
-        backbone.logit_scale.requires_grad_(True)
+        backbone.visual.requires_grad_(backbone_lr_ratio > 0)
+        backbone.logit_scale.requires_grad_(backbone_lr_ratio > 0)
         backbone.set_grad_checkpointing(grad_checkpointing)
         self._original = OriginalWeights(backbone, original_share)
 
@@ -220,9 +221,8 @@ class MoTE(VideoTextMethod):
 
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        assert batch.video is not None
         generator = self.generator()
-        frames = self.backbone.encode_frames(self.backbone.normalize(batch.video))
+        frames = batch.encoded(lambda clips: self.backbone.encode_frames(self.backbone.normalize(clips)))
         return self.losses(frames, batch.labels, self.head.draw_experts(generator), self.head.draw_merges(generator))
 
     def losses(
@@ -248,6 +248,11 @@ class MoTE(VideoTextMethod):
             terms["mse"] = F.mse_loss(merged, frames)
             loss = loss + self.merge_loss * terms["ce_merged"] + self.mse_loss * terms["mse"]
         return {"loss": loss, **terms}
+
+    @property
+    @override
+    def reads(self) -> Reads:
+        return "clips" if self.backbone_lr_ratio else "frame_features"
 
     @property
     @override
@@ -285,7 +290,8 @@ class MoTE(VideoTextMethod):
     @override
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """The image tower and the logit scale with `original_share` of their original values."""
-        return self._original.blended(self.backbone, self.original_share)
+        share = self.original_share if self.backbone_lr_ratio else 0.0  # a frozen tower has its original values
+        return self._original.blended(self.backbone, share)
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 

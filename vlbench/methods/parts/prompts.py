@@ -21,6 +21,7 @@ _FORMS = (
 PROMPTS: dict[str, tuple[str, ...]] = {
     "video": ("a video of {}",),  # MSTA
     "photo": ("a photo of a {}.",),  # ViFi-CLIP
+    "person": ("a photo of a person doing {}.",),  # Tip-Adapter on UCF-101
     "name": ("{}.",),  # behind learned tokens
     "bare": ("{}",),  # X-CLIP
     "action": (  # ActionCLIP: 16

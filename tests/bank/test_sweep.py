@@ -1,0 +1,153 @@
+"""Many draws in one process: the records are those of one stage each, and a killed sweep goes on."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from vlbench.cli import sweep as sweeping
+from vlbench.cli.main import main
+from vlbench.errors import ConfigError
+from vlbench.protocols.plans import plan
+from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+from vlbench.results.record import Record
+
+
+@pytest.fixture
+def at_home(kitchen_bank, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+    Path("bank.yaml").write_text(
+        yaml.safe_dump({"data": {"class_path": "FeatureBankDataModule", "init_args": {"root": str(kitchen_bank)}}})
+    )
+
+
+def words(action, name, *options):
+    configs = (f"head_only/{name}.yaml", "bank.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml")
+    return [action, *(part for config in configs for part in ("--config", config)), *options]
+
+
+def records(folder="results"):
+    return {path.stem: Record.read(path) for path in sorted((Path(folder) / "records").iterdir())}
+
+
+def comparable(record):
+    """What of a record does not depend on when and by which command it was made."""
+    details = record.details.as_dict()
+    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest"):
+        details.pop(name)
+    details["training"].pop("seconds", None)
+    return json.loads(json.dumps([record.identity.as_dict(), record.metrics, record.failures, details]))
+
+
+@pytest.mark.parametrize("name", ["tip_adapter_f", "logistic_probe"])
+def test_a_sweep_leaves_the_records_of_single_runs(at_home, name):
+    draws = ((1, 0), (2, 1))
+    assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+    for shots, seed in draws:
+        options = [f"--data.train.shots={shots}", f"--data.train.seed={seed}", f"--seed_everything={seed}"]
+        assert main(words("fit", name, *options, "--checkpoint.dirpath=c")) == 0
+        assert main(words("test", name, *options, "--ckpt_path=c/last.ckpt", "--record.folder=alone")) == 0
+    together, alone = records("together"), records("alone")
+    assert together.keys() == alone.keys()
+    assert len(together) == 2
+    for stem, record in together.items():
+        assert comparable(record) == comparable(alone[stem])
+    assert main(["verify", "together"]) == 0
+
+
+def suite(folder, seeds, methods=("nearest_mean", "tip_adapter"), shots=(1, 2)):
+    content = {
+        "methods": {name: {"configs": [f"head_only/{name}.yaml"]} for name in methods},
+        "overlays": ["backbone/tiny.yaml", "trainer/cpu.yaml"],
+        "protocols": [
+            {"protocol": "few_shot@1", "datasets": ["bank.yaml"], "shots": list(shots), "seeds": seeds, "sweep": True}
+        ],
+    }
+    path = Path(folder) / "suite.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_a_suite_plans_one_stage_a_method(at_home, capsys):
+    assert main(["run", "--suite", suite(".", 3), "--out", "out", "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("vlbench sweep") == 2
+    assert "0 of 2 stages done" in said
+    entry = ProtocolConfig("few_shot@1", ["data/bank.yaml"], shots=[1, 2], seeds=3, sweep=True)
+    (stage,) = plan(Suite([entry], {"mean": MethodConfig(["head_only/nearest_mean.yaml"])}))
+    assert stage.draws == ((1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2))
+    assert stage.records[4] == "few_shot-bank-mean-2shot-seed1-test"
+    assert stage.checkpoints == ()
+    alone = plan(
+        Suite([ProtocolConfig("few_shot@1", ["data/bank.yaml"], shots=[1, 2], seeds=3)], {"mean": MethodConfig(["x"])})
+    )
+    assert stage.records == tuple(name for each in alone for name in each.records)
+
+
+@pytest.mark.parametrize("options", [{"selection": "heldout"}, {"views": ["views/3x1.yaml"]}])
+def test_a_sweep_has_one_test_a_training(options):
+    entry = ProtocolConfig("few_shot@1", ["data/bank.yaml"], sweep=True, **options)
+    with pytest.raises(ConfigError, match="sweep is true with views or a selection of epochs"):
+        plan(Suite([entry], {"mean": MethodConfig(["head_only/nearest_mean.yaml"])}))
+    with pytest.raises(ConfigError, match="base_to_novel@1 has no option sweep"):
+        plan(Suite([ProtocolConfig("base_to_novel@1", ["data/bank.yaml"], sweep=True)], {"mean": MethodConfig(["x"])}))
+
+
+@pytest.mark.slow
+def test_a_table_of_many_draws(at_home, monkeypatch, capsys):
+    """Through the runner: a record a draw, their spread in the table, and the paired comparison."""
+    line = ["run", "--suite", suite(".", 20, shots=(2,)), "--out", "out"]
+    assert main(line) == 0
+    assert len(records("out")) == 40
+    with Path("out/leaderboard.csv").open() as file:
+        rows = {(row["method"], row["shots"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 2
+    for (method, shots), row in rows.items():
+        tops = sorted(
+            record.metrics["top1"] for record in records("out").values()
+            if (record.identity.method, str(record.identity.train.shots)) == (method, shots)
+        )  # fmt: skip
+        assert int(row["runs"]) == 20
+        assert float(row["top1"]) == pytest.approx(sum(tops) / 20, abs=0.01)
+        low, high = np.quantile(tops, [0.025, 0.975])
+        assert (float(row["runs_low"]), float(row["runs_high"])) == pytest.approx((low, high), abs=0.006)
+    capsys.readouterr()
+    assert main(["compare", "draws", "nearest_mean", "tip_adapter", "--folder", "out"]) == 0
+    assert "kitchen" in capsys.readouterr().out
+    assert main([*line, "--dry_run"]) == 0
+    assert "2 of 2 stages done" in capsys.readouterr().out
+
+
+def test_a_killed_sweep_goes_on_behind_its_last_record(at_home, monkeypatch):
+    line = words(
+        "sweep", "nearest_mean", "--draws=[[1,0],[1,1],[2,0]]", "--record.folder=out", "--record.name=s",
+        "--record.stage=abc",
+    )  # fmt: skip
+    written = []
+
+    class Killed(sweeping.RecordWriter):
+        def on_test_end(self, trainer, pl_module):
+            if len(written) == 2:
+                raise KeyboardInterrupt
+            super().on_test_end(trainer, pl_module)
+            written.append(self.name)
+
+    monkeypatch.setattr(sweeping, "RecordWriter", Killed)
+    assert main(line) != 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*.*") if path.is_file()}
+    assert len(records("out")) == 2
+    written.clear()
+    assert main(line) == 0
+    assert written == ["s-2shot-seed0-test"]
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_sweep_is_of_heads(at_home, capsys):
+    configs = ("zero_shot.yaml", "bank.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml")
+    assert main(["sweep", *(part for config in configs for part in ("--config", config))]) == 2
+    assert "a sweep is of heads on a bank, and zero_shot on FeatureBankDataModule is none" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Features of frozen towers, computed once and kept by content."""

@@ -1,0 +1,82 @@
+"""`vlbench compare draws`; imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vlbench.errors import DataError
+from vlbench.ranges import COUNTS, SEEDS
+from vlbench.results.comparison import ComparisonKey
+from vlbench.results.pairs import read_records
+from vlbench.results.record import Record
+from vlbench.results.row import Setting
+
+
+def compare_draws(a: str, b: str, folder: Path = Path("results"), resamples: int = 10_000, seed: int = 0) -> int:
+    """Say whether two methods differ by more than chance on the same draws of training videos; from their records.
+
+    Args:
+        a: Name of a method, such as tip_adapter.
+        b: Name of the other method.
+        folder: Results folder whose records are read.
+        resamples: Resampled sets of draws, and random signs of the test.
+        seed: Seed of the resampling.
+
+    Returns:
+        0.
+    """
+    COUNTS.check("resamples", resamples)
+    SEEDS.check("seed", seed)
+    from vlbench.evaluation.draws import compare_draws as paired
+
+    records = list(read_records([folder]))
+    groups = {name: _draws(records, name) for name in (a, b)}
+    for name, of_method in groups.items():
+        if not of_method:
+            known = ", ".join(sorted({record.identity.method for record in records})) or "none"
+            raise DataError(f"{folder} has no records of trainings of {name!r}; its methods: {known}")
+    common = [key for key in groups[a] if key in groups[b]]
+    if not common:
+        raise DataError(
+            f"{a} and {b} have no setting in common in {folder}: the same protocol, dataset, shots, lists and test"
+            " videos"
+        )
+    columns = ("dataset", "shots", "draws", a, b, "B - A", "sd", "95 %", "p")
+    table = Table(*columns, title="B - A over the same draws, in points")
+    for key in common:
+        outcome = paired(groups[a][key], groups[b][key], resamples=resamples, seed=seed)
+        table.add_row(
+            key.dataset, str(key.shots), str(outcome.draws), f"{outcome.mean_a:.2f}", f"{outcome.mean_b:.2f}",
+            f"{outcome.difference:+.2f}", f"{outcome.deviation:.2f}", f"[{outcome.low:+.2f}, {outcome.high:+.2f}]",
+            f"{outcome.p_value:.3g}",
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False).print(table)
+    return 0
+
+
+def _draws(records: Sequence[Record], method: str) -> dict[ComparisonKey, dict[tuple[object, ...], float]]:
+    """Top-1 of a method on each draw, for each setting that is compared.
+
+    Raises:
+        DataError: If a draw has two results: the folder holds several variants of the method.
+    """
+    groups: dict[ComparisonKey, dict[tuple[object, ...], float]] = {}
+    for record in records:
+        identity = record.identity
+        if identity.method != method or identity.train is None or identity.untrained:
+            continue
+        key = ComparisonKey.of([record], Setting.of(record).shots)
+        draw = (identity.seed, identity.train, identity.train_list)
+        values = groups.setdefault(key, {})
+        if draw in values:
+            raise DataError(
+                f"{method} has two results at {key.shots} shots with seed {identity.seed}, of other options; give a"
+                " folder with one of them"
+            )
+        values[draw] = record.metrics["top1"]
+    return dict(sorted(groups.items(), key=lambda pair: (pair[0].dataset, str(pair[0].shots).zfill(6))))

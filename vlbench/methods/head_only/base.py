@@ -1,0 +1,326 @@
+"""What methods share that learn a head on the features of a frozen tower, from all training videos at once."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from vlbench.backbones.base import DualEncoder
+from vlbench.clips.batch import ClipBatch, EvaluatedVideos
+from vlbench.datasets.specs import Part
+from vlbench.errors import ConfigError
+from vlbench.evaluation.evaluator import Evaluator
+from vlbench.methods.base import Reads, VideoTextMethod
+from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.settings import Side
+
+_NAMES = "learned_class_names"
+
+
+class TrainingFeatures(NamedTuple):
+    """Features of the training videos, in the order of their list.
+
+    Attributes:
+        passes: Means of the frame features of each video in each pass, not normalised, float32 `(N, A, D)`.
+        labels: Labels of the videos, int64 `(N,)`.
+    """
+
+    passes: Tensor
+    labels: Tensor
+
+    @property
+    def units(self) -> Tensor:
+        """One unit feature a video `(N, D)`: its mean over the passes, before normalisation."""
+        return F.normalize(self.passes.mean(dim=1), dim=-1)
+
+
+class HeldoutFeatures(NamedTuple):
+    """Features of the training videos that `data.heldout` sets aside.
+
+    Attributes:
+        units: One unit feature a video, float32 `(M, D)`.
+        labels: Labels of the videos, int64 `(M,)`.
+    """
+
+    units: Tensor
+    labels: Tensor
+
+
+class HeadOnly(VideoTextMethod):
+    """A head on one feature a video, the unit mean of its frame features; the tower is frozen.
+
+    A training collects the features of all training videos, a pass an epoch, and the head learns from them at the end
+    of the last epoch. Held-out videos may choose what the head cannot learn; test videos never do.
+
+    Args:
+        backbone: Dual encoder whose towers stay as they are.
+        prompts: Name of a set of templates of the class names, or templates.
+        view_fusion: What is averaged over the views of a video.
+        seed: Seed of the order of the features in a head that is trained in batches.
+    """
+
+    LEARNED: ClassVar[tuple[str, ...]]
+    """Names of the tensors that the head consists of, which a checkpoint holds."""
+
+    keeps_features: ClassVar[bool] = False
+    SIDES: ClassVar[Mapping[str, Side]] = {**VideoTextMethod.SIDES}
+
+    def __init__(
+        self, backbone: DualEncoder, prompts: str | list[str], view_fusion: ViewFusion = "probabilities", seed: int = 0
+    ) -> None:
+        super().__init__(backbone, prompts)
+        self.view_fusion = view_fusion
+        self.seed = seed
+        self.automatic_optimization = False
+        self.requires_grad_(False)
+        for name in self.LEARNED:
+            self.register_buffer(name, torch.empty(0, backbone.embed_dim))
+        # Which classes the head knows travels along: a test may have others.
+        self.register_buffer(_NAMES, torch.empty(0, dtype=torch.uint8))
+        self.learned_class_names: Tensor
+        self._collected: list[dict[str, tuple[Tensor, int]]] = []
+        self._heldout: list[_Kept] = []
+        self._learned = False
+
+    # What a head answers -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def learn(self, training: TrainingFeatures, heldout: HeldoutFeatures | None, text: Tensor) -> None:
+        """Makes the tensors of `LEARNED` from features.
+
+        Args:
+            training: Features of the training videos.
+            heldout: Features of the videos that hyper-parameters are chosen by; `None` takes the stated ones.
+            text: Unit text features `(C, D)` of the training classes.
+        """
+
+    @property
+    @override
+    def reads(self) -> Reads:
+        return "frame_features"
+
+    @property
+    @override
+    def logit_factor(self) -> Tensor | float:
+        """The scores of every head are logits."""
+        return 1.0
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of the classes that the head has learned, in the order of its labels."""
+        stored = self.learned_class_names
+        return tuple(json.loads(bytes(stored.tolist()))) if stored.numel() else ()
+
+    def set_learned(self, **tensors: Tensor) -> None:
+        """Puts tensors in the place of those of `LEARNED`, parameters where the head trains them.
+
+        Args:
+            tensors: Tensors by their names, on any device.
+        """
+        for name, value in tensors.items():
+            value = value.detach().to(self.backbone.logit_scale.device)
+            old = getattr(self, name)
+            setattr(self, name, nn.Parameter(value, requires_grad=True) if isinstance(old, nn.Parameter) else value)
+
+    def learn_from(
+        self, training: TrainingFeatures, heldout: HeldoutFeatures | None, class_names: Sequence[str]
+    ) -> None:
+        """Has the head learn the classes of some names.
+
+        Args:
+            training: Features of the training videos.
+            heldout: Features of the videos that hyper-parameters are chosen by; `None` takes the stated ones.
+            class_names: Names of the training classes, in the order of the labels.
+        """
+        # Also in a validation, whose tensors could not be differentiated.
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
+            self.learn(training, heldout, self.encode_text(class_names))
+        names = torch.frombuffer(bytearray(json.dumps(list(class_names)).encode()), dtype=torch.uint8)
+        self.set_learned(**{_NAMES: names})
+        self._learned = True
+
+    def restart(self, seed: int) -> None:
+        """Forgets what the head has learned, and where from.
+
+        Args:
+            seed: Seed of the training to come.
+        """
+        self.seed = seed
+        empty = torch.empty(0, self.backbone.embed_dim)
+        self.set_learned(**dict.fromkeys(self.LEARNED, empty), **{_NAMES: torch.empty(0, dtype=torch.uint8)})
+        self.provenance, self.describe_training, self.train_classes = None, None, None
+
+    # Training ----------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Begins to collect features.
+
+        Raises:
+            ConfigError: If several processes would each collect a part, or test videos would choose hyper-parameters.
+        """
+        if self.trainer.world_size > 1:
+            raise ConfigError(
+                f"{self.name} learns from all training videos in one process, and the run has"
+                f" {self.trainer.world_size}; set trainer.devices and trainer.num_nodes to 1"
+            )
+        if self._used().validate_on_test:
+            raise ConfigError(f"{self.name} has no epochs to choose by test videos; set selection to last or heldout")
+        self._collected, self._heldout, self._learned = [], [], False
+
+    @override
+    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        raise ConfigError(f"{self.name} takes no steps; it learns from all training videos at once")
+
+    @override
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return []
+
+    @override
+    def configure_optimizers(self) -> Any:
+        """An optimizer of nothing, whose steps the Trainer counts."""
+        return torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.0)
+
+    @override
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        with torch.no_grad():
+            frames = batch.encoded(lambda clips: self.encode_frames(self.backbone.normalize(clips)))
+            means = frames.float().mean(dim=1)
+        optimizer: Any = self.optimizers()
+        optimizer.step()
+        if self.current_epoch == len(self._collected):
+            self._collected.append({})
+        videos = zip(batch.ids, means, batch.labels.tolist(), strict=True)
+        self._collected[-1].update({video: (feature, label) for video, feature, label in videos})
+        return torch.zeros((), device=means.device)
+
+    @override
+    def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
+        """Logs nothing: there is no loss."""
+
+    def on_train_epoch_end(self) -> None:
+        """Has the head learn at the end of the last epoch."""
+        if self._is_last_epoch() and not self._learned:
+            self._learn_collected(None)
+
+    def _is_last_epoch(self) -> bool:
+        epochs = self.trainer.max_epochs
+        return self.trainer.should_stop or (epochs is not None and self.current_epoch + 1 >= epochs > -1)
+
+    def _learn_collected(self, heldout: HeldoutFeatures | None) -> None:
+        dataset = self._used()
+        assert self.train_classes is not None
+        everything = [item.id for item in dataset.videos("train")]
+        read = [video for video in everything if any(video in videos for videos in self._collected)]
+        missing = [video for video in read if not all(video in videos for videos in self._collected)]
+        skipped: set[str] = getattr(getattr(self.trainer, "datamodule", None), "skipped", set())
+        missing += [video for video in everything if video not in {*read, *skipped}]
+        if missing:
+            raise ConfigError(
+                f"{self.name} learns from every training video in every epoch, and {len(missing)} of {len(everything)}"
+                f" were left out of a last, smaller batch, {missing[0]} is one; give a bank of features (`vlbench"
+                " features`), or a data.batch_size that divides the number of training videos"
+            )
+        with torch.inference_mode(False):
+            each = [torch.stack([videos[video][0] for video in read]) for videos in self._collected]
+            passes = torch.stack(each, dim=1)
+            labels = torch.tensor([self._collected[0][video][1] for video in read]).to(passes.device)
+        self._collected = []
+        self.learn_from(TrainingFeatures(passes, labels), heldout, self.train_classes.names)
+
+    # Validation: held-out videos choose hyper-parameters, so that they are kept until the head has learned ------------
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        if self._learns():
+            self._heldout = []
+        else:
+            super().on_validation_epoch_start()
+
+    @override
+    def validation_step(self, batch: EvaluatedVideos, batch_idx: int) -> None:
+        if not self._learns():
+            super().validation_step(batch, batch_idx)  # type: ignore[arg-type]
+            return
+        with torch.no_grad():
+            groups = list(batch.encoded(lambda clips: self.encode_frames(self.backbone.normalize(clips))))
+        self._heldout.append(_Kept(list(batch.ids), batch.failures, groups))
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        if not self._learns():
+            super().on_validation_epoch_end()
+            return
+        if not self._is_last_epoch():
+            return
+        dataset = self._used()
+        features = [
+            frames.float().mean(dim=1).unflatten(0, (views, len(batch.ids))).transpose(0, 1)
+            for batch in self._heldout if batch.ids
+            for views, frames in [_all_views(batch)]
+        ]  # fmt: skip
+        labels = dataset.sets("validation")[0].labels
+        heldout = None
+        if features and dataset.heldout:
+            units = torch.cat([F.normalize(F.normalize(each, dim=-1).mean(dim=1), dim=-1) for each in features])
+            ids = [video for batch in self._heldout for video in batch.ids]
+            heldout = HeldoutFeatures(units, torch.tensor([labels[video] for video in ids]).to(units.device))
+        self._learn_collected(heldout)
+        super().on_validation_epoch_start()
+        for batch in self._heldout:
+            self._current().update(batch)
+        self._heldout = []
+        super().on_validation_epoch_end()
+
+    def _learns(self) -> bool:
+        """Whether the validation is one of a training."""
+        return bool(self.trainer.state.fn == "fit" and not self.trainer.sanity_checking)
+
+    # Evaluation --------------------------------------------------------------------------------------------------
+
+    @override
+    def evaluator(self, part: Part) -> Evaluator:
+        evaluator = super().evaluator(part)
+        names = evaluator.sets[0].classes.names
+        if not self.opens_vocabulary and self.known_names != names:
+            known = f"{len(self.known_names)} other classes" if self.known_names else "no classes"
+            raise ConfigError(
+                f"{self.name} has learned {known}, and the test has {len(names)}; give a checkpoint of `vlbench fit` on"
+                " these classes by --ckpt_path"
+            )
+        return evaluator
+
+    # Checkpoints -------------------------------------------------------------------------------------------------
+
+    @override
+    def trained_keys(self) -> set[str]:
+        return {*self.LEARNED, _NAMES}
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        # What was learned has a size of its own.
+        self.set_learned(**{name: torch.empty_like(state[name]) for name in self.trained_keys() if name in state})
+        super().on_load_checkpoint(checkpoint)
+
+
+class _Kept(NamedTuple):
+    """A batch whose features are kept: ids, failures, and groups of views with their frame features."""
+
+    ids: list[str]
+    failures: dict[str, tuple[int, str]]
+    groups: list[tuple[int, Any]]
+
+    def encoded(self, encode: object) -> Any:  # noqa: ARG002 - they are encoded
+        return iter(self.groups)
+
+
+def _all_views(batch: _Kept) -> tuple[int, Tensor]:
+    """Number V of the views and their frame features `(V * B, F, D)`."""
+    return sum(views for views, _ in batch.groups), torch.cat([frames for _, frames in batch.groups])
