@@ -55,6 +55,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "a warm-up from a learning rate of 0": {"Schedule.initial_ratio": (0,)},
     "a learning rate that is on time": {"Schedule.lag": (0,)},
     "clips that are not mixed": {"Mixing.mixup": (0,), "Mixing.cutmix": (0,), "Mixing.cutmix_share": (0,)},
+    "no dropout": {"LoRA.dropout": (0,), "AdaptFormer.dropout": (0,)},
     "labels that are not smoothed": {"Mixing.label_smoothing": (0,)},
     "learned tokens in one tower": {"VLPrompting.image_depth": (0,)},
     "frames that attend to themselves alone": {"OpenVCLIP.neighbours": (0,), "FROSTER.neighbours": (0,)},
@@ -65,10 +66,12 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
                                              "OpenVCLIP.interpolated_loss": (0,), "FROSTER.distillation": (0,)},
     "weights that stay as they are, a control": {"MSTA.lr": (0,), "MoTE.lr": (0,), "MoTE.backbone_lr_ratio": (0,),
                                                       "ViFiCLIP.lr": (0,), "VLPrompting.lr": (0,), "OpenVCLIP.lr": (0,),
-                                                      "FROSTER.lr": (0,)},
+                                                      "FROSTER.lr": (0,), "LoRA.lr": (0,), "AdaptFormer.lr": (0,),
+                                                      "MMA.lr": (0,), "EfficientPrompt.lr": (0,)},
     "no weight decay": {"MSTA.weight_decay": (0,), "MoTE.weight_decay": (0,), "ViFiCLIP.weight_decay": (0,),
                         "VLPrompting.weight_decay": (0,), "OpenVCLIP.weight_decay": (0,),
-                        "FROSTER.weight_decay": (0,)},
+                        "FROSTER.weight_decay": (0,), "AdaptFormer.weight_decay": (0,), "LoRA.weight_decay": (0,),
+                        "MMA.weight_decay": (0,), "EfficientPrompt.weight_decay": (0,)},
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
     "nothing of the original tower": {"MoTE.original_share": (0,), "ViFiCLIP.original_share": (0,),
                                       "OpenVCLIP.original_share": (0,)},
@@ -146,7 +149,10 @@ METHODS = exported(vlbench.methods, VideoTextMethod)
 BACKBONES = exported(vlbench.backbones, DualEncoder)
 
 
-SIZES = {"VLPrompting": {"image_depth": 3, "text_depth": 3}}
+SIZES = {
+    "VLPrompting": {"image_depth": 3, "text_depth": 3}, "MMA": {"first_block": 2, "last_block": 3},
+    "EfficientPrompt": {"text_tokens": 4},
+}  # fmt: skip
 """Options that fit the tiny CLIP, where a method's own do not."""
 
 

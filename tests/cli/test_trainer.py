@@ -14,7 +14,7 @@ from tests.tolerance import assert_same_bits
 from vlbench.cli.configs import config_names, find_config
 from vlbench.cli.main import main
 from vlbench.cli.trainer import VlbenchCLI
-from vlbench.methods import MSTA, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import MMA, MSTA, EfficientPrompt, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting, ZeroShot
 from vlbench.methods.base import VideoTextMethod
 from vlbench.results.record import Record
 from vlbench.results.verify import verify
@@ -141,6 +141,7 @@ def runnable(name):
         "zero_shot.yaml": ZeroShot, "msta_fewshot.yaml": MSTA, "mote_fewshot.yaml": MoTE,
         "vifi_clip_fewshot.yaml": ViFiCLIP, "vl_prompting_fewshot.yaml": VLPrompting,
         "open_vclip_zeroshot.yaml": OpenVCLIP,
+        "mma_fewshot.yaml": MMA, "efficient_prompt_fewshot.yaml": EfficientPrompt,
     }  # fmt: skip
     return [next(base for base, method in methods.items() if options.keys() <= signature(method).parameters.keys())]
 
@@ -162,7 +163,9 @@ def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
     after = ["backbone/tiny.yaml"]
     options = content.get("model", {}).get("init_args", {})
     narrow = ["--model.init_args.bottleneck=64"] if "bottleneck" in options else []
-    narrow += [f"--model.init_args.{name}=3" for name in ("image_depth", "text_depth") if name in options]
+    narrow += [f"--model.init_args.{name}=3" for name in ("image_depth", "text_depth", "last_block") if name in options]
+    narrow += ["--model.init_args.first_block=2"] if "first_block" in options else []
+    narrow += ["--model.init_args.text_tokens=4"] if "text_tokens" in options else []
     cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1"] if trainer.get("accelerator") == "gpu" else []
     options = [*narrow, *cpu, "--trainer.logger=false"]
     assert main(command("fit", *runnable(name), name, *after, options=options)) == 0

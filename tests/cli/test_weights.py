@@ -92,7 +92,7 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
         main(["weights", "import", "msta", str(path), "--backbone", "tiny", "--out", str(tmp_path / "out.ckpt")]) == 2
     )
     assert (
-        "there is no importer of 'msta'; allowed: froster, mote, open_vclip, vifi_clip, vl_prompting"
+        "there is no importer of 'msta'; allowed: froster, lora, mma, mote, open_vclip, vifi_clip, vl_prompting"
         in capsys.readouterr().err
     )
 

@@ -15,7 +15,19 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods import FROSTER, MSTA, MoTE, OpenVCLIP, ViFiCLIP, VLPrompting, ZeroShot
+from vlbench.methods import (
+    FROSTER,
+    MMA,
+    MSTA,
+    AdaptFormer,
+    EfficientPrompt,
+    LoRA,
+    MoTE,
+    OpenVCLIP,
+    ViFiCLIP,
+    VLPrompting,
+    ZeroShot,
+)
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -29,12 +41,18 @@ def built(method):
     with torch.device("meta"):
         return (
             method(OpenCLIP("ViT-B-16-quickgelu"))
-            if method in (MoTE, VLPrompting)
+            if method in (MoTE, VLPrompting, MMA, EfficientPrompt)
             else method(TinyCLIP(pretrained=False))
         )
 
 
-@pytest.mark.parametrize("method", [ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting, OpenVCLIP, FROSTER])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *[ZeroShot, MSTA, MoTE, ViFiCLIP, VLPrompting, OpenVCLIP, FROSTER],
+        *[AdaptFormer, LoRA, MMA, EfficientPrompt],
+    ],
+)
 def test_a_recipe_names_options_that_there_are(method):
     assert method.PAPER_RECIPE.keys() <= KEYS
 
@@ -85,6 +103,11 @@ PAPERS = [
     (OpenVCLIP, ("open_vclip_zeroshot.yaml", "data/hmdb51.yaml"), K400),
     (FROSTER, ("froster_zeroshot.yaml",), None),
     (FROSTER, ("froster_base2novel.yaml",), None),
+    (AdaptFormer, ("adaptformer_fully_supervised.yaml",), None),
+    (LoRA, ("lora_fewshot.yaml",), None),
+    (MMA, ("mma_base2novel.yaml",), None),
+    (MMA, ("mma_fewshot.yaml",), None),
+    (EfficientPrompt, ("efficient_prompt_fully_supervised.yaml",), None),
 ]
 
 
@@ -115,6 +138,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (OpenVCLIP, "trainer.gradient_clip_val", None, K400), (OpenVCLIP, "data.clip.sampling", "uniform", K400),
         (FROSTER, "trainer.max_epochs", 12, K400), (FROSTER, "trainer.max_epochs", 22, SHOTS),
         (FROSTER, "data.batch", 32, K400), (FROSTER, "trainer.gradient_clip_val", 0.5, SHOTS),
+        (LoRA, "trainer.max_steps", 4000, SHOTS), (LoRA, "data.batch", 16, SHOTS),
+        (MMA, "trainer.max_epochs", 50, SHOTS), (AdaptFormer, "data.batch", 256, K400),
+        (EfficientPrompt, "data.frames", 8, K400),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vlbench.backbones.base import DualEncoder
+from vlbench.methods.lora.released import import_released as lora
+from vlbench.methods.mma.released import import_released as mma
 from vlbench.methods.mote.released import import_released as mote
 from vlbench.methods.open_vclip_released import froster, open_vclip
 from vlbench.methods.parts.released_files import Imported
@@ -13,6 +15,8 @@ from vlbench.methods.vifi_released import vifi_clip, vl_prompting
 
 IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
     "froster": froster,
+    "lora": lora,
+    "mma": mma,
     "mote": mote,
     "open_vclip": open_vclip,
     "vifi_clip": vifi_clip,
