@@ -72,7 +72,7 @@ def test_every_backbone_is_built_without_weights_and_its_tag_exists(name):
 def test_the_suite_of_the_field_has_every_method(tmp_path, capsys):
     assert main(["run", "--suite", "field.yaml", "--out", str(tmp_path), "--dry_run"]) == 0
     stages = capsys.readouterr().out.splitlines()
-    assert "0 of 32 stages done, 32 to do" in stages
+    assert "0 of 60 stages done, 60 to do" in stages
     for name in vlbench.methods.__all__:
         method = getattr(vlbench.methods, name)
         if method is not VideoTextMethod:

@@ -139,9 +139,8 @@ def runnable(name):
     options = (yaml.safe_load(find_config(name).read_text()).get("model") or {}).get("init_args", {})
     methods = {
         "zero_shot.yaml": ZeroShot, "msta_fewshot.yaml": MSTA, "mote_fewshot.yaml": MoTE,
-        "vifi_clip_fewshot.yaml": ViFiCLIP, "vl_prompting_fewshot.yaml": VLPrompting,
-        "open_vclip_zeroshot.yaml": OpenVCLIP,
-        "mma_fewshot.yaml": MMA, "efficient_prompt_fewshot.yaml": EfficientPrompt,
+        "vifi_clip_fewshot.yaml": ViFiCLIP, "efficient_prompt_fewshot.yaml": EfficientPrompt,
+        "vl_prompting_fewshot.yaml": VLPrompting, "open_vclip_zeroshot.yaml": OpenVCLIP, "mma_fewshot.yaml": MMA,
     }  # fmt: skip
     return [next(base for base, method in methods.items() if options.keys() <= signature(method).parameters.keys())]
 
