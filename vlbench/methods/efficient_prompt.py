@@ -23,6 +23,12 @@ from vlbench.optim import Schedule
 from vlbench.ranges import FACTORS, FRAMES, Range
 from vlbench.settings import Side
 
+_PUBLISHED = (
+    "A5/A6 (Efficient-Prompt)",
+    "A5 (Efficient-Prompt)",
+    "A6 (Efficient-Prompt)",
+    'A5 (Efficient-Prompt, "VPT" in the README)',
+)
 _HEAD_WIDTH = 64
 _STD = 0.01
 
@@ -162,6 +168,11 @@ class EfficientPrompt(TextTraining):
         # As released, a vector for every place of the context, the first of which are used.
         self.learned = nn.Parameter(torch.empty(context, backbone.text.width).normal_(std=_STD))
         self.temporal = TemporalTransformer(backbone.embed_dim, layers, max_frames)
+
+    @property
+    @override
+    def published_as(self) -> tuple[str, ...]:
+        return _PUBLISHED
 
     @property
     @override

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from typing_extensions import override
+
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.blocks import Block
 from vlbench.errors import ConfigError
@@ -113,6 +115,11 @@ class AdaptFormer(TextTraining):
         self.initialization = initialization
         for index in range(len(backbone.image.blocks)):
             backbone.image.replace(index, self._adapted)
+
+    @property
+    @override
+    def published_as(self) -> tuple[str, ...]:
+        return ("ViCLIP + AdaptFormer",)
 
     def _adapted(self, loaded: Block) -> Block:
         """The block with a new adapter of its own."""

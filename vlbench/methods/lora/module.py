@@ -140,6 +140,11 @@ class LoRA(TextTraining):
 
     @property
     @override
+    def published_as(self) -> tuple[str, ...]:
+        return ("ViCLIP + LoRA",)
+
+    @property
+    @override
     def logit_factor(self) -> Tensor | float:
         return _LOGIT_FACTOR
 
