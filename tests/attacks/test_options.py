@@ -82,7 +82,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
         ("MSTA.lr", "MoTE.lr", "MoTE.backbone_lr_ratio", "ViFiCLIP.lr", "VLPrompting.lr", "OpenVCLIP.lr",
          "FROSTER.lr", "XCLIP.lr", "TCCLIP.lr", "ActionCLIP.lr", "ActionCLIP.image_lr_ratio",
          "ActionCLIP.head_lr_ratio", "OST.lr", "STAdapter.lr", "AIM.lr", "AIM.backbone_lr_ratio", "VisionOnly.lr",
-         "VisionOnly.backbone_lr_ratio"),
+         "VisionOnly.backbone_lr_ratio", "LoRA.lr", "AdaptFormer.lr", "MMA.lr", "EfficientPrompt.lr"),
         (0,),
     ),
     "a head that begins as zeros": {"VisionOnly.head_std": (0,)},
@@ -91,7 +91,8 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
         ("MSTA.weight_decay", "MoTE.weight_decay", "ViFiCLIP.weight_decay", "VLPrompting.weight_decay",
          "OpenVCLIP.weight_decay", "FROSTER.weight_decay", "XCLIP.weight_decay", "TCCLIP.weight_decay",
          "ActionCLIP.weight_decay", "OST.weight_decay", "STAdapter.weight_decay", "AIM.weight_decay",
-         "VisionOnly.weight_decay"),
+         "VisionOnly.weight_decay", "AdaptFormer.weight_decay", "LoRA.weight_decay", "MMA.weight_decay",
+         "EfficientPrompt.weight_decay"),
         (0,),
     ),
     "the temporal transformer without experts": {"MoTE.experts": (0,)},
@@ -115,6 +116,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
     "keys that do not decay": {"TipAdapterF.weight_decay": (0,)},
     "a bank of views alone": {"features.augmented": (0,)},
     "the likeliest sentence": {"describe.temperature": (0,)},
+    "no dropout": {"LoRA.dropout": (0,), "AdaptFormer.dropout": (0,)},
 }  # fmt: skip
 """Reason -> option -> those of the numbers above that it takes."""
 
@@ -190,7 +192,10 @@ METHODS = exported(vlbench.methods, VideoTextMethod)
 BACKBONES = exported(vlbench.backbones, DualEncoder)
 
 
-SIZES = {"VLPrompting": {"image_depth": 3, "text_depth": 3}}
+SIZES = {
+    "VLPrompting": {"image_depth": 3, "text_depth": 3}, "MMA": {"first_block": 2, "last_block": 3},
+    "EfficientPrompt": {"text_tokens": 4},
+}  # fmt: skip
 """Options that fit the tiny CLIP, where a method's own do not."""
 
 

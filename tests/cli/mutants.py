@@ -13,9 +13,9 @@ import vlbench.datasets.synthetic
 from vlbench.cli.worker import run
 from vlbench.clips import sampling, transforms
 from vlbench.methods.mote.head import ExpertMLP
-from vlbench.methods.msta.adapter import BlockAdapter
 from vlbench.methods.msta.module import MSTA
 from vlbench.methods.parts import class_features
+from vlbench.methods.parts.multimodal_adapter import BlockAdapter
 from vlbench.protocols.server import serve
 
 

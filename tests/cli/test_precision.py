@@ -20,7 +20,7 @@ from vlbench.datasets.descriptions import Descriptions
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import MSTA, MoTE, ZeroShot
-from vlbench.methods.msta.adapter import BlockAdapter
+from vlbench.methods.parts.multimodal_adapter import BlockAdapter
 from vlbench.optim import Schedule
 from vlbench.results.record import Record
 

@@ -16,11 +16,13 @@ from vlbench.cli.main import main
 from vlbench.cli.trainer import VlbenchCLI
 from vlbench.methods import (
     AIM,
+    MMA,
     MSTA,
     OST,
     TCCLIP,
     XCLIP,
     ActionCLIP,
+    EfficientPrompt,
     MoTE,
     OpenVCLIP,
     STAdapter,
@@ -157,6 +159,7 @@ def runnable(name):
         "x_clip_fewshot.yaml": XCLIP, "tc_clip_fewshot.yaml": TCCLIP,
         "action_clip_zeroshot.yaml": ActionCLIP, "ost_fewshot.yaml": OST,
         "st_adapter_fully_supervised.yaml": STAdapter, "aim_fully_supervised.yaml": AIM,
+        "efficient_prompt_fewshot.yaml": EfficientPrompt, "mma_fewshot.yaml": MMA,
     }  # fmt: skip
     return [next(base for base, method in methods.items() if options.keys() <= signature(method).parameters.keys())]
 
@@ -178,7 +181,9 @@ def test_every_config_is_parsed_and_instantiated(workplace, monkeypatch, name):
     after = ["backbone/tiny.yaml"]
     options = content.get("model", {}).get("init_args", {})
     narrow = ["--model.init_args.bottleneck=64"] if "bottleneck" in options else []
-    narrow += [f"--model.init_args.{name}=3" for name in ("image_depth", "text_depth") if name in options]
+    narrow += [f"--model.init_args.{name}=3" for name in ("image_depth", "text_depth", "last_block") if name in options]
+    narrow += ["--model.init_args.first_block=2"] if "first_block" in options else []
+    narrow += ["--model.init_args.text_tokens=4"] if "text_tokens" in options else []
     cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1"] if trainer.get("accelerator") == "gpu" else []
     options = [*narrow, *cpu, "--trainer.logger=false"]
     assert main(command("fit", *runnable(name), name, *after, options=options)) == 0

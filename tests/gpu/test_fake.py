@@ -32,7 +32,10 @@ BACKBONES = {
 }
 CLASSES, FRAMES = 5, 4
 # Sizes that fit small towers, where a method's own do not.
-SIZES = {"MSTA": {"blocks": 2, "bottleneck": 64}, "VLPrompting": {"image_depth": 2, "text_depth": 2}}
+SIZES = {
+    "MSTA": {"blocks": 2, "bottleneck": 64}, "VLPrompting": {"image_depth": 2, "text_depth": 2},
+    "MMA": {"first_block": 1, "last_block": 2}, "EfficientPrompt": {"text_tokens": 4},
+}  # fmt: skip
 # Options that every backbone needs.
 ALWAYS = {"XCLIP": {"frames": FRAMES}, "AIM": {"frames": FRAMES}}
 

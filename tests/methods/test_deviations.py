@@ -11,25 +11,43 @@ import vlbench.methods
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import config_names, find_config
 from vlbench.errors import ConfigError
-from vlbench.methods import AIM, FROSTER, MSTA, MoTE, VideoTextMethod, VLPrompting, ZeroShot
+from vlbench.methods import (
+    AIM,
+    FROSTER,
+    MMA,
+    MSTA,
+    AdaptFormer,
+    EfficientPrompt,
+    MoTE,
+    VideoTextMethod,
+    VLPrompting,
+    ZeroShot,
+)
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.prompts import PROMPTS
 from vlbench.optim import EpochSchedule, Schedule
 
 METHODS = {name: getattr(vlbench.methods, name) for name in vlbench.methods.__all__ if name != VideoTextMethod.__name__}
 # An instance with the paper's options on the tiny CLIP, which has three blocks of width 128.
-SIZES = {MSTA: {"blocks": 3, "bottleneck": 64}, VLPrompting: {"image_depth": 3, "text_depth": 3}}
+SIZES = {
+    MSTA: {"blocks": 3, "bottleneck": 64}, VLPrompting: {"image_depth": 3, "text_depth": 3},
+    MMA: {"first_block": 2, "last_block": 2}, EfficientPrompt: {"text_tokens": 4},
+}  # fmt: skip
 # Values that are not the paper's, where twice the paper's is none.
 OTHERS = {
     "prompts": "{} happens", "blocks": 2, "bottleneck": 32, "adapter_input": "raw", "initialization": "zero",
-    "view_fusion": "cosines", "original_share": 0.25, "tuned": "image", "image_depth": 2, "text_depth": 1, "beta2": 0.5,
-    "mixed_clips": 2, "final_ratio": 0.5, "missing_neighbours": "masked", "interpolated_share": 0.3,
+    "view_fusion": "cosines", "original_share": 0.25, "tuned": "image", "image_depth": 2, "text_depth": 1,
+    "beta2": 0.5, "mixed_clips": 2, "final_ratio": 0.5, "missing_neighbours": "masked", "interpolated_share": 0.3,
     "head": "meanP", "frames": 5, "stop": "batch", "spatial_prompt": "{descriptor}", "temporal_prompt": "{descriptor}",
     "kernel": (3, 3, 3), "classifier": "text", "dropout": 0.25, "label_smoothing": 0.5, "adapter_scale": 0.25,
-    "trained": "head",
+    "trained": "head", "first_block": 1, "last_block": 3, "scaling": "rank", "parts": "qv", "towers": "image",
+    "layers": 3, "text_tokens": 5, "refresh_every": 7,
 }  # fmt: skip
 # Of options with two values, either may be the default.
-SWITCHES = {"warmup_end": "start", "start": "warmup_end", "relative": "absolute", "absolute": "relative"}
+SWITCHES = {
+    "warmup_end": "start", "start": "warmup_end", "relative": "absolute", "absolute": "relative", "sgd": "adamw",
+    "zero": "truncated_normal", "logits": "probabilities",
+}  # fmt: skip
 
 
 def build(method, **options):
@@ -48,7 +66,7 @@ def options_of(method):
 
 
 def other(name, default):
-    if name in OTHERS:
+    if name in OTHERS and OTHERS[name] != default:
         return OTHERS[name]
     if default in SWITCHES:
         return SWITCHES[default]
@@ -59,8 +77,9 @@ CHANGES = [
     pytest.param(method, name, group, default, id=f"{label}-{name}")
     for label, method in METHODS.items()
     for name, group, default in options_of(method)
-    # Each tower is the paper's, any file of names, and both numbers of adapters.
+    # Each tower is the paper's, any file of names, both numbers of adapters, and each of AdaptFormer's beginnings.
     if name not in (*method.NO_DEVIATION, "tuned", "rephrased", "before_attention")
+    and (name, method) != ("initialization", AdaptFormer)
 ]
 
 
@@ -96,7 +115,12 @@ def test_what_cannot_be_a_deviation_is_none(method):
 
 NAMED = {"refresh_every": 10}  # docs/mote.md: the released code's, which the paper does not state
 REPHRASED = {"rephrased": None}  # docs/methods.md: the user gives the file
-
+# docs/methods.md: trainings that state no hyper-parameters have those of MSTA.
+OF_MSTA = {"lr": 1e-3, "weight_decay": 1e-3, "prompts": "video", "warmup_epochs": 5, "final_ratio": 0.01}
+AS_MSTA = {
+    "lora_base2novel.yaml": OF_MSTA,
+    **{f"adaptformer_{name}.yaml": {**OF_MSTA, "optimizer": "adamw"} for name in ("fewshot", "base2novel")},
+}
 
 RECIPES = [
     *[(name,) for name in config_names() if "/" not in name],
@@ -118,9 +142,9 @@ def test_the_papers_configurations_deviate_only_where_the_documentation_says_so(
     sizes = configs[-1]["init_args"].get("backbone", configs[0]["init_args"]["backbone"])["init_args"]
     with torch.device("meta"):
         deviations = method(OpenCLIP(sizes["model"]), **options).deviations()
-    named = REPHRASED if method is FROSTER else NAMED if method is MoTE and "refresh_every" in str(configs) else {}
+    released = NAMED if method is MoTE and "refresh_every" in str(configs) else {}
     ours = {"classifier": "text"} if options.get("classifier") == "text" else {}  # docs/methods.md: ours
-    assert deviations == {**named, **ours}
+    assert deviations == {**(REPHRASED if method is FROSTER else AS_MSTA.get(names[0], released)), **ours}
 
 
 def test_a_value_of_another_setting_is_named():

@@ -15,7 +15,7 @@ from vlbench.datasets.descriptions import Descriptions
 from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA
-from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
+from vlbench.methods.parts.multimodal_adapter import BlockAdapter, scale_gradient
 
 NAMES = ("a red ball rising", "a blue box falling", "a green net standing still")
 SENTENCES = Descriptions(

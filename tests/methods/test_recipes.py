@@ -19,11 +19,15 @@ from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods import (
     AIM,
     FROSTER,
+    MMA,
     MSTA,
     OST,
     TCCLIP,
     XCLIP,
     ActionCLIP,
+    AdaptFormer,
+    EfficientPrompt,
+    LoRA,
     MoTE,
     OpenVCLIP,
     STAdapter,
@@ -43,7 +47,7 @@ def built(method):
     with torch.device("meta"):
         return (
             method(OpenCLIP("ViT-B-16-quickgelu"))
-            if method in (MoTE, VLPrompting)
+            if method in (MoTE, VLPrompting, MMA, EfficientPrompt)
             else method(TinyCLIP(pretrained=False))
         )
 
@@ -122,6 +126,11 @@ PAPERS = [
     (AIM, ("aim_fully_supervised.yaml", "data/ssv2.yaml", "overlay/aim_ssv2.yaml"), None),
     (AIM, ("aim_zeroshot.yaml", "data/hmdb51.yaml"), K400),
     (AIM, ("aim_base2novel.yaml",), None),
+    (AdaptFormer, ("adaptformer_fully_supervised.yaml",), None),
+    (LoRA, ("lora_fewshot.yaml",), None),
+    (MMA, ("mma_base2novel.yaml",), None),
+    (MMA, ("mma_fewshot.yaml",), None),
+    (EfficientPrompt, ("efficient_prompt_fully_supervised.yaml",), None),
 ]
 
 
@@ -161,6 +170,9 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
         (STAdapter, "data.batch", 256, K400), (STAdapter, "trainer.max_epochs", 50, K400),
         (STAdapter, "data.augmentation.color_jitter", 0.8, SHOTS), (AIM, "data.batch", 192, K400),
         (AIM, "data.augmentation.flip", None, K400), (AIM, "trainer.max_epochs", 50, K400),
+        (LoRA, "trainer.max_steps", 4000, SHOTS), (LoRA, "data.batch", 16, SHOTS),
+        (MMA, "trainer.max_epochs", 50, SHOTS), (AdaptFormer, "data.batch", 256, K400),
+        (EfficientPrompt, "data.frames", 8, K400),
     ],
 )  # fmt: skip
 def test_another_value_is_a_deviation_of_the_training(method, name, value, facts):

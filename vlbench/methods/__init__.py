@@ -1,8 +1,10 @@
 """Methods: each a LightningModule on one base."""
 
 from vlbench.methods.action_clip import ActionCLIP
+from vlbench.methods.adaptformer import AdaptFormer
 from vlbench.methods.aim import AIM
 from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.efficient_prompt import EfficientPrompt
 from vlbench.methods.froster import FROSTER
 from vlbench.methods.head_only import (
     CLIPAdapter,
@@ -13,6 +15,8 @@ from vlbench.methods.head_only import (
     TipAdapterF,
     ZeroShotProbe,
 )
+from vlbench.methods.lora import LoRA
+from vlbench.methods.mma import MMA
 from vlbench.methods.mote import MoTE
 from vlbench.methods.msta import MSTA
 from vlbench.methods.open_vclip import OpenVCLIP
@@ -28,12 +32,16 @@ from vlbench.methods.zero_shot import ZeroShot
 __all__ = [
     "AIM",
     "FROSTER",
+    "MMA",
     "MSTA",
     "OST",
     "TCCLIP",
     "XCLIP",
     "ActionCLIP",
+    "AdaptFormer",
     "CLIPAdapter",
+    "EfficientPrompt",
+    "LoRA",
     "LogisticProbe",
     "MoTE",
     "NearestMean",

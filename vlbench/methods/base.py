@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning import Callback
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from typing_extensions import override
 
 from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder, lack
@@ -209,8 +209,8 @@ class VideoTextMethod(EvaluationLoops):
             text: Unit features `(C, D)` of the classes, or what else the training compares the clips with.
         """
         with torch.autocast(video.device.type, enabled=False):
-            scale = self.backbone.logit_scale.exp()
-            logits: Tensor = scale * video.to(scale.dtype) @ text.to(scale.dtype).T
+            dtype = self.backbone.logit_scale.dtype
+            logits: Tensor = self.logit_factor * video.to(dtype) @ text.to(dtype).T
             return logits
 
     @property
@@ -252,7 +252,7 @@ class VideoTextMethod(EvaluationLoops):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """AdamW's parameter groups, each with its own `lr` and `weight_decay`."""
+        """Parameter groups of the optimizer, each with its own `lr` and `weight_decay`."""
 
     # What a method is given --------------------------------------------------------------------------------------
 
@@ -349,15 +349,23 @@ class VideoTextMethod(EvaluationLoops):
             self.log_dict(means, on_step=True)
             self.log("loss", means["train/loss"], prog_bar=True, logger=False)
 
+    def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Optimizer of a training: AdamW, unless overridden.
+
+        Args:
+            groups: Parameter groups of the method, see `parameter_groups`.
+        """
+        # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
+        # Lightning's mixed precision, of which float16 scales gradients, clips none of an optimizer with one pass.
+        mixed = str(self.trainer.precision).endswith("-mixed")
+        return AdamW(groups, fused=not (mixed and self.trainer.gradient_clip_val))
+
     @override
     def configure_optimizers(self) -> Any:
         groups = self.parameter_groups()
         if not groups:
             raise ConfigError(f"{type(self).__name__} trains nothing; use `vlbench test`")
-        # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
-        # Lightning's mixed precision, of which float16 scales gradients, clips none of an optimizer with one pass.
-        mixed = str(self.trainer.precision).endswith("-mixed")
-        optimizer = AdamW(groups, fused=not (mixed and self.trainer.gradient_clip_val))
+        optimizer = self.build_optimizer(groups)
         self.trainer.fit_loop.setup_data()  # a training without a number of epochs has no length of one before
         total = int(self.trainer.estimated_stepping_batches)
         # The Trainer makes an update of the batches that are left over at the end of an epoch, too.

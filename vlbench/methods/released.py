@@ -8,6 +8,8 @@ from pathlib import Path
 from vlbench.backbones.base import DualEncoder
 from vlbench.methods.action_clip.released import import_released as action_clip
 from vlbench.methods.aim.released import aim
+from vlbench.methods.lora.released import import_released as lora
+from vlbench.methods.mma.released import import_released as mma
 from vlbench.methods.mote.released import import_released as mote
 from vlbench.methods.open_vclip_released import froster, open_vclip
 from vlbench.methods.ost.released import import_released as ost
@@ -21,6 +23,8 @@ IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
     "action_clip": action_clip,
     "aim": aim,
     "froster": froster,
+    "lora": lora,
+    "mma": mma,
     "mote": mote,
     "open_vclip": open_vclip,
     "ost": ost,

@@ -36,7 +36,7 @@ class NearestMean(HeadOnly):
     """
 
     name = "nearest_mean"
-    opens_vocabulary: ClassVar[bool] = False
+    opens_vocabulary = False
     LEARNED: ClassVar[tuple[str, ...]] = ("class_means",)
     PAPER: ClassVar[Mapping[str, object]] = {"view_fusion": "probabilities"}
     class_means: Tensor
@@ -67,7 +67,7 @@ class NearestNeighbours(HeadOnly):
     """
 
     name = "nearest_neighbours"
-    opens_vocabulary: ClassVar[bool] = False
+    opens_vocabulary = False
     LEARNED: ClassVar[tuple[str, ...]] = ("video_features", "video_labels")
     PAPER: ClassVar[Mapping[str, object]] = {"neighbours": 20, "temperature": 0.07}
     SIDES: ClassVar[Mapping[str, Side]] = {**HeadOnly.SIDES, "neighbours": "test", "temperature": "test"}

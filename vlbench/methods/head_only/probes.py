@@ -38,7 +38,7 @@ class ZeroShotProbe(HeadOnly):
     """
 
     name = "zero_shot_probe"
-    opens_vocabulary: ClassVar[bool] = False
+    opens_vocabulary = False
     LEARNED: ClassVar[tuple[str, ...]] = ("class_weights",)
     PAPER: ClassVar[Mapping[str, object]] = {
         "updates": 200,
@@ -107,7 +107,7 @@ class LogisticProbe(HeadOnly):
     """
 
     name = "logistic_probe"
-    opens_vocabulary: ClassVar[bool] = False
+    opens_vocabulary = False
     LEARNED: ClassVar[tuple[str, ...]] = ("class_weights", "class_biases")
     PAPER: ClassVar[Mapping[str, object]] = {"penalty": 1e-4, "iterations": 100, "view_fusion": "probabilities"}
     SIDES: ClassVar[Mapping[str, Side]] = {**HeadOnly.SIDES, "penalty": "training", "iterations": "training"}

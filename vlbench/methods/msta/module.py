@@ -21,9 +21,9 @@ from vlbench.datasets.specs import ClassList, content_digest
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
-from vlbench.methods.msta.adapter import BlockAdapter, scale_gradient
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
+from vlbench.methods.parts.multimodal_adapter import BlockAdapter, scaled_branch
 from vlbench.optim import Schedule
 from vlbench.ranges import FACTORS, WEIGHTS, Range
 from vlbench.settings import Side
@@ -168,12 +168,8 @@ class MSTA(VideoTextMethod):
 
     def _branch(self, adapt: Callable[[Tensor], Tensor], norm: nn.Module, x: Tensor) -> Tensor:
         """`scale * A(x)` for a grid x, `(B, T, N, D)`."""
-        if self.rescale_gradient:
-            x = scale_gradient(x, self.scale)
-        if self.adapter_input == "normalized":
-            x = norm(x)
-        y = self.scale * adapt(x)
-        return scale_gradient(y, 1 / self.scale) if self.rescale_gradient else y
+        before = norm if self.adapter_input == "normalized" else None
+        return scaled_branch(adapt, x, scale=self.scale, norm=before, rescale_gradient=self.rescale_gradient)
 
     def on_fit_start(self) -> None:
         """What never changes, once: the frozen text blocks of the prompts, and the features of the descriptions."""
