@@ -242,7 +242,7 @@ def test_every_option_of_a_method_is_on_one_side(method):
 @pytest.mark.parametrize(("method", "name", "group", "default"), METHOD_OPTIONS)
 def test_an_option_of_a_method_changes_its_side(kitchen, sentences, method, name, group, default):
     fixed = {"descriptions": sentences.one} if "descriptions" in inspect.signature(method).parameters else {}
-    files = {"descriptions": sentences.other, "rephrased": sentences.rephrased}
+    files = {"descriptions": sentences.other, "rephrased": f"{sentences.other}/rephrased.json"}
     value = files[name] if name in files else other(name, default)
     if group is not None:
         value = replace(inspect.signature(method).parameters[group].default, **{name: value})
