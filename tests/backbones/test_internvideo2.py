@@ -119,7 +119,7 @@ class LowRank(Attention):
         width = self.in_proj_weight.shape[1]
         self.down, self.up = nn.Linear(width, 2, bias=False), nn.Linear(2, width, bias=False)
 
-    def qkv(self, x, context=None):
+    def project(self, x, context=None):
         q, k, v = super().project(x, context)
         return q + self.up(self.down(x)), k, v
 

@@ -31,6 +31,7 @@ def test_the_list_names_every_architecture_and_builds_none(capsys, monkeypatch):
         raise AssertionError("a model was built")
 
     monkeypatch.setattr(openclip, "create_clip", built)
+    monkeypatch.setenv("COLUMNS", "1000")
     out = printed(capsys, "list")
     named = set(re.findall(r"^│ (\S+) ", out, flags=re.MULTILINE))
     assert named == set(open_clip.list_models())

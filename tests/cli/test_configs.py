@@ -1,3 +1,5 @@
+from inspect import signature
+
 import pytest
 import yaml
 
@@ -81,7 +83,8 @@ def test_the_suite_of_the_field_has_every_method(tmp_path, capsys):
         method = getattr(vlbench.methods, name)
         if method is not VideoTextMethod and not issubclass(method, HeadOnly):  # which suite/bank_demo.yaml has
             tests = [line for line in commands if "vlbench test" in line and f"-{method.name}-" in line]
-            assert len(tests) == (4 if method.opens_vocabulary else 2), method.name
+            opens = method.opens_vocabulary or "classifier" in signature(method).parameters  # by texts
+            assert len(tests) == (4 if opens else 2), method.name
     assert not list(tmp_path.iterdir())
 
 

@@ -1,8 +1,6 @@
 """What a suite costs, before anything of it is run."""
 
-import pytest
-
-from vlbench.cli.configs import config_names, find_config
+from vlbench.cli.configs import find_config
 from vlbench.cli.estimates import describe_cost, estimate_cost
 from vlbench.datasets.ucf101 import UCF101
 from vlbench.protocols.plans import plan
@@ -46,16 +44,3 @@ def test_what_is_not_known_is_said():
     stages = plan(Suite([ProtocolConfig("few_shot@1", ["data/folder.yaml"], shots=[2])], {"method": MSTA}, TINY))
     lines = describe_cost(stages, find_config)
     assert lines[1].startswith("2 stages are not counted, such as few_shot-folder-method-2shot-seed0-fit")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in config_names() if name.endswith("_paper.yaml")])
-def test_the_papers_suites_are_counted_whole(name):
-    from vlbench.cli.values import read_suite
-
-    stages = plan(read_suite(find_config(name)))
-    trained = [stage for stage in stages if stage.action == "fit"]
-    whole = estimate_cost(stages, find_config)
-    assert not whole.unknown
-    assert whole.trained > 1000 * len(trained)
-    assert whole.operations > 1e9 * (whole.trained + whole.tested)

@@ -205,7 +205,7 @@ def rescored_by(method, monkeypatch, features):
     monkeypatch.setattr("vlbench.cli.methods.load", lambda configs, checkpoint: method)
     digest = method.backbone.identity.digest
     store(Path("results"), "other", torch.eye(4), [0, 1, 2, 3], features=features, weights=None, backbone_digest=digest)
-    return with_prompts(StoredEvaluation.load("other", Path("results")), ["a video of {}"], ["its.yaml"], None)
+    return with_prompts(StoredEvaluation.load("other", Path("results")), ["a video of {}"], ["zero_shot.yaml"], None)
 
 
 def test_other_prompts_are_scored_as_the_method_scores(workplace, monkeypatch):

@@ -234,6 +234,7 @@ def test_adapters_alone_train_and_travel(kind):
 def test_a_training_of_sgd_has_momentum():
     for optimizer, name in (("sgd", "SGD"), ("adamw", "AdamW")):
         method = AdaptFormer(TinyCLIP(), optimizer=optimizer)
+        method.trainer = SimpleNamespace(precision="32-true", gradient_clip_val=None)
         built = method.build_optimizer(method.parameter_groups())
         assert type(built).__name__ == name
         assert built.param_groups[0].get("momentum") == (0.9 if optimizer == "sgd" else None)

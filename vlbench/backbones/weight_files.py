@@ -55,18 +55,22 @@ def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], what
     """Compares two state dicts.
 
     Raises:
-        CheckpointError: Naming missing, unexpected and misshapen keys; the first ones where a file is another model's.
+        CheckpointError: Naming missing, unexpected and misshapen keys, the first ones of each where there are many.
     """
-    problems = [f"missing: {key}" for key in sorted(set(expected) - set(state))]
-    problems += [f"unexpected: {key}" for key in sorted(set(state) - set(expected))]
-    problems += [
-        f"misshapen: {key} is {tuple(state[key].shape)}, needed is {tuple(expected[key].shape)}"
-        for key in sorted(set(expected) & set(state))
-        if state[key].shape != expected[key].shape
-    ]
-    if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise CheckpointError(f"{what} does not fit the model:\n  " + "\n  ".join([*problems[:_SHOWN], *more]))
+    kinds = (
+        [f"missing: {key}" for key in sorted(set(expected) - set(state))],
+        [f"unexpected: {key}" for key in sorted(set(state) - set(expected))],
+        [
+            f"misshapen: {key} is {tuple(state[key].shape)}, needed is {tuple(expected[key].shape)}"
+            for key in sorted(set(expected) & set(state))
+            if state[key].shape != expected[key].shape
+        ],
+    )
+    shown = [problem for problems in kinds for problem in problems[:_SHOWN]]
+    if shown:
+        left = sum(map(len, kinds)) - len(shown)
+        more = [f"and {left} more"] if left else []
+        raise CheckpointError(f"{what} does not fit the model:\n  " + "\n  ".join([*shown, *more]))
 
 
 _POSITIONS = (

@@ -121,7 +121,7 @@ class Evaluator:
         dtype = self.method.backbone.mean.dtype
         count = len(batch.ids)
         views: list[list[Features]] = [[] for _ in members]
-        device = self.method.backbone.logit_scale.device.type
+        device = self.method.backbone.mean.device.type
         for group, frames in batch.encoded(self._frames):
             # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
             with torch.autocast(device, enabled=False):

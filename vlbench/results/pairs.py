@@ -20,8 +20,8 @@ from vlbench.results.record import Record
 
 T = TypeVar("T")
 
-_TRIES, _PAUSE = 1000, 0.02
-"""How often, and after how many seconds, a pair is read again that a writer is at."""
+_TRIES, _PAUSE, _UNCHANGED = 1000, 0.02, 5
+"""How often, and after how many seconds, a pair is read again that a writer is at, and how often one that nobody is."""
 
 
 def record_paths(folders: Sequence[Path]) -> Iterator[Path]:
@@ -107,6 +107,7 @@ def read_pair(path: Path, read: Callable[[Path], tuple[str, T]]) -> tuple[Record
         DataError: If the record is none, or its scores are missing or another record's.
     """
     source = predictions_path(path)
+    unchanged = 0
     for _ in range(_TRIES):
         content = _bytes(path)
         record = Record.parse(content, path)
@@ -119,9 +120,10 @@ def read_pair(path: Path, read: Callable[[Path], tuple[str, T]]) -> tuple[Record
         if actual == record.predictions:
             return record, value
         writing = any(path.parent.glob(f"{glob.escape(temporary_prefix(path))}*.json"))
-        if not writing and _bytes(path) == content:
+        unchanged = unchanged + 1 if not writing and _bytes(path) == content else 0
+        if unchanged > _UNCHANGED:
             break
-        time.sleep(_PAUSE if writing else 0)
+        time.sleep(_PAUSE if writing or unchanged else 0)
     if record.predictions is None:
         raise DataError(
             f"{path}: predictions is null, the record does not say which scores are its own; run `vlbench test` again"
