@@ -105,11 +105,13 @@ def test_a_full_disk_is_one_sentence(workplace, action):
         words = command(
             "fit", "mote_fewshot.yaml", *OVERLAYS, options=[*options, "--data.train.shots=1", "--trainer.logger=false"]
         )
+    # Without coverage, whose own file would be too large.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environment["OMP_NUM_THREADS"] = "1"
     ended = subprocess.run(
         [sys.executable, "-m", "vlbench", *words, "--data.num_workers=0", "--trainer.enable_progress_bar=false"],
         capture_output=True, text=True, check=False, timeout=120, preexec_fn=limited,
-        # Without coverage, whose own file would be too large.
-        env={name: value for name, value in os.environ.items() if not name.startswith("COV")} | {"OMP_NUM_THREADS": "1"},
+        env=environment,
     )  # fmt: skip
     assert ended.returncode == 1, ended.stderr[-2000:]
     path = target.absolute() if action == "fit" else target

@@ -47,7 +47,7 @@ def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> d
     return content
 
 
-_SHOWN = 20
+_SHOWN = 7
 """Keys that a message names."""
 
 
