@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Idle threads that spin slow data workers down several times on few cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test test-newest test-minimum soak portability check bench docs clean
+.PHONY: install demo test test-newest test-minimum soak portability lint check bench docs clean
 
 install: $(VENV)/.installed
 
@@ -64,10 +64,12 @@ soak: install
 portability: install
 	tests/portability.sh $(BIN)/python
 
-check: install
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint
 	$(BIN)/python -m pytest -q -m "quick and not slow"
 
 bench: install
