@@ -123,7 +123,7 @@ AS_MSTA = {
 }
 
 RECIPES = [
-    *[(name,) for name in config_names() if "/" not in name],
+    *[(name,) for name in config_names() if "/" not in name and not name.startswith(("slowfast_", "x3d_"))],
     *[(name, "backbone/mote_vit_l14.yaml") for name in config_names() if name.startswith("mote_")],
     ("msta_base2novel.yaml", "overlay/msta_base2novel_logs.yaml"),
     ("st_adapter_fully_supervised.yaml", "overlay/st_adapter_ssv2.yaml"),

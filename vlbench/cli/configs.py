@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import vlbench
 from vlbench.errors import ConfigError
 from vlbench.yaml_files import read_yaml
+
+_OF_PROTOCOL = re.compile(r"_(fewshot|base2novel|zeroshot|fully_supervised)\.yaml")
 
 _DEEPEST = 20
 """Levels of a configuration; those that ship have five."""
@@ -43,7 +46,7 @@ def find_config(name: str, below: str = "") -> Path:
             return candidate.absolute()
     known = config_names()
     near = difflib.get_close_matches(name, [*known, *(Path(other).name for other in known)], n=3, cutoff=0.5)
-    top = [other for other in known if "/" not in other]
+    top = list(dict.fromkeys(_OF_PROTOCOL.sub("_*.yaml", other) for other in known if "/" not in other))
     folders = sorted({f"{other.partition('/')[0]}/" for other in known if "/" in other})
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"known: {', '.join([*top, *folders])}"
     places = ", ".join(map(str, config_folders()))
