@@ -117,7 +117,7 @@ def test_a_method_without_an_importer_is_named(tmp_path, capsys):
         ("vl_prompting", {"model": {"module.logit_scale": torch.zeros(())}}, "import it as vifi_clip"),
         ("open_vclip", {"model": {}}, "model_state is missing"),
         ("open_vclip", {"model_state": {"head.weight": torch.zeros(1)}}, "holds head.weight, which neither"),
-        ("open_vclip", {"model_state": {"model.logit_scale": torch.zeros(())}}, "missing: backbone.clip.visual.proj"),
+        ("open_vclip", {"model_state": {"model.logit_scale": torch.zeros(())}}, "missing: backbone.clip.visual."),
         ("open_vclip", {"model_state": {"model.head": torch.zeros(1)}}, "unexpected: backbone.clip.head"),
         ("open_vclip", {"model_state": {"projector_v.0.weight": torch.zeros(1)}}, "import froster"),
         ("open_vclip", {"model_state": {"model.ln_final.bias": torch.ones(128)}}, "another text tower than"),
