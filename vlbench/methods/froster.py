@@ -14,9 +14,6 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.descriptions import read_rephrased
-from vlbench.datasets.specs import content_digest
-from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.averaging import AveragedTraining
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble
@@ -24,6 +21,7 @@ from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import all_but_vectors_decay, trained_groups
 from vlbench.methods.parts.neighbour_frames import MissingFrames, attend_to_neighbours
 from vlbench.methods.parts.pooling import mean_unit
+from vlbench.methods.parts.rephrased import RephrasedNames
 from vlbench.optim import Schedule
 from vlbench.ranges import SEEDS, WEIGHTS
 from vlbench.settings import Side
@@ -53,7 +51,7 @@ class ResidualProjector(nn.Module):
         return projected
 
 
-class FROSTER(AveragedTraining):
+class FROSTER(RephrasedNames, AveragedTraining):
     """FROSTER (ICLR 2024, arXiv 2402.03241): all of CLIP is fine-tuned, frozen CLIP is the teacher.
 
     The loss is `CE + 2 (1 - mean cos(P_v z, z')) + 2 (1 - mean cos(P_t w, w'))`, z and w the unit features of frames
@@ -172,7 +170,6 @@ class FROSTER(AveragedTraining):
         backbone.set_grad_checkpointing(grad_checkpointing)
         self.image_projector = ResidualProjector(backbone.embed_dim, residual_scale)
         self.text_projector = ResidualProjector(backbone.embed_dim, residual_scale)
-        self._rephrased: dict[str, str] = {}
         self._tokens: list[Tensor] = []
         self._teacher_texts: Tensor | None = None
 
@@ -185,21 +182,6 @@ class FROSTER(AveragedTraining):
     @override
     def leaves_parameters_unused(self) -> bool:
         return not self.distillation  # the projectors
-
-    @override
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if self.rephrased is not None:
-            assert self.train_classes is not None
-            names = self.train_classes.all_names
-            self._rephrased = dict(zip(names, read_rephrased(self.rephrased, names), strict=True))
-
-    @override
-    def settings(self, side: Side) -> dict[str, object]:
-        settings = super().settings(side)
-        if settings.get("rephrased") is not None:
-            settings["rephrased"] = content_digest(self._rephrased.values())  # where the file lies says nothing of it
-        return settings
 
     # Features ----------------------------------------------------------------------------------------------------
 
@@ -216,11 +198,7 @@ class FROSTER(AveragedTraining):
         """
         if self.rephrased is None:
             return [*(template.format(class_name) for template in self.templates), class_name]
-        if class_name not in self._rephrased:
-            raise ConfigError(
-                f"rephrased is {self.rephrased}, a file without {class_name!r}; give the tested dataset's"
-            )
-        rephrased = self._rephrased[class_name]
+        rephrased = self.rephrased_name(class_name)
         short = rephrased.partition(":")[0]
         return [*(f"{template.format(short)} {rephrased}" for template in self.templates), rephrased]
 

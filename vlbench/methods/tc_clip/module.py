@@ -14,9 +14,6 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
-from vlbench.datasets.descriptions import read_rephrased
-from vlbench.datasets.specs import content_digest
-from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
@@ -24,6 +21,7 @@ from vlbench.methods.parts.groups import trained_groups
 from vlbench.methods.parts.mixed_training import MixedTraining
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.pooling import unit_mean
+from vlbench.methods.parts.rephrased import RephrasedNames
 from vlbench.methods.parts.starting import start_parts
 from vlbench.methods.parts.video_text import ConditionalVideos, conditional_cosines
 from vlbench.methods.tc_clip.blocks import ContextBlock, FramesAndContext
@@ -51,7 +49,7 @@ class FrameFeatures(NamedTuple):
     context: Tensor
 
 
-class TCCLIP(MixedTraining):
+class TCCLIP(RephrasedNames, MixedTraining):
     """TC-CLIP (ECCV 2024, arXiv 2404.09490): context tokens of the whole clip, and prompts that depend on the video.
 
     Both towers and the logit scale are fine-tuned. The defaults are the paper's for few-shot with ViT-B/16, and the
@@ -193,23 +191,7 @@ class TCCLIP(MixedTraining):
         self.learned = nn.Parameter(text.token_embedding(words).detach().clone())
         backbone.set_grad_checkpointing(grad_checkpointing)
         start_parts(self, pretrained_from)
-        self._rephrased: dict[str, str] = {}
         self._tokens: Tensor | None = None
-
-    @override
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if self.rephrased is not None:
-            assert self.train_classes is not None
-            names = self.train_classes.all_names
-            self._rephrased = dict(zip(names, read_rephrased(self.rephrased, names), strict=True))
-
-    @override
-    def settings(self, side: Side) -> dict[str, object]:
-        settings = super().settings(side)
-        if settings.get("rephrased") is not None:
-            settings["rephrased"] = content_digest(self._rephrased.values())  # where the file lies says nothing of it
-        return settings
 
     # Video -------------------------------------------------------------------------------------------------------
 
@@ -231,20 +213,10 @@ class TCCLIP(MixedTraining):
 
     def texts(self, class_names: Sequence[str]) -> list[str]:
         """Texts of the classes: words in the place of the learned vectors, and names with a space before capitals."""
-        named = [self._named(name) for name in class_names]
+        named = [self.rephrased_name(name) for name in class_names]
         # Tokenizers take several spaces for one.
         names = [" ".join(re.sub("([A-Z])", r" \1", name).replace("_", " ").split()) for name in named]
         return [f"{_WORDS} {text}" for text in prompted(names, self.templates)]
-
-    def _named(self, class_name: str) -> str:
-        """What stands for a class name in its texts."""
-        if self.rephrased is None:
-            return class_name
-        if class_name not in self._rephrased:
-            raise ConfigError(
-                f"rephrased is {self.rephrased}, a file without {class_name!r}; give the tested dataset's"
-            )
-        return self._rephrased[class_name]
 
     def prepare(self, tokens: Tensor) -> PreparedTexts:
         """Texts before the last block, the first one that sees a video: the same for all videos.
