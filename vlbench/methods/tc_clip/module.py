@@ -18,8 +18,9 @@ from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
-from vlbench.methods.parts.mixed_training import MixedTraining
+from vlbench.methods.parts.mixed_training import MixedTraining, views_of_a_test
 from vlbench.methods.parts.mixing import Mixing
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.rephrased import RephrasedNames
 from vlbench.methods.parts.starting import start_parts
@@ -125,9 +126,9 @@ class TCCLIP(RephrasedNames, MixedTraining):
         "data.frames": 16,
         "data.batch": lambda _, training, __: frozenset({256, 512} if training.subset.shots is None else {64}),
         "data.clip.test_short_side": frozenset({1.0, 256 / 224}),
-        "data.clip.views": lambda _, training, tested: _views(training, tested),
+        "data.clip.views": lambda _, training, tested: views_of_a_test(training, tested, few="2x1"),
         "data.augmentation.short_side": 256 / 224,
-        "data.augmentation.flip": lambda _, training, __: _collection(training.dataset) != "ssv2",
+        "data.augmentation.flip": lambda _, training, __: collection(training.dataset) != "ssv2",
         "data.augmentation.color_jitter": 0.8,
         "data.augmentation.gray": 0.2,
         "trainer.max_epochs": lambda _, training, __: _epochs(training),
@@ -285,21 +286,8 @@ class TCCLIP(RephrasedNames, MixedTraining):
         )  # fmt: skip
 
 
-def _collection(dataset: str) -> str:
-    """The name of a dataset without its variant."""
-    return dataset.partition("/")[0]
-
-
 def _epochs(training: TrainingFacts) -> frozenset[int]:
     """The paper's number of epochs."""
     if training.subset.shots is None:
         return frozenset({10, 30})
     return frozenset({50} if training.subset.classes == "all" else {12})
-
-
-def _views(training: TrainingFacts, tested: str | None) -> frozenset[str]:
-    """The paper's views of a test video; none are stated for the validation of a training."""
-    if tested is None:
-        return frozenset()
-    supervised = training.subset.shots is None and _collection(tested) == _collection(training.dataset)
-    return frozenset({"4x3"} if supervised else {"2x1"})
