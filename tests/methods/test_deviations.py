@@ -136,7 +136,7 @@ def test_the_papers_configurations_deviate_only_where_the_documentation_says_so(
     configs = [yaml.safe_load(find_config(name).read_text())["model"] for name in names]
     method = METHODS[configs[0]["class_path"]]
     options = {key: value for config in configs for key, value in config["init_args"].items() if key != "backbone"}
-    for group, kind in (("schedule", EpochSchedule if method is AIM else Schedule), ("mixing", Mixing)):
+    for group, kind in (("schedule", EpochSchedule if method in (AIM, MMA) else Schedule), ("mixing", Mixing)):
         if group in options:
             options[group] = kind(**options[group])
     sizes = configs[-1]["init_args"].get("backbone", configs[0]["init_args"]["backbone"])["init_args"]

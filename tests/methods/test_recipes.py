@@ -1,6 +1,7 @@
 """Options of the data and the trainer that are not the paper's are deviations, too."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import vlbench.clips.datamodules  # noqa: F401 - class names in configurations a
 from tests.methods.test_deviations import METHODS
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.configs import find_config
+from vlbench.cli.values import read_suite
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES
 from vlbench.datasets.specs import Subset
@@ -34,6 +36,7 @@ from vlbench.methods import (
     ViFiCLIP,
     VLPrompting,
 )
+from vlbench.protocols.plans import plan
 from vlbench.results.run_settings import TRAINER_SIDES, run_settings, with_views
 
 pytestmark = pytest.mark.quick
@@ -144,6 +147,25 @@ def test_the_papers_configurations_deviate_nowhere(method, names, trained):
     if trained is None:
         assert method.deviations("training", training, facts).keys() == method.deviations("training").keys()
     assert method.deviations("test", test, trained or facts, facts.dataset).keys() == own.keys()
+
+
+@pytest.mark.parametrize(
+    ("suite", "method", "beginning"),
+    [
+        ("fewshot", LoRA, "few_shot-ssv2-lora-"),  # the number of steps depends on the shots
+        ("fewshot", TCCLIP, "few_shot-ssv2-tc_clip-16shot"),  # this dataset is not mirrored
+        ("base2novel", TCCLIP, "base_to_novel-ssv2-tc_clip-16shot-seed1"),
+    ],
+)
+def test_a_suite_has_the_recipe_of_its_dataset_and_shots(suite, method, beginning):
+    stages = plan(read_suite(find_config(f"{suite}_paper.yaml", below="suite")))
+    trainings = [stage for stage in stages if stage.action == "fit" and stage.name.startswith(beginning)]
+    assert len(trainings) == (4 if method is LoRA else 1)
+    method = built(method)
+    for stage in trainings:
+        training, _, facts = recipe(*stage.configs)
+        facts = replace(facts, subset=stage.train)
+        assert method.deviations("training", training, facts) == method.deviations("training"), stage.name
 
 
 @pytest.mark.parametrize(

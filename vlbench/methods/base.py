@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning import Callback
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
 from typing_extensions import override
 
 from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder, lack
-from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import ClassList, Part
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import ClassState, Evaluator, Features
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods.loops import EvaluationLoops
 from vlbench.methods.parts.checkpoint import check_complete, read_header, state_digest, write_header
 from vlbench.methods.parts.class_features import frozen_ensemble, prompted
-from vlbench.methods.parts.finite import FiniteTraining, not_finite
+from vlbench.methods.parts.finite import not_finite
 from vlbench.methods.parts.fusion import ViewFusion, fused
 from vlbench.methods.parts.paper import constructor_options, deviations, recipe_deviations
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.prompts import prompts_name, templates
-from vlbench.methods.parts.running_terms import RunningTerms
+from vlbench.methods.training import TrainingLoops
 from vlbench.optim import Schedule
 from vlbench.settings import Side, of_side
 
@@ -36,7 +30,7 @@ Reads = Literal["clips", "frame_features"]
 """What a method computes from: the pixels of clips, or the features that the frozen tower makes of frames."""
 
 
-class VideoTextMethod(EvaluationLoops):
+class VideoTextMethod(TrainingLoops):
     """A way to classify videos by the names of their classes.
 
     A method says what the training loss is, which parameters train and, where they are not the backbone's mean frame
@@ -122,21 +116,18 @@ class VideoTextMethod(EvaluationLoops):
     a backbone without them."""
 
     def __init__(self, backbone: DualEncoder, prompts: str | Sequence[str], schedule: Schedule | None = None) -> None:
-        super().__init__()
+        super().__init__(schedule)
         refusal = self.refusal(backbone.identity.name, backbone)
         if refusal is not None:
             raise ConfigError(refusal)
         self.backbone = backbone
         self.prompts = prompts
         self.templates = templates(prompts)
-        self.schedule = schedule or Schedule()
         self.view_fusion: ViewFusion = "probabilities"
         self.dataset: VideoDataset | None = None
         self.train_classes: ClassList | None = None
         self.provenance: TrainingFacts | None = None
         self.describe_training: Callable[[], TrainingFacts] | None = None
-        self._terms = RunningTerms()
-        self._logged_step = 0
 
     @classmethod
     def refusal(cls, name: str, backbone: Described) -> str | None:
@@ -246,14 +237,6 @@ class VideoTextMethod(EvaluationLoops):
         """Whether a training step may give a parameter that trains no gradient, which DDP then has to look for."""
         return False
 
-    @abstractmethod
-    def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """`loss`, the scalar to minimise, and other scalars to log, of a batch of clips `(B, T, 3, H, W)` uint8."""
-
-    @abstractmethod
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups of the optimizer, each with its own `lr` and `weight_decay`."""
-
     # What a method is given --------------------------------------------------------------------------------------
 
     def use(self, dataset: VideoDataset) -> None:
@@ -307,8 +290,6 @@ class VideoTextMethod(EvaluationLoops):
             of_method = {name: of_method[name] for name in of_side(of_method, self.SIDES, side)}
         return {**of_method, **recipe_deviations(self, self.PAPER_RECIPE, run or {}, training, tested)}
 
-    # Training ----------------------------------------------------------------------------------------------------
-
     @override
     def setup(self, stage: str) -> None:
         """Reads the names of the training classes.
@@ -323,55 +304,6 @@ class VideoTextMethod(EvaluationLoops):
         if self.dataset is None:
             raise ConfigError(f"{type(self).__name__} has no dataset; call method.use(datamodule.dataset) first")
         return self.dataset
-
-    @override
-    def configure_callbacks(self) -> list[Callback]:
-        return [*super().configure_callbacks(), FiniteTraining()]
-
-    def on_train_start(self) -> None:
-        """Begins a log: a training of an object that was trained before, or that goes on, has entries of its own."""
-        self._terms = RunningTerms()
-        self._logged_step = self.global_step
-
-    @override
-    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        terms = self.training_loss(batch)
-        self._terms.update(terms)
-        return terms["loss"]
-
-    @override
-    def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
-        """Logs the means of the loss's terms over the steps and processes since the last entry of the log."""
-        step, every = self.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if step > self._logged_step and every and step % every == 0:
-            self._logged_step = step
-            means = {f"train/{key}": value for key, value in self._terms.means(self.trainer.strategy).items()}
-            self.log_dict(means, on_step=True)
-            self.log("loss", means["train/loss"], prog_bar=True, logger=False)
-
-    def build_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
-        """Optimizer of a training: AdamW, unless overridden.
-
-        Args:
-            groups: Parameter groups of the method, see `parameter_groups`.
-        """
-        # One pass over each parameter: on a CPU the default's many small ones cost a quarter of a ViT-B/16 step.
-        # Lightning's mixed precision, of which float16 scales gradients, clips none of an optimizer with one pass.
-        mixed = str(self.trainer.precision).endswith("-mixed")
-        return AdamW(groups, fused=not (mixed and self.trainer.gradient_clip_val))
-
-    @override
-    def configure_optimizers(self) -> Any:
-        groups = self.parameter_groups()
-        if not groups:
-            raise ConfigError(f"{type(self).__name__} trains nothing; use `vlbench test`")
-        optimizer = self.build_optimizer(groups)
-        self.trainer.fit_loop.setup_data()  # a training without a number of epochs has no length of one before
-        total = int(self.trainer.estimated_stepping_batches)
-        # The Trainer makes an update of the batches that are left over at the end of an epoch, too.
-        per_epoch = max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
-        scheduler = self.schedule.scheduler(optimizer, steps_per_epoch=per_epoch, total_steps=total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # Evaluation --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,21 +14,15 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.descriptions import read_rephrased
-from vlbench.datasets.specs import content_digest
-from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods.parts.averaging import AveragedTraining
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble
 from vlbench.methods.parts.fusion import ViewFusion
-from vlbench.methods.parts.groups import all_but_vectors_decay, trained_groups
-from vlbench.methods.parts.neighbour_frames import MissingFrames, attend_to_neighbours
-from vlbench.methods.parts.pooling import mean_unit
+from vlbench.methods.parts.neighbour_frames import MissingFrames
+from vlbench.methods.parts.neighbour_training import RELEASED_SCHEDULE, NeighbourTraining
+from vlbench.methods.parts.rephrased import RephrasedNames
 from vlbench.optim import Schedule
-from vlbench.ranges import SEEDS, WEIGHTS
+from vlbench.ranges import WEIGHTS
 from vlbench.settings import Side
-
-_RELEASED = Schedule(warmup_epochs=2, final_ratio=0.01, initial_ratio=0.01)
 
 
 class ResidualProjector(nn.Module):
@@ -53,7 +47,7 @@ class ResidualProjector(nn.Module):
         return projected
 
 
-class FROSTER(AveragedTraining):
+class FROSTER(RephrasedNames, NeighbourTraining):
     """FROSTER (ICLR 2024, arXiv 2402.03241): all of CLIP is fine-tuned, frozen CLIP is the teacher.
 
     The loss is `CE + 2 (1 - mean cos(P_v z, z')) + 2 (1 - mean cos(P_t w, w'))`, z and w the unit features of frames
@@ -92,43 +86,20 @@ class FROSTER(AveragedTraining):
         "plain_attention": "FROSTER has frames attend to their neighbours",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
+        **NeighbourTraining.PAPER,
         "rephrased": lambda method: method.rephrased or "a file of rephrased names",
-        "neighbours": 1,
-        "missing_neighbours": "zeros",
         "distillation": 2.0,
         "residual_scale": 0.1,
-        "average_from": 2,
-        "lr": 3.33e-6,
-        "weight_decay": 0.01,
-        "prompts": "mote",
-        "view_fusion": "logits",
-        "warmup_epochs": 2.0,
-        "final_ratio": 0.01,
-        "refresh_every": 1,
-        "cosine_from": "warmup_end",
-        "lag": 0.0,
-        "initial_ratio": 0.01,
-        "floor": "relative",
     }
     # Base-to-novel has 32 clips a step or 64: it depends on the dataset, and scripts and documentation differ.
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
-        "data.frames": 8,
+        **NeighbourTraining.PAPER_RECIPE,
         "data.batch": lambda _, training, __: frozenset({64} if training.subset.shots is None else {32, 64}),
-        "data.clip.sampling": "dense",
-        "data.clip.test_short_side": 1.0,
-        "data.clip.views": lambda _, __, tested: frozenset() if tested is None else "3x1",
-        "data.augmentation.flip": True,
-        "data.augmentation.color_jitter": 0.0,
-        "data.augmentation.gray": 0.0,
-        "trainer.gradient_clip_val": 1.0,
         "trainer.max_epochs": lambda _, training, __: _epochs(training),
-        "trainer.max_steps": -1,
     }
     SIDES: ClassVar[Mapping[str, Side]] = {
-        **AveragedTraining.SIDES,
+        **NeighbourTraining.SIDES,
         "rephrased": "both",
-        "neighbours": "both",
-        "missing_neighbours": "both",
         "distillation": "training",
         "residual_scale": "training",
     }
@@ -136,7 +107,7 @@ class FROSTER(AveragedTraining):
     def __init__(
         self,
         backbone: DualEncoder,
-        schedule: Schedule = _RELEASED,
+        schedule: Schedule = RELEASED_SCHEDULE,
         rephrased: str | None = None,
         neighbours: int = 1,
         missing_neighbours: MissingFrames = "zeros",
@@ -150,29 +121,21 @@ class FROSTER(AveragedTraining):
         grad_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(backbone, prompts, schedule, average_from=average_from)
+        # As loaded: frames attend to themselves alone, and a checkpoint of the training changes nothing of it.
+        teacher = deepcopy(backbone).requires_grad_(False) if distillation else None
+        super().__init__(
+            backbone, prompts, schedule, neighbours=neighbours, missing_neighbours=missing_neighbours,
+            average_from=average_from, lr=lr, weight_decay=weight_decay, view_fusion=view_fusion,
+            grad_checkpointing=grad_checkpointing, seed=seed,
+        )  # fmt: skip
         WEIGHTS.check("distillation", distillation)
         WEIGHTS.check("residual_scale", residual_scale)
-        WEIGHTS.check("lr", lr)
-        WEIGHTS.check("weight_decay", weight_decay)
-        SEEDS.check("seed", seed)
         self.rephrased = rephrased
-        self.neighbours = neighbours
-        self.missing_neighbours = missing_neighbours
         self.distillation = distillation
         self.residual_scale = residual_scale
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.view_fusion = view_fusion
-        self.grad_checkpointing = grad_checkpointing
-        self.seed = seed
-        # As loaded: frames attend to themselves alone, and a checkpoint of the training changes nothing of it.
-        self.teacher = deepcopy(backbone).requires_grad_(False) if distillation else None
-        attend_to_neighbours(backbone, neighbours, missing_neighbours)
-        backbone.set_grad_checkpointing(grad_checkpointing)
+        self.teacher = teacher
         self.image_projector = ResidualProjector(backbone.embed_dim, residual_scale)
         self.text_projector = ResidualProjector(backbone.embed_dim, residual_scale)
-        self._rephrased: dict[str, str] = {}
         self._tokens: list[Tensor] = []
         self._teacher_texts: Tensor | None = None
 
@@ -186,27 +149,7 @@ class FROSTER(AveragedTraining):
     def leaves_parameters_unused(self) -> bool:
         return not self.distillation  # the projectors
 
-    @override
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if self.rephrased is not None:
-            assert self.train_classes is not None
-            names = self.train_classes.all_names
-            self._rephrased = dict(zip(names, read_rephrased(self.rephrased, names), strict=True))
-
-    @override
-    def settings(self, side: Side) -> dict[str, object]:
-        settings = super().settings(side)
-        if settings.get("rephrased") is not None:
-            settings["rephrased"] = content_digest(self._rephrased.values())  # where the file lies says nothing of it
-        return settings
-
     # Features ----------------------------------------------------------------------------------------------------
-
-    @override
-    def pool_frames(self, frames: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Means `(B, D)` of the frames' unit features, whose products with classes are means of cosines."""
-        return mean_unit(frames)
 
     def texts(self, class_name: str) -> list[str]:
         """Texts of a class: each template of its name, with the rephrased name behind it, and that name alone.
@@ -216,11 +159,7 @@ class FROSTER(AveragedTraining):
         """
         if self.rephrased is None:
             return [*(template.format(class_name) for template in self.templates), class_name]
-        if class_name not in self._rephrased:
-            raise ConfigError(
-                f"rephrased is {self.rephrased}, a file without {class_name!r}; give the tested dataset's"
-            )
-        rephrased = self._rephrased[class_name]
+        rephrased = self.rephrased_name(class_name)
         short = rephrased.partition(":")[0]
         return [*(f"{template.format(short)} {rephrased}" for template in self.templates), rephrased]
 
@@ -286,12 +225,6 @@ class FROSTER(AveragedTraining):
             dtype = self.backbone.logit_scale.dtype
             projected = projector(F.normalize(features.to(dtype), dim=-1))
             return 1 - F.cosine_similarity(projected, teacher.to(dtype), dim=-1).mean()
-
-    @override
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return trained_groups(
-            self.named_parameters(), lr=self.lr, weight_decay=self.weight_decay, decays=all_but_vectors_decay
-        )
 
 
 def _epochs(training: TrainingFacts) -> int:

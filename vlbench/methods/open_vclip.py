@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,21 +13,17 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.methods.parts.averaging import AveragedTraining
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.draws import drawn_groups
 from vlbench.methods.parts.fusion import ViewFusion
-from vlbench.methods.parts.groups import all_but_vectors_decay, trained_groups
-from vlbench.methods.parts.neighbour_frames import MissingFrames, attend_to_neighbours
-from vlbench.methods.parts.pooling import mean_unit
+from vlbench.methods.parts.neighbour_frames import MissingFrames
+from vlbench.methods.parts.neighbour_training import RELEASED_SCHEDULE, NeighbourTraining
 from vlbench.optim import Schedule
-from vlbench.ranges import BATCHES, SEEDS, SHARES, WEIGHTS
+from vlbench.ranges import BATCHES, SHARES, WEIGHTS
 from vlbench.settings import Side
 
-_RELEASED = Schedule(warmup_epochs=2, final_ratio=0.01, initial_ratio=0.01)
 
-
-class OpenVCLIP(AveragedTraining):
+class OpenVCLIP(NeighbourTraining):
     """Open-VCLIP (ICML 2023, arXiv 2302.00624): interpolated weight optimisation, without new parameters.
 
     A step descends on `CE(θ) + 0.5 CE(λ θ_0 + (1 - λ) θ)` with a drawn λ, θ_0 being CLIP's own weights. Checkpoints
@@ -68,43 +64,20 @@ class OpenVCLIP(AveragedTraining):
         "plain_attention": "Open-VCLIP has frames attend to their neighbours",
     }
     PAPER: ClassVar[Mapping[str, object]] = {
-        "neighbours": 1,
-        "missing_neighbours": "zeros",
+        **NeighbourTraining.PAPER,
         "interpolated_loss": 0.5,
         "interpolated_share": 0.6,
         "interpolated_clips": 8,
         "chain_rule": False,
-        "average_from": 2,
         "original_share": lambda method: 0.6 if method.backbone.embed_dim >= 768 else 0.5,
-        "lr": 3.33e-6,
-        "weight_decay": 0.01,
-        "prompts": "mote",
-        "view_fusion": "logits",
-        "warmup_epochs": 2.0,
-        "final_ratio": 0.01,
-        "refresh_every": 1,
-        "cosine_from": "warmup_end",
-        "lag": 0.0,
-        "initial_ratio": 0.01,
-        "floor": "relative",
     }
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
-        "data.frames": 8,
+        **NeighbourTraining.PAPER_RECIPE,
         "data.batch": 64,
-        "data.clip.sampling": "dense",
-        "data.clip.test_short_side": 1.0,
-        "data.clip.views": lambda _, __, tested: frozenset() if tested is None else "3x1",
-        "data.augmentation.flip": True,
-        "data.augmentation.color_jitter": 0.0,
-        "data.augmentation.gray": 0.0,
-        "trainer.gradient_clip_val": 1.0,
         "trainer.max_epochs": 22,
-        "trainer.max_steps": -1,
     }
     SIDES: ClassVar[Mapping[str, Side]] = {
-        **AveragedTraining.SIDES,
-        "neighbours": "both",
-        "missing_neighbours": "both",
+        **NeighbourTraining.SIDES,
         "interpolated_loss": "training",
         "interpolated_share": "training",
         "interpolated_clips": "training",
@@ -115,7 +88,7 @@ class OpenVCLIP(AveragedTraining):
     def __init__(
         self,
         backbone: DualEncoder,
-        schedule: Schedule = _RELEASED,
+        schedule: Schedule = RELEASED_SCHEDULE,
         neighbours: int = 1,
         missing_neighbours: MissingFrames = "zeros",
         interpolated_loss: float = 0.5,
@@ -131,30 +104,22 @@ class OpenVCLIP(AveragedTraining):
         grad_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(backbone, prompts, schedule, average_from=average_from)
+        super().__init__(
+            backbone, prompts, schedule, neighbours=neighbours, missing_neighbours=missing_neighbours,
+            average_from=average_from, lr=lr, weight_decay=weight_decay, view_fusion=view_fusion,
+            grad_checkpointing=grad_checkpointing, seed=seed,
+        )  # fmt: skip
         WEIGHTS.check("interpolated_loss", interpolated_loss)
         SHARES.check("interpolated_share", interpolated_share)
         BATCHES.check("interpolated_clips", interpolated_clips)
-        WEIGHTS.check("lr", lr)
-        WEIGHTS.check("weight_decay", weight_decay)
-        SEEDS.check("seed", seed)
-        attend_to_neighbours(backbone, neighbours, missing_neighbours)
-        self.neighbours = neighbours
-        self.missing_neighbours = missing_neighbours
         self.interpolated_loss = interpolated_loss
         self.interpolated_share = interpolated_share
         self.interpolated_clips = interpolated_clips
         self.chain_rule = chain_rule
         self.original_share = original_share
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.view_fusion = view_fusion
-        self.grad_checkpointing = grad_checkpointing
-        self.seed = seed
         backbone.requires_grad_(False)
         backbone.visual.requires_grad_(True)
         backbone.logit_scale.requires_grad_(True)
-        backbone.set_grad_checkpointing(grad_checkpointing)
         self._original = OriginalWeights(backbone, original_share, always=interpolated_loss > 0)
         self._classes: Tensor | None = None
 
@@ -162,11 +127,6 @@ class OpenVCLIP(AveragedTraining):
     @override
     def published_as(self) -> tuple[str, ...]:
         return ("Open-VCLIP",)
-
-    @override
-    def pool_frames(self, frames: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Means `(B, D)` of the frames' unit features, whose products with classes are means of cosines."""
-        return mean_unit(frames)
 
     # Training ----------------------------------------------------------------------------------------------------
 
@@ -229,12 +189,6 @@ class OpenVCLIP(AveragedTraining):
         ce = self.cross_entropy(clips, batch.labels)
         loss = ce + self.interpolated_loss * interpolated + gradient
         return {"loss": loss, "ce": ce, "ce_interpolated": interpolated}
-
-    @override
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return trained_groups(
-            self.named_parameters(), lr=self.lr, weight_decay=self.weight_decay, decays=all_but_vectors_decay
-        )
 
     # Evaluation --------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
-from vlbench.methods.parts.mixed_training import MixedTraining
+from vlbench.methods.parts.mixed_training import MixedTraining, views_of_a_test
 from vlbench.methods.parts.mixing import Mixing
 from vlbench.optim import Schedule
 from vlbench.settings import Side
@@ -80,7 +80,7 @@ class ViFiCLIP(MixedTraining):
         "data.frames": lambda _, training, __: frozenset({16, 32} if training.subset.shots is None else {32}),
         "data.batch": lambda _, training, __: frozenset({256, 512} if training.subset.shots is None else {64}),
         "data.clip.test_short_side": frozenset({1.0, 256 / 224}),
-        "data.clip.views": lambda _, training, tested: _views(training, tested),
+        "data.clip.views": lambda _, training, tested: views_of_a_test(training, tested, few="1x1"),
         "data.augmentation.short_side": 256 / 224,
         "data.augmentation.flip": True,
         "data.augmentation.color_jitter": 0.8,
@@ -164,11 +164,3 @@ def _epochs(training: TrainingFacts) -> frozenset[int]:
     if training.subset.shots is None:
         return frozenset({10, 30})
     return frozenset({50} if training.subset.classes == "all" else {11})
-
-
-def _views(training: TrainingFacts, tested: str | None) -> frozenset[str]:
-    """The paper's views of a test video; none are stated for the validation of a training."""
-    if tested is None:
-        return frozenset()
-    supervised = training.subset.shots is None and tested.partition("/")[0] == training.dataset.partition("/")[0]
-    return frozenset({"4x3"} if supervised else {"1x1"})

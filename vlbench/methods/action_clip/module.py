@@ -21,6 +21,7 @@ from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.contrastive import ContrastiveTraining
 from vlbench.methods.parts.draws import drawn_groups
 from vlbench.methods.parts.groups import trained_groups
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.starting import start_from
 from vlbench.optim import Schedule
@@ -265,5 +266,5 @@ class ActionCLIP(ContrastiveTraining):
 
 def _batches(training: TrainingFacts) -> frozenset[int]:
     """The paper's number of clips of an optimizer step; none are stated of few videos a class."""
-    size = _BATCHES.get(training.dataset.partition("/")[0])
+    size = _BATCHES.get(collection(training.dataset))
     return frozenset() if size is None or training.subset.shots is not None else frozenset({size})

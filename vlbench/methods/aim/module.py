@@ -13,9 +13,8 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import ClassState, Features
-from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.aim.blocks import AIMBlock, BlockAdapters
-from vlbench.methods.parts.adapted_tower import AdaptedTower, Classifier
+from vlbench.methods.parts.adapted_tower import AdaptedTower, Classifier, released_value
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
 from vlbench.optim import EpochSchedule
@@ -95,17 +94,17 @@ class AIM(AdaptedTower):
     # Kinetics-400 and Something-Something V2, in this order.
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
         "data.frames": frozenset({8, 16, 32}),
-        "data.batch": lambda _, training, __: _released(training, 64, 64),
-        "data.clip.sampling": lambda _, training, __: _released(training, "dense", "uniform"),
+        "data.batch": lambda _, training, __: released_value(training, 64, 64),
+        "data.clip.sampling": lambda _, training, __: released_value(training, "dense", "uniform"),
         "data.clip.views": lambda _, training, tested: (
-            frozenset() if tested is None else _released(training, "3x1", "1x3")
+            frozenset() if tested is None else released_value(training, "3x1", "1x3")
         ),
         "data.clip.test_short_side": 1.0,
         "data.augmentation.short_side": 256 / 224,
-        "data.augmentation.flip": lambda _, training, __: _released(training, True, frozenset({None, False})),
+        "data.augmentation.flip": lambda _, training, __: released_value(training, True, False),
         "data.augmentation.color_jitter": 0.0,
         "data.augmentation.gray": 0.0,
-        "trainer.max_epochs": lambda _, training, __: _released(training, 30, 50),
+        "trainer.max_epochs": lambda _, training, __: released_value(training, 30, 50),
         "trainer.max_steps": -1,
     }
     SIDES: ClassVar[Mapping[str, Side]] = {
@@ -214,9 +213,3 @@ def _something(method: AIM) -> bool:
 def _large(method: AIM) -> bool:
     """Whether the image tower is wider than that of ViT-B/16."""
     return method.backbone.image.width > 768
-
-
-def _released(training: TrainingFacts, kinetics: object, something: object) -> object:
-    """The released recipes' value for a training set; an empty set for one without a recipe."""
-    name = training.dataset.partition("/")[0]
-    return {"kinetics400": kinetics, "ssv2": something}.get(name, frozenset())

@@ -12,12 +12,9 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.multimodal_adapter import BlockAdapter, scaled_branch
 from vlbench.methods.parts.text_training import OptimizerName, TextTraining
-from vlbench.optim import Schedule
+from vlbench.optim import EpochSchedule
 from vlbench.ranges import FACTORS, Range
 from vlbench.settings import Side
-
-_ONCE_AN_EPOCH = 1_000_000
-"""Updates between two changes of the learning rate: more than an epoch has, and each epoch begins with a change."""
 
 
 class MMA(TextTraining):
@@ -37,7 +34,7 @@ class MMA(TextTraining):
 
     Args:
         backbone: Dual encoder that is adapted.
-        schedule: Schedule of the learning rate.
+        schedule: Schedule of the learning rate, which stays the same within an epoch.
         first_block: First block of both towers with an adapter, counted from 1.
         last_block: Last block of both towers with an adapter, counted from 1.
         bottleneck: Bottleneck width d of the adapters.
@@ -64,7 +61,7 @@ class MMA(TextTraining):
         "view_fusion": "probabilities",
         "warmup_epochs": 0.0,
         "final_ratio": 0.0,
-        "refresh_every": _ONCE_AN_EPOCH,
+        "refresh_every": 1,
         "cosine_from": "warmup_end",
         "lag": 0.0,
         "initial_ratio": 0.0,
@@ -89,7 +86,7 @@ class MMA(TextTraining):
     def __init__(
         self,
         backbone: DualEncoder,
-        schedule: Schedule = Schedule(warmup_epochs=0, refresh_every=_ONCE_AN_EPOCH),  # noqa: B008 - frozen
+        schedule: EpochSchedule = EpochSchedule(warmup_epochs=0),  # noqa: B008 - frozen
         first_block: int = 5,
         last_block: int = 12,
         bottleneck: int = 32,

@@ -21,6 +21,7 @@ from vlbench.methods.mote.head import TemporalHead, modulation
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import matrices_decay, trained_groups
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
 from vlbench.ranges import COUNTS, FACTORS, SEEDS, WEIGHTS, Range
@@ -324,23 +325,18 @@ def _is_large(method: MoTE) -> bool:
     return method.backbone.embed_dim >= 768
 
 
-def _collection(dataset: str) -> str:
-    """The name of a dataset without its variant."""
-    return dataset.partition("/")[0]
-
-
 def _epoch_size(training: TrainingFacts) -> frozenset[int | None]:
     """The paper's number of clips of an epoch, `None` for each video once; the empty set where it is not known."""
     if training.subset.shots is None:
         return frozenset({None})
-    size = _FULL_LISTS.get(_collection(training.dataset))
+    size = _FULL_LISTS.get(collection(training.dataset))
     return frozenset() if size is None else frozenset({size})
 
 
 def _epochs(method: MoTE, training: TrainingFacts) -> int:
     """The paper's number of epochs."""
     if training.subset.shots is not None:
-        return 2 if _collection(training.dataset) == "ssv2" else 10
+        return 2 if collection(training.dataset) == "ssv2" else 10
     return 20 if _is_large(method) else 30
 
 
@@ -348,7 +344,7 @@ def _views(training: TrainingFacts, tested: str | None) -> frozenset[str]:
     """The paper's views of a test video; none are stated for the validation of a training."""
     if tested is None:
         return frozenset()
-    trained = "kinetics400" if training.dataset.startswith(_RELEASED) else _collection(training.dataset)
-    if _collection(tested) != trained:
+    trained = "kinetics400" if training.dataset.startswith(_RELEASED) else collection(training.dataset)
+    if collection(tested) != trained:
         return frozenset({"3x1"})
     return frozenset({"1x1", "4x3"} if training.subset.shots is None else {"1x1"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,12 +15,13 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.descriptions import Descriptions, read_descriptions
+from vlbench.datasets.descriptions import Descriptions
 from vlbench.datasets.specs import ClassList, content_digest
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.class_features import ensemble, frozen_ensemble, prompted
+from vlbench.methods.parts.described import dataset_descriptions
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.multimodal_adapter import BlockAdapter, scaled_branch
 from vlbench.optim import Schedule
@@ -186,15 +186,7 @@ class MSTA(VideoTextMethod):
             self.description_features = torch.stack(sides)
 
     def _descriptions(self, classes: ClassList) -> Descriptions:
-        if self.descriptions is not None:
-            whole = read_descriptions(Path(self.descriptions), classes.all_names)
-        elif classes.descriptions is not None:
-            whole = classes.descriptions
-        else:
-            raise ConfigError(
-                "this dataset ships no descriptions; give model.descriptions: DIR with spatial.json and temporal.json "
-                "(class index -> sentences), or model.consistency: 0"
-            )
+        whole = dataset_descriptions(classes, self.descriptions, otherwise=", or model.consistency: 0")
         return whole.subset(classes.labels)
 
     @override

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,13 +13,13 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.descriptions import Descriptions, read_descriptions
 from vlbench.datasets.specs import ClassList, content_digest
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.ost.transport import Stop, set_similarity
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.contrastive import ContrastiveTraining
+from vlbench.methods.parts.described import dataset_descriptions
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
 from vlbench.methods.parts.starting import start_from
@@ -183,8 +182,9 @@ class OST(ContrastiveTraining):
         Raises:
             ConfigError: If there are no descriptors, or a class is not of the dataset.
         """
-        described, names = self._descriptions(), self._classes().all_names
-        labels = {name: label for label, name in enumerate(names)}
+        classes = self._classes()
+        described = dataset_descriptions(classes, self.descriptions)
+        labels = {name: label for label, name in enumerate(classes.all_names)}
         unknown = [name for name in class_names if name not in labels]
         if unknown:
             raise ConfigError(f"the dataset has no class {unknown[0]!r}, so that there are no descriptors of it")
@@ -202,23 +202,11 @@ class OST(ContrastiveTraining):
         assert self.train_classes is not None, "call setup first"
         return self.train_classes
 
-    def _descriptions(self) -> Descriptions:
-        """Descriptors of all classes of the dataset."""
-        classes = self._classes()
-        if self.descriptions is not None:
-            return read_descriptions(Path(self.descriptions), classes.all_names)
-        if classes.descriptions is not None:
-            return classes.descriptions
-        raise ConfigError(
-            "this dataset ships no descriptions, without which OST knows no class; give model.descriptions: DIR with "
-            "spatial.json and temporal.json (class index -> sentences)"
-        )
-
     @override
     def settings(self, side: Side) -> dict[str, object]:
         settings = super().settings(side)
         if "descriptions" in settings and self.train_classes is not None:
-            described = self._descriptions()
+            described = dataset_descriptions(self.train_classes, self.descriptions)
             if side == "training":
                 described = described.subset(self.train_classes.labels)
             sentences = (text for texts in (*described.spatial, *described.temporal) for text in texts)

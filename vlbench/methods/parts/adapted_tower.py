@@ -13,8 +13,10 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import ClassState, Features
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.linear_head import LinearHeadMethod
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.prompts import templates
 from vlbench.optim import Schedule
 from vlbench.ranges import WEIGHTS, Range
@@ -123,3 +125,14 @@ class AdaptedTower(LinearHeadMethod):
             assert self._texts is not None, "call on_fit_start first"
             logits = self.training_logits(video, self._texts)
         return {"loss": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
+
+
+def released_value(training: TrainingFacts, kinetics: object, something: object) -> object:
+    """The released recipes' value of an option for a training set; an empty set for one without a recipe.
+
+    Args:
+        training: Facts about the training.
+        kinetics: Value for Kinetics-400.
+        something: Value for Something-Something V2.
+    """
+    return {"kinetics400": kinetics, "ssv2": something}.get(collection(training.dataset), frozenset())

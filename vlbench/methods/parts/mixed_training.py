@@ -14,10 +14,12 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
 from vlbench.evaluation.evaluator import ClassState
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.mixing import Mixing
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.starting import start_from
 from vlbench.optim import Schedule
 from vlbench.ranges import SEEDS, WEIGHTS, Range
@@ -107,3 +109,17 @@ class MixedTraining(VideoTextMethod):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         betas = (0.9, self.beta2)
         return [{"params": trained, "lr": self.lr, "weight_decay": self.weight_decay, "betas": betas}]
+
+
+def views_of_a_test(training: TrainingFacts, tested: str | None, *, few: str) -> frozenset[str]:
+    """The papers' views of a test video; none are stated for the validation of a training.
+
+    Args:
+        training: Facts about the training.
+        tested: Name of the tested dataset; `None` in a training.
+        few: Views where the training is not fully supervised on the tested dataset, such as `1x1`; there they are 4x3.
+    """
+    if tested is None:
+        return frozenset()
+    supervised = training.subset.shots is None and collection(tested) == collection(training.dataset)
+    return frozenset({"4x3" if supervised else few})

@@ -13,8 +13,7 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import ClassState, Features
-from vlbench.evaluation.facts import TrainingFacts
-from vlbench.methods.parts.adapted_tower import AdaptedTower, Classifier
+from vlbench.methods.parts.adapted_tower import AdaptedTower, Classifier, released_value
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
 from vlbench.methods.st_adapter.blocks import BlockAdapters, STAdapterBlock
@@ -85,16 +84,16 @@ class STAdapter(AdaptedTower):
     # Kinetics-400 and Something-Something V2, in this order; no other recipe is released.
     PAPER_RECIPE: ClassVar[Mapping[str, object]] = {
         "data.frames": 8,
-        "data.batch": lambda _, training, __: _released(training, 192, 256),
-        "data.clip.sampling": lambda _, training, __: _released(training, "dense", "uniform"),
+        "data.batch": lambda _, training, __: released_value(training, 192, 256),
+        "data.clip.sampling": lambda _, training, __: released_value(training, "dense", "uniform"),
         "data.clip.views": lambda _, training, tested: (
-            frozenset() if tested is None else _released(training, "3x1", "1x3")
+            frozenset() if tested is None else released_value(training, "3x1", "1x3")
         ),
         "data.clip.test_short_side": 1.0,
-        "data.augmentation.flip": lambda _, training, __: _released(training, True, frozenset({None, False})),
+        "data.augmentation.flip": lambda _, training, __: released_value(training, True, False),
         "data.augmentation.color_jitter": 0.0,
         "data.augmentation.gray": 0.0,
-        "trainer.max_epochs": lambda _, training, __: _released(training, 12, 50),
+        "trainer.max_epochs": lambda _, training, __: released_value(training, 12, 50),
         "trainer.max_steps": -1,
     }
     SIDES: ClassVar[Mapping[str, Side]] = {
@@ -171,9 +170,3 @@ class STAdapter(AdaptedTower):
             self.named_parameters(), lr=self.lr, weight_decay=self.weight_decay,
             decays=lambda name, _: not name.endswith(".bias"),
         )  # fmt: skip
-
-
-def _released(training: TrainingFacts, kinetics: object, something: object) -> object:
-    """The released recipe's value for a training set; an empty set where there is no recipe."""
-    name = training.dataset.partition("/")[0]
-    return {"kinetics400": kinetics, "ssv2": something}.get(name, frozenset())

@@ -14,16 +14,15 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
-from vlbench.datasets.descriptions import read_rephrased
-from vlbench.datasets.specs import content_digest
-from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
-from vlbench.methods.parts.mixed_training import MixedTraining
+from vlbench.methods.parts.mixed_training import MixedTraining, views_of_a_test
 from vlbench.methods.parts.mixing import Mixing
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
+from vlbench.methods.parts.rephrased import RephrasedNames
 from vlbench.methods.parts.starting import start_parts
 from vlbench.methods.parts.video_text import ConditionalVideos, conditional_cosines
 from vlbench.methods.tc_clip.blocks import ContextBlock, FramesAndContext
@@ -51,7 +50,7 @@ class FrameFeatures(NamedTuple):
     context: Tensor
 
 
-class TCCLIP(MixedTraining):
+class TCCLIP(RephrasedNames, MixedTraining):
     """TC-CLIP (ECCV 2024, arXiv 2404.09490): context tokens of the whole clip, and prompts that depend on the video.
 
     Both towers and the logit scale are fine-tuned. The defaults are the paper's for few-shot with ViT-B/16, and the
@@ -127,9 +126,9 @@ class TCCLIP(MixedTraining):
         "data.frames": 16,
         "data.batch": lambda _, training, __: frozenset({256, 512} if training.subset.shots is None else {64}),
         "data.clip.test_short_side": frozenset({1.0, 256 / 224}),
-        "data.clip.views": lambda _, training, tested: _views(training, tested),
+        "data.clip.views": lambda _, training, tested: views_of_a_test(training, tested, few="2x1"),
         "data.augmentation.short_side": 256 / 224,
-        "data.augmentation.flip": lambda _, training, __: _collection(training.dataset) != "ssv2",
+        "data.augmentation.flip": lambda _, training, __: collection(training.dataset) != "ssv2",
         "data.augmentation.color_jitter": 0.8,
         "data.augmentation.gray": 0.2,
         "trainer.max_epochs": lambda _, training, __: _epochs(training),
@@ -193,23 +192,7 @@ class TCCLIP(MixedTraining):
         self.learned = nn.Parameter(text.token_embedding(words).detach().clone())
         backbone.set_grad_checkpointing(grad_checkpointing)
         start_parts(self, pretrained_from)
-        self._rephrased: dict[str, str] = {}
         self._tokens: Tensor | None = None
-
-    @override
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if self.rephrased is not None:
-            assert self.train_classes is not None
-            names = self.train_classes.all_names
-            self._rephrased = dict(zip(names, read_rephrased(self.rephrased, names), strict=True))
-
-    @override
-    def settings(self, side: Side) -> dict[str, object]:
-        settings = super().settings(side)
-        if settings.get("rephrased") is not None:
-            settings["rephrased"] = content_digest(self._rephrased.values())  # where the file lies says nothing of it
-        return settings
 
     # Video -------------------------------------------------------------------------------------------------------
 
@@ -231,20 +214,10 @@ class TCCLIP(MixedTraining):
 
     def texts(self, class_names: Sequence[str]) -> list[str]:
         """Texts of the classes: words in the place of the learned vectors, and names with a space before capitals."""
-        named = [self._named(name) for name in class_names]
+        named = [self.rephrased_name(name) for name in class_names]
         # Tokenizers take several spaces for one.
         names = [" ".join(re.sub("([A-Z])", r" \1", name).replace("_", " ").split()) for name in named]
         return [f"{_WORDS} {text}" for text in prompted(names, self.templates)]
-
-    def _named(self, class_name: str) -> str:
-        """What stands for a class name in its texts."""
-        if self.rephrased is None:
-            return class_name
-        if class_name not in self._rephrased:
-            raise ConfigError(
-                f"rephrased is {self.rephrased}, a file without {class_name!r}; give the tested dataset's"
-            )
-        return self._rephrased[class_name]
 
     def prepare(self, tokens: Tensor) -> PreparedTexts:
         """Texts before the last block, the first one that sees a video: the same for all videos.
@@ -313,21 +286,8 @@ class TCCLIP(MixedTraining):
         )  # fmt: skip
 
 
-def _collection(dataset: str) -> str:
-    """The name of a dataset without its variant."""
-    return dataset.partition("/")[0]
-
-
 def _epochs(training: TrainingFacts) -> frozenset[int]:
     """The paper's number of epochs."""
     if training.subset.shots is None:
         return frozenset({10, 30})
     return frozenset({50} if training.subset.classes == "all" else {12})
-
-
-def _views(training: TrainingFacts, tested: str | None) -> frozenset[str]:
-    """The paper's views of a test video; none are stated for the validation of a training."""
-    if tested is None:
-        return frozenset()
-    supervised = training.subset.shots is None and _collection(tested) == _collection(training.dataset)
-    return frozenset({"4x3"} if supervised else {"2x1"})

@@ -19,6 +19,7 @@ from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
 from vlbench.methods.parts.mixed_training import MixedTraining
 from vlbench.methods.parts.mixing import Mixing
+from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.starting import start_parts
 from vlbench.methods.parts.video_text import ConditionalVideos, conditional_cosines
@@ -258,6 +259,6 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 
 def _views(training: TrainingFacts, tested: str | None) -> frozenset[str]:
     """The paper's views of a test video; none are stated for the validation of a training and for other datasets."""
-    if tested is None or tested.partition("/")[0] != training.dataset.partition("/")[0]:
+    if tested is None or collection(tested) != collection(training.dataset):
         return frozenset()
     return frozenset({"4x3"} if training.subset.shots is None else {"1x1", "4x3"})

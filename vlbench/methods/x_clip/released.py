@@ -61,19 +61,16 @@ def import_released(path: Path, backbone: DualEncoder) -> Imported:
     frames = weights[_POSITIONS].shape[1]
     method = XCLIP(backbone, frames=frames)
     state = {own_name(name): value for name, value in weights.items()}
-    _check_frozen(path, method, state)
-    load_trained(path, method, {key: value for key, value in state.items() if key not in _frozen(method)})
+    keys = method.trained_keys()
+    frozen = {key: value for key, value in method.state_dict().items() if key not in keys}
+    _check_frozen(path, frozen, state)
+    load_trained(path, method, {key: value for key, value in state.items() if key not in frozen})
     return Imported.of(method, training, {"frames": frames})
 
 
-def _frozen(method: XCLIP) -> dict[str, Tensor]:
-    keys = method.trained_keys()
-    return {key: value for key, value in method.state_dict().items() if key not in keys}
-
-
-def _check_frozen(path: Path, method: XCLIP, state: Mapping[str, Tensor]) -> None:
+def _check_frozen(path: Path, frozen: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Whether what is frozen has the backbone's values in a file, where the file holds it."""
-    for key, value in _frozen(method).items():
+    for key, value in frozen.items():
         given = state.get(key)
         # The vectors of tokens are told apart by the text tower's other weights, and are many.
         if given is None or key.endswith("token_embedding.weight"):
