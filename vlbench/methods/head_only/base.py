@@ -220,7 +220,8 @@ class HeadOnly(VideoTextMethod):
         read = [video for video in everything if any(video in videos for videos in self._collected)]
         missing = [video for video in read if not all(video in videos for videos in self._collected)]
         skipped: set[str] = getattr(getattr(self.trainer, "datamodule", None), "skipped", set())
-        missing += [video for video in everything if video not in {*read, *skipped}]
+        known = {*read, *skipped}
+        missing += [video for video in everything if video not in known]
         if missing:
             raise ConfigError(
                 f"{self.name} learns from every training video in every epoch, and {len(missing)} of {len(everything)}"
