@@ -82,6 +82,18 @@ def test_learning_twice_gives_the_same_bits_and_a_checkpoint_brings_them_back(ba
     assert torch.equal(scores(again, video), scores(one, video))
 
 
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        (NearestMean, 0), (NearestNeighbours, 0), (TipAdapter, 0), (TipAdapterF, 24 * 128), (ZeroShotProbe, 4 * 128),
+        (LogisticProbe, 4 * 128 + 4), (CLIPAdapter, 2 * 32 * 128),
+    ],
+)  # fmt: skip
+def test_what_a_descent_ends_with_are_the_parameters_that_train(backbone, kind, number):
+    method = learned(kind, backbone)
+    assert sum(each.numel() for each in method.parameters() if each.requires_grad) == number
+
+
 def test_nearest_mean(backbone):
     training, video = clusters(passes=2), clusters(seed=1).units
     means = [training.passes[training.labels == c].mean(dim=1) for c in range(4)]

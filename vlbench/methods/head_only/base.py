@@ -69,6 +69,9 @@ class HeadOnly(VideoTextMethod):
     LEARNED: ClassVar[tuple[str, ...]]
     """Names of the tensors that the head consists of, which a checkpoint holds."""
 
+    TRAINED: ClassVar[tuple[str, ...]] = ()
+    """Names of those tensors that a descent ends with: the parameters that train, of which records state the number."""
+
     keeps_features: ClassVar[bool] = False
     SIDES: ClassVar[Mapping[str, Side]] = {**VideoTextMethod.SIDES}
 
@@ -81,7 +84,11 @@ class HeadOnly(VideoTextMethod):
         self.automatic_optimization = False
         self.requires_grad_(False)
         for name in self.LEARNED:
-            self.register_buffer(name, torch.empty(0, backbone.embed_dim))
+            empty = torch.empty(0, backbone.embed_dim)
+            if name in self.TRAINED:
+                self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
+            else:
+                self.register_buffer(name, empty)
         # Which classes the head knows travels along: a test may have others.
         self.register_buffer(_NAMES, torch.empty(0, dtype=torch.uint8))
         self.learned_class_names: Tensor
@@ -119,7 +126,7 @@ class HeadOnly(VideoTextMethod):
         return tuple(json.loads(bytes(stored.tolist()))) if stored.numel() else ()
 
     def set_learned(self, **tensors: Tensor) -> None:
-        """Puts tensors in the place of those of `LEARNED`, parameters where the head trains them.
+        """Puts tensors in the place of those of `LEARNED`, as parameters those of `TRAINED`.
 
         Args:
             tensors: Tensors by their names, on any device.
