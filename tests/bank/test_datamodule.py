@@ -238,6 +238,15 @@ def test_held_out_videos_choose_on_a_bank(at_home):
     assert run("fit", "head_only/logistic_probe.yaml", "--selection=best_on_test", "--checkpoint.dirpath=d") == 2
 
 
+def test_a_head_learns_where_a_number_of_steps_ends_the_training(at_home, capsys):
+    """A checkpoint of a head that has not learned would be tested as zero-shot CLIP under the head's name."""
+    options = ["--trainer.max_epochs=4", "--data.batch_size=15", "--checkpoint.dirpath=c"]
+    assert run("fit", "head_only/tip_adapter.yaml", "--trainer.max_steps=2", *options) == 0
+    assert torch.load("c/last.ckpt", weights_only=True)["state_dict"]["keys"].shape == (15, 128)
+    assert run("fit", "head_only/tip_adapter.yaml", "--trainer.max_steps=1", "--data.batch_size=8", *options[::2]) == 2
+    assert "7 of 15 were left out of one" in capsys.readouterr().err
+
+
 def test_a_head_learns_from_videos_as_well(at_home, kitchen):
     """Without augmentation it sees other frames than a test; what it must see is every video."""
     options = ["--data.frames=4", "--data.num_workers=0", "--checkpoint.dirpath=c", "--trainer.limit_val_batches=0"]

@@ -217,8 +217,9 @@ class HeadOnly(VideoTextMethod):
             self._learn_collected(None)
 
     def _is_last_epoch(self) -> bool:
-        epochs = self.trainer.max_epochs
-        return self.trainer.should_stop or (epochs is not None and self.current_epoch + 1 >= epochs > -1)
+        steps, epochs = self.trainer.max_steps, self.trainer.max_epochs
+        ends = self.trainer.should_stop or self.global_step >= steps > -1
+        return ends or (epochs is not None and self.current_epoch + 1 >= epochs > -1)
 
     def _learn_collected(self, heldout: HeldoutFeatures | None) -> None:
         dataset = self._used()
@@ -232,8 +233,8 @@ class HeadOnly(VideoTextMethod):
         if missing:
             raise ConfigError(
                 f"{self.name} learns from every training video in every epoch, and {len(missing)} of {len(everything)}"
-                f" were left out of a last, smaller batch, {missing[0]} is one; give a bank of features (`vlbench"
-                " features`), or a data.batch_size that divides the number of training videos"
+                f" were left out of one, {missing[0]} is one; give a bank of features (`vlbench features`), or a"
+                " data.batch_size that divides the number of training videos, and no trainer.max_steps within an epoch"
             )
         with torch.inference_mode(False):
             each = [torch.stack([videos[video][0] for video in read]) for videos in self._collected]
