@@ -22,6 +22,7 @@ from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.settings import Side
 
 _NAMES = "learned_class_names"
+_COLLECTED = "collected_features"
 
 
 class TrainingFeatures(NamedTuple):
@@ -166,8 +167,14 @@ class HeadOnly(VideoTextMethod):
 
     # Training ----------------------------------------------------------------------------------------------------
 
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":  # before a checkpoint brings what was collected
+            self._collected, self._heldout, self._learned = [], [], False
+
     def on_fit_start(self) -> None:
-        """Begins to collect features.
+        """Refuses what a head cannot learn from.
 
         Raises:
             ConfigError: If several processes would each collect a part, or test videos would choose hyper-parameters.
@@ -179,7 +186,15 @@ class HeadOnly(VideoTextMethod):
             )
         if self._used().validate_on_test:
             raise ConfigError(f"{self.name} has no epochs to choose by test videos; set selection to last or heldout")
-        self._collected, self._heldout, self._learned = [], [], False
+
+    @override
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if len(self._collected) < self.current_epoch:
+            raise ConfigError(
+                f"the checkpoint is of a training of {self.name} that has ended, and the features of its"
+                f" {self.current_epoch} epochs are gone; train anew, without --ckpt_path"
+            )
 
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
@@ -237,7 +252,8 @@ class HeadOnly(VideoTextMethod):
                 " data.batch_size that divides the number of training videos, and no trainer.max_steps within an epoch"
             )
         with torch.inference_mode(False):
-            each = [torch.stack([videos[video][0] for video in read]) for videos in self._collected]
+            # Those of a checkpoint are on the CPU.
+            each = [torch.stack([videos[video][0].to(self.device) for video in read]) for videos in self._collected]
             passes = torch.stack(each, dim=1)
             labels = torch.tensor([self._collected[0][video][1] for video in read]).to(passes.device)
         self._collected = []
@@ -312,11 +328,27 @@ class HeadOnly(VideoTextMethod):
         return {*self.LEARNED, _NAMES}
 
     @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_COLLECTED] = [
+            {
+                "ids": [*videos],
+                "means": torch.stack([mean for mean, _ in videos.values()]),
+                "labels": [label for _, label in videos.values()],
+            }
+            for videos in self._collected
+        ]
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
         # What was learned has a size of its own.
         self.set_learned(**{name: torch.empty_like(state[name]) for name in self.trained_keys() if name in state})
         super().on_load_checkpoint(checkpoint)
+        self._collected = [
+            dict(zip(each["ids"], zip(each["means"], each["labels"], strict=True), strict=True))
+            for each in checkpoint.get(_COLLECTED, ())
+        ]
 
 
 class _Kept(NamedTuple):
