@@ -19,7 +19,7 @@ from vlbench.clips.options import ClipOptions, LoadingOptions, Views
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.evaluator import Evaluator
-from vlbench.methods import LogisticProbe, MoTE, NearestMean, TipAdapter, ZeroShot
+from vlbench.methods import LogisticProbe, MoTE, TipAdapter, ZeroShot
 from vlbench.methods.head_only.base import TrainingFeatures
 from vlbench.results.record import Record
 
@@ -251,7 +251,7 @@ def test_a_head_learns_where_a_number_of_steps_ends_the_training(at_home, capsys
 def test_a_head_goes_on_with_what_it_read_before_it_was_killed(at_home, monkeypatch, capsys, batches):
     """Killed before its second epoch, and within it: it learns from both, as one that was not killed."""
     options = ["--trainer.max_epochs=2", "--data.batch_size=4", "--checkpoint_minutes=1e-9"]
-    read, step = [], NearestMean.training_step
+    read, step = [], TipAdapter.training_step
 
     def killed(self, batch, batch_idx):
         if len(read) == batches:
@@ -260,15 +260,16 @@ def test_a_head_goes_on_with_what_it_read_before_it_was_killed(at_home, monkeypa
         return step(self, batch, batch_idx)
 
     with monkeypatch.context() as patched:
-        patched.setattr(NearestMean, "training_step", killed)
-        assert run("fit", "head_only/nearest_mean.yaml", "--checkpoint.dirpath=killed", *options) != 0
-    assert run("test", "head_only/nearest_mean.yaml", "--ckpt_path=killed/last.ckpt") == 2
-    assert run("fit", "head_only/nearest_mean.yaml", "--checkpoint.dirpath=killed", "--resume=auto", *options) == 0
-    assert run("fit", "head_only/nearest_mean.yaml", "--checkpoint.dirpath=whole", *options) == 0
+        patched.setattr(TipAdapter, "training_step", killed)
+        assert run("fit", "head_only/tip_adapter.yaml", "--checkpoint.dirpath=killed", *options) != 0
+    assert run("test", "head_only/tip_adapter.yaml", "--ckpt_path=killed/last.ckpt") == 2
+    assert "is of a training of tip_adapter that has not ended" in capsys.readouterr().err
+    assert run("fit", "head_only/tip_adapter.yaml", "--checkpoint.dirpath=killed", "--resume=auto", *options) == 0
+    assert run("fit", "head_only/tip_adapter.yaml", "--checkpoint.dirpath=whole", *options) == 0
     whole, again = (torch.load(f"{name}/last.ckpt", weights_only=True) for name in ("whole", "killed"))
-    assert torch.equal(again["state_dict"]["class_means"], whole["state_dict"]["class_means"])
+    assert torch.equal(again["state_dict"]["keys"], whole["state_dict"]["keys"])
     capsys.readouterr()
-    assert run("fit", "head_only/nearest_mean.yaml", "--ckpt_path=whole/last.ckpt", "--trainer.max_epochs=3") == 2
+    assert run("fit", "head_only/tip_adapter.yaml", "--ckpt_path=whole/last.ckpt", "--trainer.max_epochs=3") == 2
     assert "the features of its 2 epochs are gone; train anew, without --ckpt_path" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch, EvaluatedVideos
 from vlbench.datasets.specs import Part
-from vlbench.errors import ConfigError
+from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods.base import Reads, VideoTextMethod
 from vlbench.methods.parts.fusion import ViewFusion
@@ -311,6 +311,11 @@ class HeadOnly(VideoTextMethod):
 
     @override
     def evaluator(self, part: Part) -> Evaluator:
+        if self.provenance is not None and not self.known_names:
+            raise CheckpointError(
+                f"the checkpoint is of a training of {self.name} that has not ended, and a head learns at its end; run"
+                " the same `vlbench fit` with --resume auto"
+            )
         evaluator = super().evaluator(part)
         names = evaluator.sets[0].classes.names
         if not self.opens_vocabulary and self.known_names != names:
