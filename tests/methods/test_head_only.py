@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlbench.backbones import TinyCLIP
+from vlbench.backbones import TinyCLIP, VideoNetwork
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.errors import ConfigError
 from vlbench.methods import (
@@ -92,6 +92,14 @@ def test_learning_twice_gives_the_same_bits_and_a_checkpoint_brings_them_back(ba
 def test_what_a_descent_ends_with_are_the_parameters_that_train(backbone, kind, number):
     method = learned(kind, backbone)
     assert sum(each.numel() for each in method.parameters() if each.requires_grad) == number
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_backbone_without_texts_is_refused_before_anything_is_read(kind):
+    with torch.device("meta"):
+        network = VideoNetwork("x3d_m")
+    with pytest.raises(ConfigError, match="x3d_m has no text tower; use a CLIP"):
+        kind(network)
 
 
 def test_nearest_mean(backbone):

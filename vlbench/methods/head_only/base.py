@@ -73,6 +73,7 @@ class HeadOnly(VideoTextMethod):
     TRAINED: ClassVar[tuple[str, ...]] = ()
     """Names of those tensors that a descent ends with: the parameters that train, of which records state the number."""
 
+    REQUIRES: ClassVar[Mapping[str, str]] = {"texts": "heads on features are given the texts of their classes"}
     keeps_features: ClassVar[bool] = False
     SIDES: ClassVar[Mapping[str, Side]] = {**VideoTextMethod.SIDES}
 
