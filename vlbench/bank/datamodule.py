@@ -90,6 +90,8 @@ class FeatureBankDataModule(VideoDataModule):
             image_size=image_size, interpolation=interpolation, resize_mode=resize_mode, seed=seed,
             validate_on_test=validate_on_test,
         )  # fmt: skip
+        assert isinstance(self.dataset, BankDataset)
+        self.dataset.bank = bank  # its files are opened and checked once
         if passes is not None and passes > bank.facts.augmented:
             raise ConfigError(
                 f"passes is {passes} and the bank {bank.folder} has {bank.facts.augmented} augmented passes; allowed: 0"
