@@ -238,6 +238,41 @@ def test_held_out_videos_choose_on_a_bank(at_home):
     assert run("fit", "head_only/logistic_probe.yaml", "--selection=best_on_test", "--checkpoint.dirpath=d") == 2
 
 
+def test_a_head_learns_where_a_number_of_steps_ends_the_training(at_home, capsys):
+    """A checkpoint of a head that has not learned would be tested as zero-shot CLIP under the head's name."""
+    options = ["--trainer.max_epochs=4", "--data.batch_size=15", "--checkpoint.dirpath=c"]
+    assert run("fit", "head_only/tip_adapter.yaml", "--trainer.max_steps=2", *options) == 0
+    assert torch.load("c/last.ckpt", weights_only=True)["state_dict"]["keys"].shape == (15, 128)
+    assert run("fit", "head_only/tip_adapter.yaml", "--trainer.max_steps=1", "--data.batch_size=8", *options[::2]) == 2
+    assert "7 of 15 were left out of one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batches", [4, 6])
+def test_a_head_goes_on_with_what_it_read_before_it_was_killed(at_home, monkeypatch, capsys, batches):
+    """Killed before its second epoch, and within it: it learns from both, as one that was not killed."""
+    options = ["--trainer.max_epochs=2", "--data.batch_size=4", "--checkpoint_minutes=1e-9"]
+    read, step = [], TipAdapter.training_step
+
+    def killed(self, batch, batch_idx):
+        if len(read) == batches:
+            raise KeyboardInterrupt
+        read.append(batch_idx)
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TipAdapter, "training_step", killed)
+        assert run("fit", "head_only/tip_adapter.yaml", "--checkpoint.dirpath=killed", *options) != 0
+    assert run("test", "head_only/tip_adapter.yaml", "--ckpt_path=killed/last.ckpt") == 2
+    assert "is of a training of tip_adapter that has not ended" in capsys.readouterr().err
+    assert run("fit", "head_only/tip_adapter.yaml", "--checkpoint.dirpath=killed", "--resume=auto", *options) == 0
+    assert run("fit", "head_only/tip_adapter.yaml", "--checkpoint.dirpath=whole", *options) == 0
+    whole, again = (torch.load(f"{name}/last.ckpt", weights_only=True) for name in ("whole", "killed"))
+    assert torch.equal(again["state_dict"]["keys"], whole["state_dict"]["keys"])
+    capsys.readouterr()
+    assert run("fit", "head_only/tip_adapter.yaml", "--ckpt_path=whole/last.ckpt", "--trainer.max_epochs=3") == 2
+    assert "the features of its 2 epochs are gone; train anew, without --ckpt_path" in capsys.readouterr().err
+
+
 def test_a_head_learns_from_videos_as_well(at_home, kitchen):
     """Without augmentation it sees other frames than a test; what it must see is every video."""
     options = ["--data.frames=4", "--data.num_workers=0", "--checkpoint.dirpath=c", "--trainer.limit_val_batches=0"]

@@ -83,6 +83,8 @@ def test_a_suite_plans_one_stage_a_method(at_home, capsys):
     assert stage.draws == ((1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2))
     assert stage.records[4] == "few_shot-bank-mean-2shot-seed1-test"
     assert stage.checkpoints == ()
+    (started,) = plan(Suite([entry], {"mean": MethodConfig(["head_only/nearest_mean.yaml"], pretrained_from="a.ckpt")}))
+    assert started.files == ("a.ckpt",)
     alone = plan(
         Suite([ProtocolConfig("few_shot@1", ["data/bank.yaml"], shots=[1, 2], seeds=3)], {"mean": MethodConfig(["x"])})
     )

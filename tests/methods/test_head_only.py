@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlbench.backbones import TinyCLIP
+from vlbench.backbones import TinyCLIP, VideoNetwork
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.errors import ConfigError
 from vlbench.methods import (
@@ -80,6 +80,26 @@ def test_learning_twice_gives_the_same_bits_and_a_checkpoint_brings_them_back(ba
     assert again.known_names == NAMES
     video = clusters(seed=2).units
     assert torch.equal(scores(again, video), scores(one, video))
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        (NearestMean, 0), (NearestNeighbours, 0), (TipAdapter, 0), (TipAdapterF, 24 * 128), (ZeroShotProbe, 4 * 128),
+        (LogisticProbe, 4 * 128 + 4), (CLIPAdapter, 2 * 32 * 128),
+    ],
+)  # fmt: skip
+def test_what_a_descent_ends_with_are_the_parameters_that_train(backbone, kind, number):
+    method = learned(kind, backbone)
+    assert sum(each.numel() for each in method.parameters() if each.requires_grad) == number
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_backbone_without_texts_is_refused_before_anything_is_read(kind):
+    with torch.device("meta"):
+        network = VideoNetwork("x3d_m")
+    with pytest.raises(ConfigError, match="x3d_m has no text tower; use a CLIP"):
+        kind(network)
 
 
 def test_nearest_mean(backbone):

@@ -23,7 +23,7 @@ from vlbench.clips.options import (
     ResizeMode,
     Views,
 )
-from vlbench.clips.samplers import TrainSampler, UnpaddedSampler
+from vlbench.clips.samplers import UnpaddedSampler
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Subset
 from vlbench.errors import ConfigError
@@ -90,6 +90,8 @@ class FeatureBankDataModule(VideoDataModule):
             image_size=image_size, interpolation=interpolation, resize_mode=resize_mode, seed=seed,
             validate_on_test=validate_on_test,
         )  # fmt: skip
+        assert isinstance(self.dataset, BankDataset)
+        self.dataset.bank = bank  # its files are opened and checked once
         if passes is not None and passes > bank.facts.augmented:
             raise ConfigError(
                 f"passes is {passes} and the bank {bank.folder} has {bank.facts.augmented} augmented passes; allowed: 0"
@@ -143,17 +145,7 @@ class FeatureBankDataModule(VideoDataModule):
         """Shuffled training features; the last batch may be smaller."""
         kind: Kind = "augmented" if self.passes else "views"
         dataset = StoredClips(self.bank, self.dataset.videos("train"), kind, in_memory=True)
-        rank, world_size = self._process()
-        sampler = TrainSampler(
-            len(dataset),
-            epoch_size=self.loading.epoch_size,
-            effective_batch=self.loading.effective_batch,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        batch_size = self.batch_of_process(world_size)
-        sampler.resume(self.epochs_before, self.batches_before * batch_size)
+        sampler, batch_size = self._training_order(len(dataset))
         return self._loader(dataset, batch_size, sampler)
 
     def _evaluation(self, part: Part) -> DataLoader[Any]:

@@ -165,11 +165,11 @@ class Encoder:
 
     def missing(self, folder: Path) -> list[Piece]:
         """The files of the bank that are not there, or not whole; the latter are removed."""
-        missing = []
+        missing, digest = [], self.facts.digest()
         for piece in self.pieces():
             path = piece.path(folder)
             try:
-                whole = path.is_file() and ShardFile.open(path).bank == self.facts.digest()
+                whole = path.is_file() and ShardFile.open(path).bank == digest
             except DataError:
                 whole = False
             if not whole:
@@ -189,6 +189,7 @@ class Encoder:
         Raises:
             WriteError: If the disk refuses; the files that are there are whole.
         """
+        digest = self.facts.digest()
         for kind in ("views", "augmented"):
             of_kind = [piece for piece in pieces if piece.kind == kind]
             encoded = self._views(of_kind) if kind == "views" else self._augmented(of_kind)
@@ -202,7 +203,7 @@ class Encoder:
                     ids += read
                     failures |= lost
                     progress(len(read) + len(lost))
-                write_shard(piece.path(folder), _joined(parts), ids, failures, self.facts.digest())
+                write_shard(piece.path(folder), _joined(parts), ids, failures, digest)
 
     def encode(self, ids: Sequence[str], size: int = 8) -> Iterator[tuple[NDArray[Any], list[str], dict[str, str]]]:
         """Features `(B, V, F, D)`, ids and failures of some videos, batch by batch, as a test sees them.

@@ -215,20 +215,9 @@ class VideoDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled training clips; the last incomplete batch is dropped unless it is the only one."""
         dataset = self.training_clips(self.dataset.videos("train"))
-        rank, world_size = self._process()
-        sampler = TrainSampler(
-            len(dataset),
-            epoch_size=self.loading.epoch_size,
-            effective_batch=self.loading.effective_batch,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        # Workers fetch the first indices before the trainer of a resumed training says which epoch it is.
-        batch_size = self.batch_of_process(world_size)
-        sampler.resume(self.epochs_before, self.batches_before * batch_size)
+        sampler, batch_size = self._training_order(len(dataset))
         if self.loading.effective_batch is not None:
-            _, steps = micro_batches(self.loading.effective_batch, world_size, self.batch_size)
+            _, steps = micro_batches(self.loading.effective_batch, sampler.world_size, self.batch_size)
             accumulated = self.trainer.accumulate_grad_batches if self.trainer is not None else steps
             if accumulated != steps:
                 raise ConfigError(
@@ -244,6 +233,22 @@ class VideoDataModule(LightningDataModule):
             collate_fn=CutBatch.collate if self.augmentation.run_on == "device" else ClipBatch.collate,
             **self.loader_options(),
         )
+
+    def _training_order(self, videos: int) -> tuple[TrainSampler, int]:
+        """The order of a number of training videos, where a resumed training goes on in it, and the batch's size."""
+        rank, world_size = self._process()
+        sampler = TrainSampler(
+            videos,
+            epoch_size=self.loading.epoch_size,
+            effective_batch=self.loading.effective_batch,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        # Workers fetch the first indices before the trainer of a resumed training says which epoch it is.
+        batch_size = self.batch_of_process(world_size)
+        sampler.resume(self.epochs_before, self.batches_before * batch_size)
+        return sampler, batch_size
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The validation part, where the dataset has one."""

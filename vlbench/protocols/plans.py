@@ -56,8 +56,8 @@ class Case:
                 "one training each: leave both out, or sweep"
             )
         configs = (*self.method.configs, *dataset, *self.overlays)
-        protocol = self.protocol.protocol
-        return Stage(stem, "sweep", configs, Subset(), (Subset(),), 0, protocol, draws=draws)
+        name, start = self.protocol.protocol, self.method.pretrained_from
+        return Stage(stem, "sweep", configs, Subset(), (Subset(),), 0, name, pretrained_from=start, draws=draws)
 
     def tests(
         self, stem: str, dataset: tuple[str, ...], test: tuple[Subset, ...], fit: Stage | None, train: bool = True

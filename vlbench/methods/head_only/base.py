@@ -15,13 +15,14 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch, EvaluatedVideos
 from vlbench.datasets.specs import Part
-from vlbench.errors import ConfigError
+from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods.base import Reads, VideoTextMethod
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.settings import Side
 
 _NAMES = "learned_class_names"
+_COLLECTED = "collected_features"
 
 
 class TrainingFeatures(NamedTuple):
@@ -69,6 +70,10 @@ class HeadOnly(VideoTextMethod):
     LEARNED: ClassVar[tuple[str, ...]]
     """Names of the tensors that the head consists of, which a checkpoint holds."""
 
+    TRAINED: ClassVar[tuple[str, ...]] = ()
+    """Names of those tensors that a descent ends with: the parameters that train, of which records state the number."""
+
+    REQUIRES: ClassVar[Mapping[str, str]] = {"texts": "heads on features are given the texts of their classes"}
     keeps_features: ClassVar[bool] = False
     SIDES: ClassVar[Mapping[str, Side]] = {**VideoTextMethod.SIDES}
 
@@ -81,7 +86,11 @@ class HeadOnly(VideoTextMethod):
         self.automatic_optimization = False
         self.requires_grad_(False)
         for name in self.LEARNED:
-            self.register_buffer(name, torch.empty(0, backbone.embed_dim))
+            empty = torch.empty(0, backbone.embed_dim)
+            if name in self.TRAINED:
+                self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
+            else:
+                self.register_buffer(name, empty)
         # Which classes the head knows travels along: a test may have others.
         self.register_buffer(_NAMES, torch.empty(0, dtype=torch.uint8))
         self.learned_class_names: Tensor
@@ -119,7 +128,7 @@ class HeadOnly(VideoTextMethod):
         return tuple(json.loads(bytes(stored.tolist()))) if stored.numel() else ()
 
     def set_learned(self, **tensors: Tensor) -> None:
-        """Puts tensors in the place of those of `LEARNED`, parameters where the head trains them.
+        """Puts tensors in the place of those of `LEARNED`, as parameters those of `TRAINED`.
 
         Args:
             tensors: Tensors by their names, on any device.
@@ -159,8 +168,14 @@ class HeadOnly(VideoTextMethod):
 
     # Training ----------------------------------------------------------------------------------------------------
 
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":  # before a checkpoint brings what was collected
+            self._collected, self._heldout, self._learned = [], [], False
+
     def on_fit_start(self) -> None:
-        """Begins to collect features.
+        """Refuses what a head cannot learn from.
 
         Raises:
             ConfigError: If several processes would each collect a part, or test videos would choose hyper-parameters.
@@ -172,7 +187,15 @@ class HeadOnly(VideoTextMethod):
             )
         if self._used().validate_on_test:
             raise ConfigError(f"{self.name} has no epochs to choose by test videos; set selection to last or heldout")
-        self._collected, self._heldout, self._learned = [], [], False
+
+    @override
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if len(self._collected) < self.current_epoch:
+            raise ConfigError(
+                f"the checkpoint is of a training of {self.name} that has ended, and the features of its"
+                f" {self.current_epoch} epochs are gone; train anew, without --ckpt_path"
+            )
 
     @override
     def training_loss(self, batch: ClipBatch) -> dict[str, Tensor]:
@@ -210,8 +233,9 @@ class HeadOnly(VideoTextMethod):
             self._learn_collected(None)
 
     def _is_last_epoch(self) -> bool:
-        epochs = self.trainer.max_epochs
-        return self.trainer.should_stop or (epochs is not None and self.current_epoch + 1 >= epochs > -1)
+        steps, epochs = self.trainer.max_steps, self.trainer.max_epochs
+        ends = self.trainer.should_stop or self.global_step >= steps > -1
+        return ends or (epochs is not None and self.current_epoch + 1 >= epochs > -1)
 
     def _learn_collected(self, heldout: HeldoutFeatures | None) -> None:
         dataset = self._used()
@@ -220,15 +244,17 @@ class HeadOnly(VideoTextMethod):
         read = [video for video in everything if any(video in videos for videos in self._collected)]
         missing = [video for video in read if not all(video in videos for videos in self._collected)]
         skipped: set[str] = getattr(getattr(self.trainer, "datamodule", None), "skipped", set())
-        missing += [video for video in everything if video not in {*read, *skipped}]
+        known = {*read, *skipped}
+        missing += [video for video in everything if video not in known]
         if missing:
             raise ConfigError(
                 f"{self.name} learns from every training video in every epoch, and {len(missing)} of {len(everything)}"
-                f" were left out of a last, smaller batch, {missing[0]} is one; give a bank of features (`vlbench"
-                " features`), or a data.batch_size that divides the number of training videos"
+                f" were left out of one, {missing[0]} is one; give a bank of features (`vlbench features`), or a"
+                " data.batch_size that divides the number of training videos, and no trainer.max_steps within an epoch"
             )
         with torch.inference_mode(False):
-            each = [torch.stack([videos[video][0] for video in read]) for videos in self._collected]
+            # Those of a checkpoint are on the CPU.
+            each = [torch.stack([videos[video][0].to(self.device) for video in read]) for videos in self._collected]
             passes = torch.stack(each, dim=1)
             labels = torch.tensor([self._collected[0][video][1] for video in read]).to(passes.device)
         self._collected = []
@@ -286,6 +312,11 @@ class HeadOnly(VideoTextMethod):
 
     @override
     def evaluator(self, part: Part) -> Evaluator:
+        if self.provenance is not None and not self.known_names:
+            raise CheckpointError(
+                f"the checkpoint is of a training of {self.name} that has not ended, and a head learns at its end; run"
+                " the same `vlbench fit` with --resume auto"
+            )
         evaluator = super().evaluator(part)
         names = evaluator.sets[0].classes.names
         if not self.opens_vocabulary and self.known_names != names:
@@ -303,11 +334,27 @@ class HeadOnly(VideoTextMethod):
         return {*self.LEARNED, _NAMES}
 
     @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_COLLECTED] = [
+            {
+                "ids": [*videos],
+                "means": torch.stack([mean for mean, _ in videos.values()]),
+                "labels": [label for _, label in videos.values()],
+            }
+            for videos in self._collected
+        ]
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
         # What was learned has a size of its own.
         self.set_learned(**{name: torch.empty_like(state[name]) for name in self.trained_keys() if name in state})
         super().on_load_checkpoint(checkpoint)
+        self._collected = [
+            dict(zip(each["ids"], zip(each["means"], each["labels"], strict=True), strict=True))
+            for each in checkpoint.get(_COLLECTED, ())
+        ]
 
 
 class _Kept(NamedTuple):

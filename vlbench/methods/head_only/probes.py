@@ -40,6 +40,7 @@ class ZeroShotProbe(HeadOnly):
     name = "zero_shot_probe"
     opens_vocabulary = False
     LEARNED: ClassVar[tuple[str, ...]] = ("class_weights",)
+    TRAINED: ClassVar[tuple[str, ...]] = LEARNED
     PAPER: ClassVar[Mapping[str, object]] = {
         "updates": 200,
         "lr": 0.1,
@@ -109,6 +110,7 @@ class LogisticProbe(HeadOnly):
     name = "logistic_probe"
     opens_vocabulary = False
     LEARNED: ClassVar[tuple[str, ...]] = ("class_weights", "class_biases")
+    TRAINED: ClassVar[tuple[str, ...]] = LEARNED
     PAPER: ClassVar[Mapping[str, object]] = {"penalty": 1e-4, "iterations": 100, "view_fusion": "probabilities"}
     SIDES: ClassVar[Mapping[str, Side]] = {**HeadOnly.SIDES, "penalty": "training", "iterations": "training"}
     class_weights: Tensor
@@ -190,6 +192,7 @@ class CLIPAdapter(HeadOnly):
 
     name = "clip_adapter"
     LEARNED: ClassVar[tuple[str, ...]] = ("down", "up")
+    TRAINED: ClassVar[tuple[str, ...]] = LEARNED
     PAPER: ClassVar[Mapping[str, object]] = {
         "ratio": 0.2,
         "reduction": 4,

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
@@ -186,6 +186,7 @@ class TipAdapterF(TipAdapter):
     """
 
     name = "tip_adapter_f"
+    TRAINED: ClassVar[tuple[str, ...]] = ("keys",)
     PAPER: ClassVar[Mapping[str, object]] = {
         **TipAdapter.PAPER,
         "epochs": 20,
@@ -226,9 +227,6 @@ class TipAdapterF(TipAdapter):
         self.weight_decay = weight_decay
         self.eps = eps
         self.batch = batch
-        keys = self.keys
-        del self.keys
-        self.register_parameter("keys", nn.Parameter(keys, requires_grad=False))
 
     @override
     def learn(self, training: TrainingFeatures, heldout: HeldoutFeatures | None, text: Tensor) -> None:
