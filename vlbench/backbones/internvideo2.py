@@ -230,7 +230,7 @@ def released_model(state: Mapping[str, Tensor]) -> str | None:
         state: State dict for `InternVideo2`.
 
     Raises:
-        CheckpointError: If they are as wide as one and do not fit it; names every key that does not.
+        CheckpointError: If they are as wide as one and do not fit it; names the first keys that do not.
     """
     widths = {sizes.width: name for name, sizes in SIZES.items()}
     name = widths.get(len(state.get("vision_encoder.conv1.weight", ())))

@@ -151,7 +151,7 @@ def infer_sizes(state: dict[str, Tensor]) -> ViCLIPSizes:
     """The sizes these weights have; heads are 64 wide, as in the released models, for no weight tells their number.
 
     Raises:
-        CheckpointError: Naming every missing, unexpected and misshapen key.
+        CheckpointError: If they lack a key, or do not fit; names the first missing, unexpected and misshapen keys.
     """
 
     def shape(key: str) -> torch.Size:
