@@ -1,5 +1,7 @@
 """What a suite costs, before anything of it is run."""
 
+import pytest
+
 from vlbench.cli.configs import find_config
 from vlbench.cli.estimates import describe_cost, estimate_cost
 from vlbench.datasets.ucf101 import UCF101
@@ -38,6 +40,12 @@ def test_operations_grow_with_frames_and_not_with_what_they_do_not_depend_on(tmp
     )
     assert 1.9 < more / plain < 2.1
     assert other == plain
+
+
+def test_operations_of_a_step_are_those_of_its_classes():
+    """The text tower's part of a training on many classes is not that of another training's few."""
+    ucf, hmdb = (ProtocolConfig("few_shot@1", [f"data/{name}.yaml"], shots=[2]) for name in ("ucf101", "hmdb51"))
+    assert cost(hmdb, ucf).operations == pytest.approx(cost(hmdb).operations + cost(ucf).operations)
 
 
 def test_what_is_not_known_is_said():
