@@ -34,8 +34,8 @@ class Capabilities:
         causal_text: Whether a token of a text attends only to itself and to those before it.
         frames_encoded_one_by_one: Whether there is one feature a frame; otherwise frames attend to each other.
         texts: Whether there is a text tower, so that classes are known by their names.
-        plain_attention: Whether image blocks have CLIP's attention, an `Attention` without norms and rotations of queries
-            and keys, which methods extend or have attend to other tokens.
+        plain_attention: Whether image blocks have CLIP's attention, an `Attention` without norms and rotations of
+            queries and keys, which methods extend or have attend to other tokens.
     """
 
     blocks: bool
