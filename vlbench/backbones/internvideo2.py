@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -23,7 +21,7 @@ from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
 from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TextParts
-from vlbench.backbones.weight_files import check_keys, read_released
+from vlbench.backbones.weight_files import check_keys, read_imported, read_tensors
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.ranges import Range
 from vlbench.settings import flat
@@ -139,6 +137,9 @@ class InternVideo2(DualEncoder):
 _TOWERS = ("vision_encoder.blocks.", "vision_align.", "text_encoder.transformer.")
 """Beginnings of keys without which a file is part of a model only."""
 
+_KEYS = ("module", "model")
+"""Keys that released files have their tensors below, or none of them."""
+
 _NAMES = (
     (r"^temp$", "_logit_scale"),
     (r"^vision_align\.", "vision_encoder.align."),
@@ -185,16 +186,17 @@ def read_internvideo2(
         CheckpointError: If a file is missing, damaged or holds something else, or a tower comes from no file.
     """
     if str(path).endswith(".safetensors"):
-        try:
-            return {key: value.float() for key, value in load_file(path).items()}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+        return read_imported(path)
     released: dict[str, Tensor] = {}
     if vision is not None:
-        released |= {f"vision_encoder.{key}": value for key, value in _state(vision).items() if re.match(_BASE, key)}
+        released |= {
+            f"vision_encoder.{key}": value
+            for key, value in read_tensors(vision, *_KEYS).items()
+            if re.match(_BASE, key)
+        }
     if text is not None:
-        released |= {key: value for key, value in _state(text).items() if key.startswith("text_encoder.")}
-    released |= _state(path)
+        released |= {key: value for key, value in read_tensors(text, *_KEYS).items() if key.startswith("text_encoder.")}
+    released |= read_tensors(path, *_KEYS)
     lacking = [start for start in _TOWERS if not any(key.startswith(start) for key in released)]
     if lacking or "temp" not in released:
         raise CheckpointError(
@@ -206,15 +208,6 @@ def read_internvideo2(
     state["_logit_scale"] = -state["_logit_scale"].clamp(min=0.01).log()
     positions = "text_encoder.positional_embedding"
     return {key: value.flatten(0, -2) if key == positions else value for key, value in state.items()}
-
-
-def _state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a released file by their names; they are below a key or by themselves."""
-    content: Any = read_released(path)
-    content = content.get("module", content.get("model", content))
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no weights by themselves or below the key 'module' or 'model'")
-    return content
 
 
 def _renamed(key: str) -> str:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -19,7 +17,7 @@ from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
 from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TemporalResizing, TextParts, ViCLIPSizes, VideoParts
-from vlbench.backbones.weight_files import check_keys, read_released
+from vlbench.backbones.weight_files import check_keys, read_imported, read_released
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.settings import flat
 
@@ -130,10 +128,7 @@ def read_viclip(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: If the file is missing, damaged or holds something else.
     """
     if str(path).endswith(".safetensors"):
-        try:
-            return {key: value.float() for key, value in load_file(path).items()}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+        return read_imported(path)
     content: Any = read_released(path)
     content = content.get("model", content)
     if not isinstance(content, dict) or not {"temp", "vision_encoder.proj", "text_encoder.text_projection"} <= set(
