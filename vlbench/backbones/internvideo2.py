@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import Capabilities, DualEncoder
+from vlbench.backbones.base import Capabilities
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
 from vlbench.backbones.internvideo2_parts import InternVideo2Sizes, PlainTokenizer, TemporalPositions, VideoParts
+from vlbench.backbones.joint import JointEncoder
 from vlbench.backbones.layouts import JointByFrame
 from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
@@ -34,7 +34,7 @@ SIZES = {
 """The released models."""
 
 
-class InternVideo2(DualEncoder):
+class InternVideo2(JointEncoder):
     """InternVideo2-CLIP: one feature a clip, pooled from all tokens by attention.
 
     The class token and all patches of all frames attend jointly, behind root-mean-square norms; each patch has a
@@ -59,6 +59,7 @@ class InternVideo2(DualEncoder):
     capabilities = Capabilities(
         blocks=True, class_token=False, causal_text=True, frames_encoded_one_by_one=False, plain_attention=False
     )
+    layout = JointByFrame
 
     def __init__(
         self,
@@ -103,35 +104,6 @@ class InternVideo2(DualEncoder):
     def settings(self) -> dict[str, object]:
         options = {"temporal_positions": self.temporal_positions, "image_size": self.image_size, "long_texts": "cut"}
         return {**super().settings(), **options, **dict(flat("sizes", self.sizes))}
-
-    @property
-    @override
-    def image(self) -> Tower:
-        return self._image
-
-    @property
-    @override
-    def text(self) -> TextTower:
-        return self._text
-
-    @property
-    @override
-    def visual(self) -> nn.Module:
-        return self.vision_encoder
-
-    @property
-    @override
-    def logit_scale(self) -> nn.Parameter:
-        return self._logit_scale
-
-    @override
-    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
-        self.check_size(pixels)
-        parts: Any = self.visual
-        x = parts.embed(pixels)  # (B, 1 + T·N, D)
-        x = self._image.run(x, JointByFrame(pixels.shape[1]), adapted=adapted)
-        features: Tensor = parts.project(x).unsqueeze(1)
-        return features
 
 
 _TOWERS = ("vision_encoder.blocks.", "vision_align.", "text_encoder.transformer.")

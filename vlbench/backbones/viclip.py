@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import Capabilities, DualEncoder
+from vlbench.backbones.base import Capabilities
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.joint import JointEncoder
 from vlbench.backbones.layouts import Joint
 from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
@@ -28,7 +29,7 @@ SIZES = {
 """The released models."""
 
 
-class ViCLIP(DualEncoder):
+class ViCLIP(JointEncoder):
     """ViCLIP of InternVid: one feature a clip, not one a frame.
 
     The class token and all patches of all frames attend jointly; each patch carries the position in its frame and the
@@ -49,6 +50,8 @@ class ViCLIP(DualEncoder):
     """
 
     capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=False)
+    layout = Joint
+    read = 0
 
     def __init__(
         self,
@@ -90,35 +93,6 @@ class ViCLIP(DualEncoder):
     def settings(self) -> dict[str, object]:
         options = {"temporal_resizing": self.temporal_resizing, "long_texts": "cut", **dict(flat("sizes", self.sizes))}
         return {**super().settings(), **options}
-
-    @property
-    @override
-    def image(self) -> Tower:
-        return self._image
-
-    @property
-    @override
-    def text(self) -> TextTower:
-        return self._text
-
-    @property
-    @override
-    def visual(self) -> nn.Module:
-        return self.vision_encoder
-
-    @property
-    @override
-    def logit_scale(self) -> nn.Parameter:
-        return self._logit_scale
-
-    @override
-    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
-        self.check_size(pixels)
-        parts: Any = self.visual
-        x = parts.embed(pixels)  # (B, 1 + N·T, D)
-        x = self._image.run(x, Joint(pixels.shape[1]), read=0, adapted=adapted)
-        features: Tensor = parts.project(x).unsqueeze(1)
-        return features
 
 
 def read_viclip(path: str | Path) -> dict[str, Tensor]:
