@@ -124,6 +124,14 @@ def test_options_of_open_clip_combine(vision, text, pooled, custom, quick_gelu):
     assert_same_features_and_gradients(backbone, clip)
 
 
+def test_causal_texts_end_with_the_token_that_is_read_whatever_their_padding_is(make_narrow):
+    """The hub's tokenizers pad with an id of their own, which is 1 in MetaCLIP 2's."""
+    _, backbone = make_narrow("ViT-H-14-worldwide")
+    assert backbone.text.lengths(NAMES) == [3, 10, 3]
+    assert backbone.tokenize(NAMES).shape == (3, 10)
+    assert backbone.tokenize(["word " * 100]).shape == (1, backbone.text.context)
+
+
 def words(texts, context_length):
     """Ids of words, 49 behind the last one and 0 up to the context."""
     rows = [[1 + len(word) for word in text.split()] + [49] for text in texts]
