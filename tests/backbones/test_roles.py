@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.backbones.models import randomize
+from tests.gpu.test_fake import ALWAYS, FRAMES, METHODS, SIZES, classes_of
 from vlbench.backbones import Block
 from vlbench.backbones.catalogue import entries
 from vlbench.backbones.identity import weights_digest
@@ -18,6 +19,7 @@ from vlbench.backbones.layouts import FrameMajor
 from vlbench.backbones.openclip import CLIPEncoder, create_clip
 from vlbench.backbones.towers import _step
 from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import Descriptions
 from vlbench.datasets.specs import ClassList
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA, MoTE, VLPrompting
@@ -120,6 +122,14 @@ def test_options_of_open_clip_combine(vision, text, pooled, custom, quick_gelu):
     assert backbone.capabilities.class_token == (vision.get("pool_type", "tok") == "tok" and not pooled)
     assert backbone.capabilities.causal_text == (not text.get("no_causal_mask"))
     assert_same_features_and_gradients(backbone, clip)
+
+
+def test_causal_texts_end_with_the_token_that_is_read_whatever_their_padding_is(make_narrow):
+    """The hub's tokenizers pad with an id of their own, which is 1 in MetaCLIP 2's."""
+    _, backbone = make_narrow("ViT-H-14-worldwide")
+    assert backbone.text.lengths(NAMES) == [3, 10, 3]
+    assert backbone.tokenize(NAMES).shape == (3, 10)
+    assert backbone.tokenize(["word " * 100]).shape == (1, backbone.text.context)
 
 
 def words(texts, context_length):
@@ -293,3 +303,35 @@ def test_a_method_that_needs_more_says_why(method, model, sentence):
     with pytest.raises(ConfigError, match=f"{sentence}.*; use a CLIP, such as") as refused:
         method(backbone)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("model", ["EVA02-B-16", "ViT-B-16-SigLIP2", "PE-Core-B-16"])
+def test_a_method_trains_on_a_tower_of_timm_or_refuses_it_in_a_sentence(
+    model, kind, make_narrow, monkeypatch, tmp_path
+):
+    """What a method needs that these towers lack is in `REQUIRES`, and not found out by a part of another name."""
+    monkeypatch.setattr(class_features, "cache_folder", lambda: tmp_path)
+    _, backbone = make_narrow(model)
+    options = {**ALWAYS.get(kind.__name__, {}), **SIZES.get(kind.__name__, {})}
+    refusal = kind.refusal(backbone.identity.name, backbone)
+    if refusal is not None:
+        with pytest.raises(ConfigError, match=re.escape(refusal)):
+            kind(backbone, **options)
+        assert "\n" not in refusal
+        return
+    torch.manual_seed(0)
+    method = kind(backbone, **options).double().train()
+    sentences = (("it moves",),) * 5
+    method.train_classes = classes_of(5, Descriptions(sentences, sentences))
+    if not any(parameter.requires_grad for parameter in method.parameters()):
+        video = batch(method, frames=FRAMES).video
+        assert method.encode_video(method.backbone.normalize(video)).isfinite().all()
+        return
+    method.on_fit_start()
+    loss = method.training_loss(batch(method, count=8, frames=FRAMES))["loss"]  # groups of 4 and of 8 divide it
+    loss.backward()
+    gradients = [parameter.grad for parameter in method.parameters() if parameter.grad is not None]
+    assert loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.any() for gradient in gradients)

@@ -1,10 +1,16 @@
 """What a suite costs, before anything of it is run."""
 
+import pytest
+import torch
+
+from vlbench.backbones import TinyCLIP
 from vlbench.cli.configs import find_config
 from vlbench.cli.estimates import describe_cost, estimate_cost
 from vlbench.datasets.ucf101 import UCF101
+from vlbench.methods import AdaptFormer, ViFiCLIP
 from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+from vlbench.tools.cost import count
 
 TINY = ["backbone/tiny.yaml"]
 MSTA = MethodConfig(["msta_fewshot.yaml", "demo/msta.yaml"])
@@ -38,6 +44,24 @@ def test_operations_grow_with_frames_and_not_with_what_they_do_not_depend_on(tmp
     )
     assert 1.9 < more / plain < 2.1
     assert other == plain
+
+
+def test_operations_of_a_step_are_those_of_its_classes():
+    """The text tower's part of a training on many classes is not that of another training's few."""
+    ucf, hmdb = (ProtocolConfig("few_shot@1", [f"data/{name}.yaml"], shots=[2]) for name in ("ucf101", "hmdb51"))
+    assert cost(hmdb, ucf).operations == pytest.approx(cost(hmdb).operations + cost(ucf).operations)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "passes"),
+    [(AdaptFormer, {"bottleneck": 1}, 2), (ViFiCLIP, {}, 3), (ViFiCLIP, {"tuned": "text"}, 2)],
+)
+def test_a_backward_pass_has_gradients_of_weights_where_the_tower_trains(kind, options, passes):
+    """Adapters inside the blocks of a frozen tower are parameters of it, and next to nothing."""
+    with torch.device("meta"):
+        method = kind(TinyCLIP(pretrained=False), **options)
+    operations = count(method, frames=4, classes=5)
+    assert operations.clip / operations.view == pytest.approx(passes, rel=0.05)
 
 
 def test_what_is_not_known_is_said():

@@ -34,8 +34,8 @@ class Capabilities:
         causal_text: Whether a token of a text attends only to itself and to those before it.
         frames_encoded_one_by_one: Whether there is one feature a frame; otherwise frames attend to each other.
         texts: Whether there is a text tower, so that classes are known by their names.
-        plain_attention: Whether the image tower's attention takes queries and keys as one weight projects them, without
-            norms and rotations, so that other tokens can be attended to.
+        plain_attention: Whether image blocks have CLIP's attention, an `Attention` without norms and rotations of
+            queries and keys, which methods extend or have attend to other tokens.
     """
 
     blocks: bool
@@ -52,7 +52,7 @@ LACKS = {
     "causal_text": "has another text tower",
     "frames_encoded_one_by_one": "gives one feature a clip",
     "texts": "has no text tower",
-    "plain_attention": "rotates or normalises queries and keys, or keeps them apart",
+    "plain_attention": "has another attention than CLIP's",
 }
 """What a backbone without a capability is like, for the sentence that refuses it."""
 

@@ -7,23 +7,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import Capabilities, DualEncoder
+from vlbench.backbones.base import Capabilities
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
 from vlbench.backbones.internvideo2_parts import InternVideo2Sizes, PlainTokenizer, TemporalPositions, VideoParts
+from vlbench.backbones.joint import JointEncoder
 from vlbench.backbones.layouts import JointByFrame
 from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
 from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TextParts
-from vlbench.backbones.weight_files import check_keys, read_released
+from vlbench.backbones.weight_files import check_keys, read_imported, read_tensors
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.ranges import Range
 from vlbench.settings import flat
@@ -36,7 +34,7 @@ SIZES = {
 """The released models."""
 
 
-class InternVideo2(DualEncoder):
+class InternVideo2(JointEncoder):
     """InternVideo2-CLIP: one feature a clip, pooled from all tokens by attention.
 
     The class token and all patches of all frames attend jointly, behind root-mean-square norms; each patch has a
@@ -61,6 +59,7 @@ class InternVideo2(DualEncoder):
     capabilities = Capabilities(
         blocks=True, class_token=False, causal_text=True, frames_encoded_one_by_one=False, plain_attention=False
     )
+    layout = JointByFrame
 
     def __init__(
         self,
@@ -106,38 +105,12 @@ class InternVideo2(DualEncoder):
         options = {"temporal_positions": self.temporal_positions, "image_size": self.image_size, "long_texts": "cut"}
         return {**super().settings(), **options, **dict(flat("sizes", self.sizes))}
 
-    @property
-    @override
-    def image(self) -> Tower:
-        return self._image
-
-    @property
-    @override
-    def text(self) -> TextTower:
-        return self._text
-
-    @property
-    @override
-    def visual(self) -> nn.Module:
-        return self.vision_encoder
-
-    @property
-    @override
-    def logit_scale(self) -> nn.Parameter:
-        return self._logit_scale
-
-    @override
-    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
-        self.check_size(pixels)
-        parts: Any = self.visual
-        x = parts.embed(pixels)  # (B, 1 + T·N, D)
-        x = self._image.run(x, JointByFrame(pixels.shape[1]), adapted=adapted)
-        features: Tensor = parts.project(x).unsqueeze(1)
-        return features
-
 
 _TOWERS = ("vision_encoder.blocks.", "vision_align.", "text_encoder.transformer.")
 """Beginnings of keys without which a file is part of a model only."""
+
+_KEYS = ("module", "model")
+"""Keys that released files have their tensors below, or none of them."""
 
 _NAMES = (
     (r"^temp$", "_logit_scale"),
@@ -185,16 +158,17 @@ def read_internvideo2(
         CheckpointError: If a file is missing, damaged or holds something else, or a tower comes from no file.
     """
     if str(path).endswith(".safetensors"):
-        try:
-            return {key: value.float() for key, value in load_file(path).items()}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+        return read_imported(path)
     released: dict[str, Tensor] = {}
     if vision is not None:
-        released |= {f"vision_encoder.{key}": value for key, value in _state(vision).items() if re.match(_BASE, key)}
+        released |= {
+            f"vision_encoder.{key}": value
+            for key, value in read_tensors(vision, *_KEYS).items()
+            if re.match(_BASE, key)
+        }
     if text is not None:
-        released |= {key: value for key, value in _state(text).items() if key.startswith("text_encoder.")}
-    released |= _state(path)
+        released |= {key: value for key, value in read_tensors(text, *_KEYS).items() if key.startswith("text_encoder.")}
+    released |= read_tensors(path, *_KEYS)
     lacking = [start for start in _TOWERS if not any(key.startswith(start) for key in released)]
     if lacking or "temp" not in released:
         raise CheckpointError(
@@ -206,15 +180,6 @@ def read_internvideo2(
     state["_logit_scale"] = -state["_logit_scale"].clamp(min=0.01).log()
     positions = "text_encoder.positional_embedding"
     return {key: value.flatten(0, -2) if key == positions else value for key, value in state.items()}
-
-
-def _state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a released file by their names; they are below a key or by themselves."""
-    content: Any = read_released(path)
-    content = content.get("module", content.get("model", content))
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no weights by themselves or below the key 'module' or 'model'")
-    return content
 
 
 def _renamed(key: str) -> str:
@@ -230,7 +195,7 @@ def released_model(state: Mapping[str, Tensor]) -> str | None:
         state: State dict for `InternVideo2`.
 
     Raises:
-        CheckpointError: If they are as wide as one and do not fit it; names every key that does not.
+        CheckpointError: If they are as wide as one and do not fit it; names the first keys that do not.
     """
     widths = {sizes.width: name for name, sizes in SIZES.items()}
     name = widths.get(len(state.get("vision_encoder.conv1.weight", ())))

@@ -71,12 +71,13 @@ class TextTower(Tower):
     """The text tower of a model of open_clip, whose parts keep the names that OpenAI gave them.
 
     One token's output is read, and the last block is computed for it alone. Where attention is causal and that token
-    ends the text, texts are cut behind the longest one's end; elsewhere the padding is part of what is computed.
+    ends the text, what is behind the longest text's end is left out, whatever a tokenizer puts there; elsewhere the
+    padding is part of what is computed.
 
     Args:
         module: Module with `token_embedding`, `positional_embedding`, `transformer.resblocks`, `ln_final` and
             `text_projection`, which may be missing.
-        tokenizer: Called with texts and `context_length`, gives int64 ids, padded with 0 where texts are cut.
+        tokenizer: Called with texts and `context_length`, gives int64 ids, padded with 0 unless it may cut texts.
         ends: Gives the positions `(N,)` of the tokens that are read of ids `(N, L)`, or the position in all of them.
         truncate: Whether a text that is too long is cut, its last token made the end token, or is an error.
         padded: Whether the padding up to the context is computed: it is attended to, or a token of it is read.
@@ -122,21 +123,29 @@ class TextTower(Tower):
             ConfigError: If a text does not fit the context, unless it may be cut.
         """
         ids, lengths = self._ids(texts)
-        check_length(texts, lengths, self.context)
-        length = self.context if self._padded else int(lengths.max())
-        return ids[:, :length].to(self.positional_embedding.device)
+        return ids[:, : max(lengths)].to(self.positional_embedding.device)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens that are computed of each text."""
-        lengths: list[int] = [self.context] * len(texts) if self._padded else self._ids(texts)[1].tolist()
-        return lengths
+        """Number of tokens that are computed of each text.
 
-    def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids `(N, L)` padded with 0 and lengths `(N,)` of texts, in the main memory."""
+        Raises:
+            ConfigError: If a text does not fit the context, unless it may be cut.
+        """
+        return self._ids(texts)[1]
+
+    def _ids(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
+        """Token ids `(N, context)` of texts, in the main memory, and how many of each text are computed."""
         # One token more than the context tells a text that fits from one that would be cut.
         ids: Tensor = self._tokenizer(list(texts), context_length=self.context + (not self._truncate))
-        # Not the number of ids that are not 0: inside a text that is a token of CLIP's vocabulary.
-        return ids, (ids != 0).int().cumsum(dim=1).argmax(dim=1) + 1
+        if not self._truncate:
+            # Not the number of ids that are not 0: inside a text that is a token of CLIP's vocabulary.
+            check_length(texts, (ids != 0).int().cumsum(dim=1).argmax(dim=1) + 1, self.context)
+            ids = ids[:, : self.context]
+        ends = self._ends(ids)
+        if self._padded or isinstance(ends, int):
+            return ids, [self.context] * len(texts)
+        lengths: list[int] = (ends + 1).tolist()
+        return ids, lengths
 
     def embed(self, tokens: Tensor) -> PreparedTexts:
         """Token ids `(N, L)` before the first block."""

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlbench.backbones.base import Capabilities, DualEncoder
+from vlbench.backbones.base import Capabilities
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.joint import JointEncoder
 from vlbench.backbones.layouts import Joint
 from vlbench.backbones.preprocess import IMAGENET
 from vlbench.backbones.text import TextTower, highest_id
 from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TemporalResizing, TextParts, ViCLIPSizes, VideoParts
-from vlbench.backbones.weight_files import check_keys, read_released
+from vlbench.backbones.weight_files import check_keys, read_imported, read_released
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.settings import flat
 
@@ -30,7 +29,7 @@ SIZES = {
 """The released models."""
 
 
-class ViCLIP(DualEncoder):
+class ViCLIP(JointEncoder):
     """ViCLIP of InternVid: one feature a clip, not one a frame.
 
     The class token and all patches of all frames attend jointly; each patch carries the position in its frame and the
@@ -51,6 +50,8 @@ class ViCLIP(DualEncoder):
     """
 
     capabilities = Capabilities(blocks=True, class_token=True, causal_text=True, frames_encoded_one_by_one=False)
+    layout = Joint
+    read = 0
 
     def __init__(
         self,
@@ -93,35 +94,6 @@ class ViCLIP(DualEncoder):
         options = {"temporal_resizing": self.temporal_resizing, "long_texts": "cut", **dict(flat("sizes", self.sizes))}
         return {**super().settings(), **options}
 
-    @property
-    @override
-    def image(self) -> Tower:
-        return self._image
-
-    @property
-    @override
-    def text(self) -> TextTower:
-        return self._text
-
-    @property
-    @override
-    def visual(self) -> nn.Module:
-        return self.vision_encoder
-
-    @property
-    @override
-    def logit_scale(self) -> nn.Parameter:
-        return self._logit_scale
-
-    @override
-    def encode_frames(self, pixels: Tensor, *, adapted: bool = True) -> Tensor:
-        self.check_size(pixels)
-        parts: Any = self.visual
-        x = parts.embed(pixels)  # (B, 1 + N·T, D)
-        x = self._image.run(x, Joint(pixels.shape[1]), read=0, adapted=adapted)
-        features: Tensor = parts.project(x).unsqueeze(1)
-        return features
-
 
 def read_viclip(path: str | Path) -> dict[str, Tensor]:
     """A state dict for `ViCLIP`, float32, from the released file or an imported one.
@@ -130,10 +102,7 @@ def read_viclip(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: If the file is missing, damaged or holds something else.
     """
     if str(path).endswith(".safetensors"):
-        try:
-            return {key: value.float() for key, value in load_file(path).items()}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+        return read_imported(path)
     content: Any = read_released(path)
     content = content.get("model", content)
     if not isinstance(content, dict) or not {"temp", "vision_encoder.proj", "text_encoder.text_projection"} <= set(
@@ -151,7 +120,7 @@ def infer_sizes(state: dict[str, Tensor]) -> ViCLIPSizes:
     """The sizes these weights have; heads are 64 wide, as in the released models, for no weight tells their number.
 
     Raises:
-        CheckpointError: Naming every missing, unexpected and misshapen key.
+        CheckpointError: If they lack a key, or do not fit; names the first missing, unexpected and misshapen keys.
     """
 
     def shape(key: str) -> torch.Size:

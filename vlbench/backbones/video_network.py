@@ -6,7 +6,6 @@ import difflib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,8 @@ from typing_extensions import override
 from vlbench.backbones.base import Capabilities, DualEncoder
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
 from vlbench.backbones.preprocess import Preprocess
-from vlbench.backbones.weight_files import check_keys, read_released
-from vlbench.errors import CheckpointError, ConfigError
+from vlbench.backbones.weight_files import check_keys, read_tensors
+from vlbench.errors import ConfigError
 from vlbench.ranges import FRAMES, Range
 
 ALPHA = 4
@@ -142,7 +141,7 @@ class VideoNetwork(DualEncoder):
         head.proj, head.dropout = nn.Identity(), None  # a method's head has its own
         self.released_head: dict[str, Tensor] | None = None
         if pretrained is not None:
-            state = read_network(pretrained)
+            state = read_tensors(pretrained, "model_state")
             self.released_head = {part: state.pop(f"{name}.proj.{part}", torch.empty(0)) for part in ("weight", "bias")}
             check_keys(self.network.state_dict(), state, f"{pretrained} as {model}")
             self.network.load_state_dict(state)
@@ -186,22 +185,6 @@ class VideoNetwork(DualEncoder):
             clips = [clips.index_select(2, self.slow), clips]
         features: Tensor = self.network(clips)
         return features.unsqueeze(1)
-
-
-def read_network(path: str | Path) -> dict[str, Tensor]:
-    """The state dict of a file that pytorchvideo released, head included.
-
-    Args:
-        path: Released file, a state dict by itself or below the key `model_state`.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or holds something else.
-    """
-    content: Any = read_released(path)
-    content = content.get("model_state", content)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no weights by themselves or below the key 'model_state'")
-    return dict(content)
 
 
 def _multiple(name: str, value: int | None, default: int, step: int, allowed: Range) -> int:

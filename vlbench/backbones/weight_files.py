@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vlbench.errors import CheckpointError
@@ -45,6 +46,36 @@ def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> d
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; a dictionary of weights is needed")
     return content
+
+
+def read_tensors(path: str | Path, *keys: str) -> dict[str, Tensor]:
+    """The tensors of a released file by their names, which are below a key or by themselves.
+
+    Args:
+        path: Released file, a dictionary that was saved by torch.
+        keys: Keys that the tensors may be below, the first of which that is there counts.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or holds something else.
+    """
+    content = read_released(path)
+    state: Any = next((content[key] for key in keys if key in content), content)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        allowed = " or ".join(map(repr, keys))
+        raise CheckpointError(f"{path} holds no weights by themselves or below the key {allowed}")
+    return dict(state)
+
+
+def read_imported(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by their names, float32.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+    """
+    try:
+        return {key: value.float() for key, value in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
 
 
 _SHOWN = 7

@@ -65,7 +65,7 @@ def estimate_cost(stages: Sequence[Stage], find: Callable[[str], Path]) -> Cost:
         find: Turns a configuration's name into its file.
     """
     trained, tested, operations, unknown = 0, 0, 0.0, []
-    counted: dict[str, Any] = {}
+    counted: dict[str, dict[int, Any]] = {}
     for stage in stages:
         if stage.action == "sweep":
             continue  # it has features, and nothing goes through a tower
@@ -140,20 +140,23 @@ def _videos(settings: Mapping[str, Any], part: Part, subset: Subset) -> int | No
     return None if known is None else round(known * len(labels) / len(spec.class_names))
 
 
-def _operations(stage: Stage, settings: Mapping[str, Any], counted: dict[str, Any]) -> Any:
+def _operations(stage: Stage, settings: Mapping[str, Any], counted: dict[str, dict[int, Any]]) -> Any:
     """Operations of a stage's method; `None` where it cannot be built without weights."""
-    data = settings.get("data", {}).get("init_args", {})
-    key = yaml.safe_dump([settings.get("model"), data.get("frames", 8)])
-    if key not in counted:
-        counted[key] = None
-        with contextlib.suppress(VlbenchError), _silence():
+    frames = settings.get("data", {}).get("init_args", {}).get("frames", 8)
+    by_classes = counted.setdefault(yaml.safe_dump([settings.get("model"), frames]), {})
+    if stage.train is None and by_classes:
+        return next(iter(by_classes.values()))  # a view takes the same, whatever the classes of a training
+    with contextlib.suppress(VlbenchError), _silence():
+        subset = stage.train or stage.test[0]
+        classes = len(_dataset(settings, "train", subset).spec.labels(subset.classes))
+        if classes not in by_classes:
             from vlbench.cli.methods import build  # late: torch
             from vlbench.tools.cost import count
 
-            subset = stage.train or stage.test[0]
-            classes = len(_dataset(settings, "train", subset).spec.labels(subset.classes))
-            counted[key] = count(build(stage.configs), frames=data.get("frames", 8), classes=classes)
-    return counted[key]
+            by_classes[classes] = None
+            by_classes[classes] = count(build(stage.configs), frames=frames, classes=classes)
+        return by_classes[classes]
+    return None
 
 
 @contextlib.contextmanager

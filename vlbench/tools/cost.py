@@ -51,8 +51,8 @@ class _Counted(TorchDispatchMode):
 def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
     """Operations of a method's tests and of its trainings.
 
-    The backward pass is taken for twice the forward pass where weights of the image tower train, and for once where
-    they are frozen and gradients only pass through them.
+    The backward pass is taken for one forward pass, of the gradients that pass through, and for the part of another one
+    that the parameters that train have of all parameters of the image tower.
 
     Args:
         method: Method on the meta device or the CPU; it is of no other use afterwards.
@@ -60,7 +60,9 @@ def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
         classes: Number C of training classes.
     """
     trains = any(parameter.requires_grad for parameter in method.parameters())
-    tuned = any(parameter.requires_grad for parameter in method.backbone.visual.parameters())
+    tower = list(method.backbone.visual.parameters())  # adapters that stand inside blocks are among them
+    trained = sum(parameter.numel() for parameter in tower if parameter.requires_grad)
+    passes = 2 + trained / max(1, sum(parameter.numel() for parameter in tower))
     size = method.backbone.image_size
     with fake_cuda() as cuda:
         cuda.move(method)
@@ -83,5 +85,4 @@ def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
                 method.training_loss(clips(number))
             forward.append(counted.total)
     a_clip = (forward[1] - forward[0]) / 8
-    passes = 3 if tuned else 2
     return Operations(view.total, passes * max(0, forward[0] - 8 * a_clip), passes * a_clip)
