@@ -23,10 +23,14 @@ _LONGEST_NAME = 200
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes its place when the block ends without an error.
 
     The temporary name begins with `temporary_prefix` and has the same suffix. The folder is made where it is missing.
+
+    Args:
+        path: File that is replaced.
+        flush: Whether the end waits until the disk holds the file; without, the block does so by `to_disk`.
 
     Raises:
         WriteError: If the file system refuses; nothing is left of the temporary file.
@@ -39,7 +43,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _refusals(path, temporary):
             yield temporary
-            to_disk(temporary)
+            if flush:
+                to_disk(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
     except BaseException:

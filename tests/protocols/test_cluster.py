@@ -161,8 +161,12 @@ def test_ctrl_c_during_a_submission_cancels_the_job(lab, cluster, monkeypatch):
 
     monkeypatch.setattr(launcher._executor, "submit", interrupted)
     lab.behave("one", sleep=60)
-    with pytest.raises(KeyboardInterrupt):
-        lab.runner(["one"], launcher=launcher).run()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lab.runner(["one"], launcher=launcher).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     until(lambda: json.loads((cluster / "100.job").read_text())["state"] == "CANCELLED")
     assert not list((lab.out / "jobs").iterdir())
 

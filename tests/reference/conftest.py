@@ -5,7 +5,7 @@ import pytest
 from vlbench.files import cache_folder
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def fresh_cache(tmp_path_factory):
     """An empty cache, so that class features come from the code under test and not from an earlier run's file."""
     with pytest.MonkeyPatch.context() as patch:

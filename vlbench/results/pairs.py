@@ -89,7 +89,7 @@ def write_pair(record: Record, write: Callable[[Path], None], folder: Path, name
         DataError: If the record holds a number that is not finite; nothing is written then.
     """
     path = folder / "records" / f"{name or record.name}.json"
-    with replacing(path) as waiting, replacing(predictions_path(path)) as scores:
+    with replacing(path, flush=False) as waiting, replacing(predictions_path(path)) as scores:
         write(scores)
         waiting.write_bytes(replace(record, predictions=digest_of(scores)[0]).as_json().encode())
         to_disk(waiting)  # now: a busy disk would keep readers waiting between the two files

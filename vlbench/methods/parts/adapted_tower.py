@@ -132,7 +132,7 @@ def released_value(training: TrainingFacts, kinetics: object, something: object)
 
     Args:
         training: Facts about the training.
-        kinetics: Value for Kinetics-400.
+        kinetics: Value of the recipe that is for Kinetics-400.
         something: Value for Something-Something V2.
     """
     return {"kinetics400": kinetics, "ssv2": something}.get(collection(training.dataset), frozenset())
