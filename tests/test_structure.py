@@ -38,7 +38,7 @@ ALLOWED = {
     "results": {"", "backbones", "clips.options", "datasets", "evaluation"},
     "methods": {"backbones", "clips.batch", "datasets", "evaluation", "optim"},
     "evaluation": {"backbones", "clips.batch", "datasets"},
-    "tools": {"clips.batch", "clips.container", "clips.decoding", "datasets", "methods.base"},
+    "tools": {"bank.bank", "clips.batch", "clips.container", "clips.decoding", "datasets", "methods.base"},
     "backbones": {"synthetic.tiny_clip"},
     "clips": {"datasets"},
     "datasets": {"synthetic"},

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from rich.console import Console
+
 from vlbench.bank.facts import DType
 from vlbench.datasets.specs import Part
 from vlbench.errors import ConfigError
-from vlbench.files import check_writable
+from vlbench.files import check_writable, write_atomically
 from vlbench.ranges import COUNTS, JOBS, SEEDS, Range
 
 
@@ -66,3 +68,31 @@ def verify(folder: Path, root: str | None = None, videos: int = 16, seed: int = 
     from vlbench.cli.features import check_bank
 
     return check_bank(folder, root, videos, seed)
+
+
+def check_bank(
+    folder: Path,
+    root: Path | None,
+    similar: float,
+    decode: bool,
+    workers: int | None,
+    report: Path | None,
+    html: Path | None,
+) -> int:
+    """Looks for training videos of a bank that are tested, see `vlbench.cli.data.check`."""
+    # Only now: they import torch.
+    from vlbench.bank.bank import FeatureBank
+    from vlbench.tools import doctor
+    from vlbench.tools.doctor.page import to_html
+
+    bank = FeatureBank(folder)
+    findings, videos = doctor.check_bank(bank, root=root, threshold=similar, decode=decode, workers=workers)
+    findings.print(Console())
+    if report is not None:
+        findings.write(report)
+    if html is not None:
+        names = bank.facts.spec.class_names
+        listed = (pair for pairs in bank.facts.lists.values() for pair in pairs)
+        classes = {str(video): names[label] for video, label in listed}
+        write_atomically(html, to_html(findings, videos, classes, workers).encode())
+    return findings.exit_code

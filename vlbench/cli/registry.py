@@ -157,7 +157,7 @@ _DECLARED = (
             "config": {**_CONFIG, "default": None},
             "lists": {"nargs": "+", "type": Path, "help": "published list files, or folders of them; needs --labels"},
         },
-        inputs={"config": "configuration", "root": "folder", "labels": "file"},
+        inputs={"config": "configuration", "root": "folder", "labels": "file", "bank": "folder"},
     ),
     Command(
         "data prepare",
