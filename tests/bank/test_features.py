@@ -2,7 +2,10 @@
 
 import errno
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,18 @@ def test_a_bank_holds_what_the_tower_makes_of_the_views(kitchen, kitchen_bank):
         frames = encoded(next(batch.views()).flatten(0, 1))
         for video, expected in zip(batch.ids, frames, strict=True):
             np.testing.assert_array_equal(stored[video][0], expected.numpy())
+
+
+def test_a_bank_opens_with_safetensors_and_numpy_alone(kitchen_bank):
+    """The block of `docs/bank.md`, where neither torch nor vlbench can be imported."""
+    page = (Path(__file__).parents[2] / "docs" / "bank.md").read_text()
+    (block,) = [text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "safetensors" in text]
+    place = "banks/ucf101-words-0123456789abcdef"
+    assert place in block
+    program = "import sys\nsys.modules.update(torch=None, vlbench=None)\n"
+    program += f"{block.replace(place, str(kitchen_bank))}    print(shard['kind'], *features.shape)\n"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.split("\n") == ["views 23 1 4 128", "augmented 15 2 4 128", ""]
 
 
 def test_augmented_passes_are_what_a_training_sees(kitchen, kitchen_bank):
@@ -217,9 +232,23 @@ def newer(folder):
     (folder / FACTS).write_text(json.dumps(description))
 
 
+def label_of_no_class(folder):
+    description = contents(folder)
+    description["facts"]["lists"]["train/1"][0][1] = len(CLASSES)
+    (folder / FACTS).write_text(json.dumps(description))
+
+
+def list_of_no_split(folder):
+    description = contents(folder)
+    description["facts"]["lists"]["train"] = description["facts"]["lists"].pop("train/1")
+    (folder / FACTS).write_text(json.dumps(description))
+
+
 @pytest.mark.parametrize(
     ("damage", "answer"),
     [
+        (label_of_no_class, "a video has the label 3, and there are 3 classes"),
+        (list_of_no_split, "does not describe a bank: ValueError"),
         (cut, "is no whole file of features: it has .* bytes, and its head says .*; delete it and run the same"),
         (head_only, "its head is longer than the file"),
         (remove, "views-00000.safetensors is no whole file of features: FileNotFoundError"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from rich.console import Console
 
@@ -68,6 +68,28 @@ def verify(folder: Path, root: str | None = None, videos: int = 16, seed: int = 
     from vlbench.cli.features import check_bank
 
     return check_bank(folder, root, videos, seed)
+
+
+def export(folder: Path, out: Path, format: Literal["parquet"] = "parquet") -> int:  # noqa: A002, ARG001 - there is one
+    """Write the features of a bank and its lists as tables: features.parquet and videos.parquet, joined by their ids.
+
+    Args:
+        folder: Folder of the bank.
+        out: Folder that the tables are written to.
+        format: Format of the tables; parquet needs pyarrow, the extra parquet.
+
+    Returns:
+        0.
+    """
+    check_writable(out, "out")
+    from vlbench.bank.bank import FeatureBank
+    from vlbench.bank.parquet import export_parquet
+
+    console = Console()
+    for path in export_parquet(FeatureBank(folder), out):
+        text = f"{path}, {path.stat().st_size / 2**20:,.1f} MiB"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return 0
 
 
 def check_bank(

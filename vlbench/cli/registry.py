@@ -218,6 +218,14 @@ _DECLARED = (
         inputs={"folder": "folder"},
     ),
     Command(
+        "features export",
+        _DATA,
+        "a bank of features as tables, for pandas and others",
+        "vlbench.cli.banks:export",
+        positional={"folder": {"help": "folder of the bank"}},
+        inputs={"folder": "folder"},
+    ),
+    Command(
         "describe",
         _DATA,
         "sentences on every class from a language model, for MSTA",
