@@ -114,6 +114,18 @@ def test_what_changes_features_changes_the_folder(kitchen, tmp_path):
     assert len(names) == 4
 
 
+def test_a_list_that_changed_has_another_bank(tmp_path):
+    """A video more, and one that goes by another class now: none of the features is taken for those of the new list."""
+    root = write_kitchen(tmp_path / "kitchen", train=1, test=2)
+    config = write_config(tmp_path / "kitchen.yaml", "FolderVideosDataModule", root)
+    names = {made(tmp_path / "before", config).name}
+    write_video(root / "train" / "cut" / "9.mp4", moving_frames(10, seed=78))
+    names.add(made(tmp_path / "more", config).name)
+    (root / "train" / "cut" / "9.mp4").rename(root / "train" / "pour" / "9.mp4")
+    names.add(made(tmp_path / "moved", config).name)
+    assert len(names) == 3
+
+
 def test_a_finished_bank_is_not_made_again(kitchen_bank, kitchen_config, monkeypatch, capsys):
     monkeypatch.setattr(encode.Encoder, "write", lambda *_: pytest.fail("videos were encoded"))
     words = ["--out", str(kitchen_bank.parent), "--dtype", "float32", "--augmented", "2"]
@@ -164,6 +176,28 @@ def test_what_is_whole_stays_and_the_same_command_goes_on(
     assert not list(folder.glob(f"{TEMPORARY}*"))
     for name in ("failures", "shards", "facts"):
         assert contents(folder)[name] == contents(whole)[name]
+
+
+def test_a_disk_that_refuses_leaves_what_is_whole(tmp_path):
+    """A limit of the system on the size of files, where safetensors itself writes: no stand-in raises the error."""
+    program = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from vlbench.bank.shards import ShardFile, write_shard
+from vlbench.errors import WriteError
+folder = Path({str(tmp_path)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+write_shard(folder / "views-00000.safetensors", np.ones((2, 1, 4, 128), np.float16), ["a", "b"], {{}}, "digest")
+try:
+    write_shard(folder / "views-00001.safetensors", np.ones((99, 1, 4, 128), np.float16), ["c"] * 99, {{}}, "digest")
+except WriteError as error:
+    print(error)
+print(int(ShardFile.open(folder / "views-00000.safetensors").features.sum()))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"cannot write {tmp_path / 'views-00001.safetensors'}: File too large", "1024"]
+    assert [path.name for path in tmp_path.iterdir()] == ["views-00000.safetensors"]
 
 
 @pytest.mark.slow
