@@ -279,6 +279,19 @@ def test_a_folder_without_a_bank_is_refused(tmp_path, capsys):
     assert "holds no bank" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_lists_of_different_splits_are_no_pair(planted):
+    """Nobody trains on one split and tests on another: what is in both is a warning, and no pair."""
+    bank = FeatureBank(planted.bank)
+    bank.facts.dataset["splits"] = 2
+    bank.facts.lists["test/2"] = bank.facts.lists.pop("test/1")
+    report, _ = check_bank(bank, threshold=0.78, workers=0, progress=False)
+    assert report.pairs == ()
+    severities = {(finding.code, finding.severity) for finding in report.findings}
+    assert severities == {("overlap", "warning"), ("duplicate", "warning"), ("not_compared", "note")}
+    assert report.exit_code == 0
+
+
 def test_a_dataset_that_vlbench_does_not_know_has_no_files(planted):
     """A bank of somebody's own dataset class: nothing that the bank names is imported."""
     bank = FeatureBank(planted.bank)
