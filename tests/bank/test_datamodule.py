@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from tests.bank.conftest import made, write_config, write_kitchen, write_ucf
 from vlbench.backbones import TinyCLIP
+from vlbench.backbones.preprocess import CLIP
 from vlbench.bank.bank import FeatureBank
 from vlbench.bank.datamodule import FeatureBankDataModule
 from vlbench.bank.dataset import BankDataset
@@ -147,11 +149,19 @@ class Other(TinyCLIP):
             setattr(self, name, value)
 
 
+BILINEAR, SQUASHED = replace(CLIP, interpolation="bilinear"), replace(CLIP, resize_mode="squash")
+
+
 @pytest.mark.parametrize(
     ("backbone", "answer"),
     [
         (lambda: TinyCLIP(pretrained=False), "is of another backbone: digest is .* there and .* here"),
         (lambda: Other(image_size=48), "is of another backbone: image_size is 32 there and 48 here; give the config"),
+        (
+            lambda: Other(preprocess=BILINEAR),
+            "is of another backbone: interpolation is bicubic there and bilinear here",
+        ),
+        (lambda: Other(preprocess=SQUASHED), "is of another backbone: resize_mode is shortest there and squash here"),
         (lambda: Other(mean=torch.zeros(3, 1, 1)), r"settings is .*mean.* there and .*'mean': \[0\.0, 0\.0, 0\.0\]"),
     ],
 )

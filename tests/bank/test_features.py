@@ -2,7 +2,10 @@
 
 import errno
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +64,18 @@ def test_a_bank_holds_what_the_tower_makes_of_the_views(kitchen, kitchen_bank):
             np.testing.assert_array_equal(stored[video][0], expected.numpy())
 
 
+def test_a_bank_opens_with_safetensors_and_numpy_alone(kitchen_bank):
+    """The block of `docs/bank.md`, where neither torch nor vlbench can be imported."""
+    page = (Path(__file__).parents[2] / "docs" / "bank.md").read_text()
+    (block,) = [text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "safetensors" in text]
+    place = "banks/ucf101-words-0123456789abcdef"
+    assert place in block
+    program = "import sys\nsys.modules.update(torch=None, vlbench=None)\n"
+    program += f"{block.replace(place, str(kitchen_bank))}    print(shard['kind'], *features.shape)\n"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.split("\n") == ["views 23 1 4 128", "augmented 15 2 4 128", ""]
+
+
 def test_augmented_passes_are_what_a_training_sees(kitchen, kitchen_bank):
     bank, data = FeatureBank(kitchen_bank), datamodule(kitchen)
     items = data.dataset.videos("train")
@@ -97,6 +112,18 @@ def test_what_changes_features_changes_the_folder(kitchen, tmp_path):
         config = write_config(tmp_path / f"{index}.yaml", "FolderVideosDataModule", kitchen, **data)
         names.add(made(tmp_path / f"out{index}", config, "--parts", "test", *options).name)
     assert len(names) == 4
+
+
+def test_a_list_that_changed_has_another_bank(tmp_path):
+    """A video more, and one that goes by another class now: none of the features is taken for those of the new list."""
+    root = write_kitchen(tmp_path / "kitchen", train=1, test=2)
+    config = write_config(tmp_path / "kitchen.yaml", "FolderVideosDataModule", root)
+    names = {made(tmp_path / "before", config).name}
+    write_video(root / "train" / "cut" / "9.mp4", moving_frames(10, seed=78))
+    names.add(made(tmp_path / "more", config).name)
+    (root / "train" / "cut" / "9.mp4").rename(root / "train" / "pour" / "9.mp4")
+    names.add(made(tmp_path / "moved", config).name)
+    assert len(names) == 3
 
 
 def test_a_finished_bank_is_not_made_again(kitchen_bank, kitchen_config, monkeypatch, capsys):
@@ -149,6 +176,28 @@ def test_what_is_whole_stays_and_the_same_command_goes_on(
     assert not list(folder.glob(f"{TEMPORARY}*"))
     for name in ("failures", "shards", "facts"):
         assert contents(folder)[name] == contents(whole)[name]
+
+
+def test_a_disk_that_refuses_leaves_what_is_whole(tmp_path):
+    """A limit of the system on the size of files, where safetensors itself writes: no stand-in raises the error."""
+    program = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from vlbench.bank.shards import ShardFile, write_shard
+from vlbench.errors import WriteError
+folder = Path({str(tmp_path)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+write_shard(folder / "views-00000.safetensors", np.ones((2, 1, 4, 128), np.float16), ["a", "b"], {{}}, "digest")
+try:
+    write_shard(folder / "views-00001.safetensors", np.ones((99, 1, 4, 128), np.float16), ["c"] * 99, {{}}, "digest")
+except WriteError as error:
+    print(error)
+print(int(ShardFile.open(folder / "views-00000.safetensors").features.sum()))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"cannot write {tmp_path / 'views-00001.safetensors'}: File too large", "1024"]
+    assert [path.name for path in tmp_path.iterdir()] == ["views-00000.safetensors"]
 
 
 @pytest.mark.slow
@@ -217,9 +266,23 @@ def newer(folder):
     (folder / FACTS).write_text(json.dumps(description))
 
 
+def label_of_no_class(folder):
+    description = contents(folder)
+    description["facts"]["lists"]["train/1"][0][1] = len(CLASSES)
+    (folder / FACTS).write_text(json.dumps(description))
+
+
+def list_of_no_split(folder):
+    description = contents(folder)
+    description["facts"]["lists"]["train"] = description["facts"]["lists"].pop("train/1")
+    (folder / FACTS).write_text(json.dumps(description))
+
+
 @pytest.mark.parametrize(
     ("damage", "answer"),
     [
+        (label_of_no_class, "a video has the label 3, and there are 3 classes"),
+        (list_of_no_split, "does not describe a bank: ValueError"),
         (cut, "is no whole file of features: it has .* bytes, and its head says .*; delete it and run the same"),
         (head_only, "its head is longer than the file"),
         (remove, "views-00000.safetensors is no whole file of features: FileNotFoundError"),

@@ -52,7 +52,10 @@ def test_the_doctor_finds_a_broken_file_in_any_folder(workplace, capsys):
 @pytest.mark.parametrize("options", [[], ["--root", ".", "--config", "data/ucf101.yaml"], ["--lists", "a"]])
 def test_the_doctor_wants_one_patient(options, capsys):
     assert main(["data", "check", *options]) == 2
-    assert "give one of --config NAME, --root DIR, or --lists FILE with --labels CSV" in capsys.readouterr().err
+    assert (
+        "give one of --config NAME, --root DIR, --lists FILE with --labels CSV, or --bank DIR"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_subset_is_copied_and_resized(workplace, capsys):

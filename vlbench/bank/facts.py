@@ -155,7 +155,11 @@ class Contents:
             facts = BankFacts(**values["facts"])
             shards = tuple(Shard(**shard) for shard in values["shards"])
             contents = cls(facts, shards, dict(values["failures"]), dict(values["made_by"]))
-            _ = facts.spec, facts.ids(), facts.backbone["digest"]
+            _ = facts.ids(), facts.backbone["digest"], [int(name.partition("/")[2]) for name in facts.lists]
+            classes = len(facts.spec.class_names)
+            odd = {label for videos in facts.lists.values() for _, label in videos if not 0 <= label < classes}
+            if odd:
+                raise ValueError(f"a video has the label {min(odd)}, and there are {classes} classes")
             if facts.dtype not in get_args(DType):
                 raise ValueError(f"dtype is {facts.dtype!r}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
+
+from rich.console import Console
 
 from vlbench.bank.facts import DType
 from vlbench.datasets.specs import Part
 from vlbench.errors import ConfigError
-from vlbench.files import check_writable
+from vlbench.files import check_writable, write_atomically
 from vlbench.ranges import COUNTS, JOBS, SEEDS, Range
 
 
@@ -66,3 +68,53 @@ def verify(folder: Path, root: str | None = None, videos: int = 16, seed: int = 
     from vlbench.cli.features import check_bank
 
     return check_bank(folder, root, videos, seed)
+
+
+def export(folder: Path, out: Path, format: Literal["parquet"] = "parquet") -> int:  # noqa: A002, ARG001 - there is one
+    """Write the features of a bank and its lists as tables: features.parquet and videos.parquet, joined by their ids.
+
+    Args:
+        folder: Folder of the bank.
+        out: Folder that the tables are written to.
+        format: Format of the tables; parquet needs pyarrow, the extra parquet.
+
+    Returns:
+        0.
+    """
+    check_writable(out, "out")
+    from vlbench.bank.bank import FeatureBank
+    from vlbench.bank.parquet import export_parquet
+
+    console = Console()
+    for path in export_parquet(FeatureBank(folder), out):
+        text = f"{path}, {path.stat().st_size / 2**20:,.1f} MiB"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def check_bank(
+    folder: Path,
+    root: Path | None,
+    similar: float,
+    decode: bool,
+    workers: int | None,
+    report: Path | None,
+    html: Path | None,
+) -> int:
+    """Looks for training videos of a bank that are tested, see `vlbench.cli.data.check`."""
+    # Only now: they import torch.
+    from vlbench.bank.bank import FeatureBank
+    from vlbench.tools import doctor
+    from vlbench.tools.doctor.page import to_html
+
+    bank = FeatureBank(folder)
+    findings, videos = doctor.check_bank(bank, root=root, threshold=similar, decode=decode, workers=workers)
+    findings.print(Console())
+    if report is not None:
+        findings.write(report)
+    if html is not None:
+        names = bank.facts.spec.class_names
+        listed = (pair for pairs in bank.facts.lists.values() for pair in pairs)
+        classes = {str(video): names[label] for video, label in listed}
+        write_atomically(html, to_html(findings, videos, classes, workers).encode())
+    return findings.exit_code

@@ -8,7 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from vlbench.errors import ConfigError
-from vlbench.ranges import FRAMES, PROCESSES
+from vlbench.ranges import FRAMES, PROCESSES, Range
+
+_SIMILARITIES = Range(0, 1, above=True)
+"""Similarities from which videos may be reported: of those that have nothing in common it is about 0."""
 
 
 def list_datasets() -> int:
@@ -76,28 +79,41 @@ def check(
     root: Path | None = None,
     lists: list[Path] | None = None,
     labels: Path | None = None,
+    bank: Path | None = None,
+    similar: float = 0.78,
     decode: bool = False,
     frames: int = 8,
     workers: int | None = None,
     report: Path | None = None,
+    html: Path | None = None,
 ) -> int:
     """Look at a dataset before anything is trained on it: lists, names, duplicates, and with --decode every video.
 
     Args:
         config: Configurations of a dataset by name, such as data/hmdb51.yaml.
-        root: Any folder of videos, instead.
+        root: Any folder of videos, instead; with bank, the folder of the bank's videos where it is another one now.
         lists: Published list files, or folders of them, instead; needs labels.
         labels: CSV with the columns id and name that says what the labels in those lists mean.
+        bank: Folder of a bank of features, instead: training videos that are tested, by id, content and features.
+        similar: Similarity by features from which two videos of a bank are reported; 1 is that of equal features.
         decode: Decode every video from start to end.
         frames: Number of frames that clips will have.
         workers: Processes that decode; one a core by default.
         report: JSON file to write.
+        html: Page to write of the pairs of videos that a bank has, with frames of both; it loads nothing.
 
     Returns:
         1 if an error was found, otherwise 0.
     """
-    if sum(given is not None for given in (config, root, lists)) != 1 or (lists is None) != (labels is None):
-        raise ConfigError("give one of --config NAME, --root DIR, or --lists FILE with --labels CSV")
+    folder = root if bank is None else None
+    if sum(given is not None for given in (config, folder, lists, bank)) != 1 or (lists is None) != (labels is None):
+        raise ConfigError(
+            "give one of --config NAME, --root DIR, --lists FILE with --labels CSV, or --bank DIR, which may have the"
+            " --root DIR of its videos"
+        )
+    if html is not None and bank is None:
+        raise ConfigError(f"html is {html} and there is no bank; give --bank DIR, or --report FILE for the findings")
+    _SIMILARITIES.check("similar", similar)
     FRAMES.check("frames", frames)
     PROCESSES.check("workers", workers, "one a core")
     from vlbench.cli.datasets import dataset_of
@@ -106,6 +122,10 @@ def check(
     # Only now: it imports torch, which a wrong command line should not wait for.
     from vlbench.tools import doctor
 
+    if bank is not None:
+        from vlbench.cli.banks import check_bank
+
+        return check_bank(bank, root, similar, decode, workers, report, html)
     if dataset is not None:
         findings = doctor.check(dataset, decode=decode, frames=frames, workers=workers)
     elif root is not None:

@@ -85,7 +85,8 @@ def _dataset_class(class_path: str) -> type[VideoDataset]:
         return known[name]
     if name == "FeatureBankDataModule":
         raise ConfigError(
-            f"{name} has features and no videos; give the dataset that the bank was made of: {', '.join(known)}"
+            f"{name} has features and no videos; give the dataset that the bank was made of: {', '.join(known)}, or"
+            " look at the bank itself by `vlbench data check --bank DIR`"
         )
     try:
         cls: type[VideoDataset] = resolve_name(class_path).dataset_class

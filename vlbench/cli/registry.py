@@ -157,7 +157,7 @@ _DECLARED = (
             "config": {**_CONFIG, "default": None},
             "lists": {"nargs": "+", "type": Path, "help": "published list files, or folders of them; needs --labels"},
         },
-        inputs={"config": "configuration", "root": "folder", "labels": "file"},
+        inputs={"config": "configuration", "root": "folder", "labels": "file", "bank": "folder"},
     ),
     Command(
         "data prepare",
@@ -214,6 +214,14 @@ _DECLARED = (
         _DATA,
         "whether a bank of features is what its videos give",
         "vlbench.cli.banks:verify",
+        positional={"folder": {"help": "folder of the bank"}},
+        inputs={"folder": "folder"},
+    ),
+    Command(
+        "features export",
+        _DATA,
+        "a bank of features as tables, for pandas and others",
+        "vlbench.cli.banks:export",
         positional={"folder": {"help": "folder of the bank"}},
         inputs={"folder": "folder"},
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -14,11 +14,12 @@ from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS, read_path_label
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import Part
 from vlbench.errors import ConfigError, DataError
-from vlbench.tools.doctor.file_checks import File, Use, check_decoding, check_duplicates, check_presence
+from vlbench.tools.doctor.bank_checks import check_bank
+from vlbench.tools.doctor.file_checks import File, Use, check_files
 from vlbench.tools.doctor.findings import Finding, Report
 from vlbench.tools.doctor.list_checks import Listing, check_listings
 
-__all__ = ["Finding", "Report", "check", "check_folder", "check_lists"]
+__all__ = ["Finding", "Report", "check", "check_bank", "check_folder", "check_lists"]
 
 
 def check(
@@ -49,7 +50,7 @@ def check(
             uses[item.path].append(Use(listing.name, listing.part, listing.split, item.label))
     files = {path: File(name, tuple(uses[path])) for path, name in names.items()}
     index = FileIndex(dataset.root)
-    decoded, of_files = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
+    decoded, of_files = check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
     return Report(f"{dataset.label} at {dataset.root}", len(files), decoded, (*findings, *of_files))
 
 
@@ -68,7 +69,7 @@ def check_folder(
     if not names:
         raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
     files = {root / name: File(name) for name in names}
-    decoded, of_files = _check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
+    decoded, of_files = check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
     return Report(str(root), len(files), decoded, tuple(of_files))
 
 
@@ -140,20 +141,6 @@ def _configured(dataset: VideoDataset, findings: list[Finding]) -> Iterator[List
             text = "it is not the published list of that name; fetch it again, or call it by another name"
             findings.append(Finding("warning", "altered", name, text))
         yield Listing(name, part, items, subset.split, count, labels, subset.shots if part == "train" else None)
-
-
-def _check_files(
-    files: Mapping[Path, File], index: FileIndex, *, decode: bool, frames: int, workers: int | None, progress: bool
-) -> tuple[int, list[Finding]]:
-    """Number of files that were decoded, and findings."""
-    present, findings = check_presence(files)
-    try:
-        findings += check_duplicates(files, present, index, progress=progress)
-        if decode:
-            findings += check_decoding(files, present, index, frames=frames, workers=workers, progress=progress)
-    finally:
-        index.save()  # an interrupted check goes on where it was
-    return len(present) if decode else 0, findings
 
 
 def _listing(path: Path, class_names: Sequence[str]) -> Listing:

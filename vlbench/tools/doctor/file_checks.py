@@ -67,6 +67,32 @@ class File:
     uses: tuple[Use, ...] = ()
 
 
+def check_files(
+    files: Mapping[Path, File], index: FileIndex, *, decode: bool, frames: int, workers: int | None, progress: bool
+) -> tuple[int, list[Finding]]:
+    """Looks at files: their presence, their content and, if asked for, every frame.
+
+    Args:
+        files: Files by their paths.
+        index: Facts about the files from earlier runs; it is saved, also by an interrupted check.
+        decode: Decode every file from start to end.
+        frames: Number of frames that clips will have.
+        workers: Processes that decode; 0 for this one, `None` for one a core.
+        progress: Whether to show progress bars.
+
+    Returns:
+        Number of files that were decoded, and findings.
+    """
+    present, findings = check_presence(files)
+    try:
+        findings += check_duplicates(files, present, index, progress=progress)
+        if decode:
+            findings += check_decoding(files, present, index, frames=frames, workers=workers, progress=progress)
+    finally:
+        index.save()  # an interrupted check goes on where it was
+    return len(present) if decode else 0, findings
+
+
 def check_presence(files: Mapping[Path, File]) -> tuple[dict[Path, Stamp], list[Finding]]:
     """Which files are there and readable, and findings about the others."""
     present: dict[Path, Stamp] = {}

@@ -40,20 +40,39 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A training video and a test video that are one, or seem to be.
+
+    Attributes:
+        reason: What is alike: `id`, `content` of the files, or `features`.
+        train: Id of the training video.
+        test: Id of the test video.
+        score: Similarity of the two, up to 1.
+    """
+
+    reason: Literal["id", "content", "features"]
+    train: str
+    test: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """All findings about a dataset, a folder or some lists.
+    """All findings about a dataset, a folder, some lists or a bank.
 
     Attributes:
         subject: What was looked at.
         videos: Number of videos looked at.
         decoded: Number of videos that were decoded, now or by an earlier check of the same files.
         findings: Findings, the worst first.
+        pairs: Training and test videos of a bank that are alike.
     """
 
     subject: str
     videos: int
     decoded: int
     findings: tuple[Finding, ...]
+    pairs: tuple[Pair, ...] = ()
 
     def __post_init__(self) -> None:
         ranked = sorted(self.findings, key=lambda finding: list(_STYLES).index(finding.severity))

@@ -1,0 +1,111 @@
+"""Pairs of videos as one HTML file that loads nothing: what each shows, side by side."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from vlbench.clips.container import cause_of
+from vlbench.datasets.specs import VideoItem
+from vlbench.errors import DecodeError
+from vlbench.names import one_line
+from vlbench.tools.doctor.findings import Report
+from vlbench.tools.parallel import for_each
+
+_FRAMES = 5
+_HEIGHT = 96
+_WIDEST = 4
+"""Width of a frame on the page, in heights, at most."""
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>vlbench: videos that are alike</title>
+<style>
+body { margin: 24px auto; max-width: 1100px; padding: 0 24px; font: 14px/1.5 system-ui, sans-serif; }
+section { border-top: 1px solid #8886; padding: 12px 0; }
+h1 { font-size: 20px; } h2 { font-size: 15px; margin: 0 0 8px; }
+figure { margin: 0 0 8px; } figcaption { overflow-wrap: anywhere; }
+img { display: block; max-width: 100%; height: auto; }
+.none { padding: 12px; border: 1px dashed #8888; }
+</style>
+</head>
+<body>
+"""
+_REASONS = {"id": "one id in both lists", "content": "files with the same content", "features": "alike by features"}
+
+
+def to_html(report: Report, videos: Mapping[str, VideoItem], classes: Mapping[str, str], workers: int | None) -> str:
+    """A page of the pairs of a report, with frames of both videos.
+
+    Args:
+        report: Report on a bank.
+        videos: Videos whose files are there, by their ids.
+        classes: Class name of each video, by its id.
+        workers: Processes that decode; 0 for this one, `None` for one a core.
+    """
+    wanted = dict.fromkeys(video for pair in report.pairs for video in (pair.train, pair.test))
+    tasks = {(videos[video].path, videos[video].span): video for video in wanted if video in videos}
+    strips = {tasks[task]: strip for task, strip in for_each(strip_of, list(tasks), workers=workers)} if tasks else {}
+    # Two ids may be one file.
+    shown = {video: strips.get(tasks[videos[video].path, videos[video].span]) for video in wanted if video in videos}
+    parts = [
+        _HEAD,
+        f"<h1>{_text(report.subject)}</h1>\n<p>{len(report.pairs)} pairs of a training and a test video</p>\n",
+    ]
+    for pair in report.pairs:
+        parts.append(f"<section>\n<h2>{pair.score:.3f} {_REASONS[pair.reason]}</h2>\n")
+        sides = [("training", pair.train), ("test", pair.test)] if pair.train != pair.test else [("both", pair.test)]
+        for side, video in sides:
+            known = video in shown
+            strip = (shown[video] or "the process that decoded it died") if known else "the file is not there"
+            picture = (
+                f'<img alt="{_text(video)}" src="data:image/jpeg;base64,{base64.b64encode(strip).decode()}">'
+                if isinstance(strip, bytes)
+                else f'<div class="none">{_text(strip)}</div>'
+            )
+            caption = f"{side}: {_text(video)} ({_text(classes.get(video, 'no class'))})"
+            parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n")
+        parts.append("</section>\n")
+    return "".join([*parts, "</body>\n</html>\n"])
+
+
+def strip_of(task: tuple[Path, tuple[float, float] | None]) -> bytes | str:
+    """Frames of a video side by side as a JPEG picture, or why there are none.
+
+    Args:
+        task: Path of the video, and start and end in seconds of the part of it that is meant.
+    """
+    import torch  # late, as in `probe`: only the worker processes need it
+    from torch.nn.functional import interpolate
+    from torchvision.io import encode_jpeg
+
+    from vlbench.clips.decoding import open_video
+
+    path, span = task
+    try:
+        with open_video(path) as reader:
+            frames = range(reader.num_frames) if span is None else reader.frames_between(*span)
+            if not frames:
+                return "decoding yields no frame"
+            images = reader.frames_at([frames[(2 * k + 1) * len(frames) // (2 * _FRAMES)] for k in range(_FRAMES)])
+    except DecodeError as error:
+        return error.cause
+    except Exception as error:  # whatever a file does to a decoder
+        return cause_of(error)
+    height, width = images.shape[-2:]
+    size = (_HEIGHT, max(1, min(_WIDEST * _HEIGHT, round(width * _HEIGHT / height))))
+    small = interpolate(images.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+    strip = small.permute(1, 2, 0, 3).reshape(3, size[0], -1).contiguous()
+    return bytes(encode_jpeg(strip, quality=80).numpy().tobytes())
+
+
+def _text(text: str) -> str:
+    return escape(one_line(text))
