@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import vlbench.backbones
 import vlbench.methods
-from vlbench.backbones import TinyCLIP, VideoNetwork
+from vlbench.backbones import OpenCLIP, TinyCLIP, VideoNetwork
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.internvideo2_parts import InternVideo2Sizes
 from vlbench.backbones.preprocess import CLIP, Preprocess
@@ -209,9 +209,11 @@ def on_tiny_clip(method: type) -> Callable[..., object]:
 
 
 def on_meta(backbone: type) -> Callable[..., object]:
+    models = {VideoNetwork: "x3d_m", OpenCLIP: "ViT-B-32"}
+
     def make(**options: object) -> object:
         with torch.device("meta"):
-            return backbone(**{**({"model": "x3d_m"} if backbone is VideoNetwork else {}), **options})
+            return backbone(**{**({"model": models[backbone]} if backbone in models else {}), **options})
 
     return make
 

@@ -92,29 +92,31 @@ def test_an_unknown_backbone_gets_the_nearest_names(capsys):
     assert "did you mean InternVideo2-CLIP-B-14?" in capsys.readouterr().err
 
 
-def test_zero_shot_runs_on_a_model_without_blocks_and_the_record_says_how_frames_are_resized(
+def test_zero_shot_runs_on_a_model_without_blocks_and_the_record_says_how_frames_become_its_pixels(
     register, workplace, monkeypatch
 ):
     monkeypatch.setattr(sys, "argv", ["vlbench"])
     config = reduced("ViT-B-32")
     config["vision_cfg"].update(block_type="custom", image_size=64)
     register("reduced-custom", config)
-    settings = []
-    for name, resize_mode in (("one", "shortest"), ("two", "squash")):
+    records = []
+    for name, resize_mode, image_size in (("one", "shortest", None), ("two", "squash", 96)):
         preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": resize_mode}
-        options = {"model": "reduced-custom", "pretrained": None, "preprocess": preprocess}
+        options = {"model": "reduced-custom", "pretrained": None, "preprocess": preprocess, "image_size": image_size}
         backbone = {"class_path": "OpenCLIP", "init_args": options}
         Path("own.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"backbone": backbone}}}))
         configs = ["zero_shot.yaml", "data/synthetic.yaml", "own.yaml", "trainer/cpu.yaml"]
         words = [word for config in configs for word in ("--config", config)]
         options = ["--data.num_workers=0", f"--record.name={name}"]
         assert main(["test", *words, *options]) == 0
-        settings.append(Record.read(next(Path("results").rglob(f"{name}.json"))).details.settings)
-    one, two = settings
+        records.append(Record.read(next(Path("results").rglob(f"{name}.json"))).details)
+    one, two = (details.settings for details in records)
     assert one["backbone.mean"] == [0.5, 0.5, 0.5]
     assert one["data.interpolation"] == two["data.interpolation"] == "bilinear"
     assert "data.resize_mode" not in one
     assert two["data.resize_mode"] == "squash"
+    assert (one["data.image_size"], two["data.image_size"], two["backbone.image_size"]) == (64, 96, 96)
+    assert [details.deviations.get("backbone.image_size") for details in records] == [None, 96]
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,27 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from tests.gpu.test_fake import ALWAYS, METHODS, SIZES
 from vlbench.backbones import TinyCLIP
-from vlbench.cli.configs import find_config
+from vlbench.cli import estimates
 from vlbench.cli.estimates import describe_cost, estimate_cost
+from vlbench.clips.batch import ClipBatch
 from vlbench.datasets.ucf101 import UCF101
-from vlbench.methods import AdaptFormer, ViFiCLIP
+from vlbench.methods import AdaptFormer, MoTE, ViFiCLIP
 from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
 from vlbench.tools.cost import count
+from vlbench.tools.memory import prepare
 
 TINY = ["backbone/tiny.yaml"]
 MSTA = MethodConfig(["msta_fewshot.yaml", "demo/msta.yaml"])
 
 
 def cost(*protocols, overlays=TINY, method=MSTA):
-    return estimate_cost(plan(Suite(list(protocols), {"method": method}, overlays)), find_config)
+    return estimate_cost(plan(Suite(list(protocols), {"method": method}, overlays)))
 
 
 def test_clips_are_those_of_all_epochs_and_views_of_all_videos():
@@ -64,7 +69,59 @@ def test_a_backward_pass_has_gradients_of_weights_where_the_tower_trains(kind, o
     assert operations.clip / operations.view == pytest.approx(passes, rel=0.05)
 
 
+@pytest.fixture
+def short_sentences(monkeypatch):
+    """Has sentences of classes fit the tiny CLIP's context."""
+    monkeypatch.setattr("vlbench.tools.memory._SENTENCE", "it moves")
+
+
+@pytest.mark.parametrize("kind", [MoTE, ViFiCLIP])
+def test_operations_are_those_of_a_training_step_that_is_computed(kind):
+    with torch.device("meta"):
+        pretended = kind(TinyCLIP(pretrained=False))
+    counted = count(pretended, frames=4, classes=5)
+    method = kind(TinyCLIP(pretrained=False))
+    prepare(method, 5)
+    totals = []
+    for number in (8, 16):
+        video = torch.zeros(number, 4, 3, 32, 32, dtype=torch.uint8)
+        batch = ClipBatch(video, torch.zeros(number, dtype=torch.int64), [str(index) for index in range(number)], {})
+        # The counter knows no formula for the CPU's fused attention.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            method.training_loss(batch)
+        totals.append(counter.get_total_flops())
+    tower = list(method.backbone.visual.parameters())
+    passes = 3 if all(parameter.requires_grad for parameter in tower) else 2
+    assert counted.clip == passes * (totals[1] - totals[0]) / 8
+    assert counted.step == passes * (2 * totals[0] - totals[1])
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.__name__)
+def test_every_method_is_counted(kind, short_sentences):
+    with torch.device("meta"):
+        method = kind(TinyCLIP(pretrained=False), **SIZES.get(kind.__name__, {}), **ALWAYS.get(kind.__name__, {}))
+    trains = any(parameter.requires_grad for parameter in method.parameters())
+    operations = count(method, frames=4, classes=5)
+    assert operations.view > 0
+    assert (operations.clip > operations.view) == trains
+
+
+def test_a_configuration_is_read_once_and_a_method_counted_once_for_a_number_of_classes(monkeypatch):
+    read, counted = [], []
+    monkeypatch.setattr(estimates, "read_config", lambda path, of=estimates.read_config: read.append(path) or of(path))
+    monkeypatch.setattr(
+        "vlbench.tools.cost.count",
+        lambda *method, of=count, **options: counted.append(options["classes"]) or of(*method, **options),
+    )
+    datasets = ["data/ucf101.yaml", "data/hmdb51.yaml"]
+    total = cost(ProtocolConfig("few_shot@1", datasets, shots=[2, 4], seeds=[0, 1]))
+    assert total.trained == (2 + 4) * 2 * (101 + 51) * 50
+    assert sorted(read) == sorted(set(read))
+    assert len(read) == len([*MSTA.configs, *datasets, *TINY])
+    assert sorted(counted) == [51, 101]
+
+
 def test_what_is_not_known_is_said():
     stages = plan(Suite([ProtocolConfig("few_shot@1", ["data/folder.yaml"], shots=[2])], {"method": MSTA}, TINY))
-    lines = describe_cost(stages, find_config)
+    lines = describe_cost(stages)
     assert lines[1].startswith("2 stages are not counted, such as few_shot-folder-method-2shot-seed0-fit")

@@ -110,6 +110,7 @@ class DualEncoder(nn.Module, ABC):
         embed_dim: Dimension D of the common space.
         text_width: Width of the text tower; 0 where there is none.
         image_size: Side of the square frames, in pixels.
+        trained_size: Side of the frames that the weights are for, in pixels; `None` is `image_size`.
         frames: Number of frames of a clip that the weights are for; 1 where frames are encoded one by one.
         identity: Which weights these are.
         preprocess: What the weights were trained to see; the data resizes frames by it.
@@ -122,6 +123,7 @@ class DualEncoder(nn.Module, ABC):
     embed_dim: int
     text_width: int
     image_size: int
+    trained_size: int | None = None
     frames: int = 1
     identity: BackboneIdentity
     preprocess: Preprocess = CLIP
@@ -210,7 +212,8 @@ class DualEncoder(nn.Module, ABC):
         if (height, width) != (self.image_size, self.image_size):
             raise ConfigError(
                 f"frames are {height} x {width} pixels and {self.identity.name} takes {self.image_size} x "
-                f"{self.image_size}; give the data image_size={self.image_size}"
+                f"{self.image_size}; give the data image_size={self.image_size}, or the backbone another image_size "
+                "where it has that option"
             )
 
     def use_preprocess(self, preprocess: Preprocess) -> None:
@@ -231,6 +234,10 @@ class DualEncoder(nn.Module, ABC):
         """
         constants = {name: [round(value, 6) for value in getattr(self, name).flatten().tolist()] for name in _PIXELS}
         return {**constants, "weights": self.identity.digest if self.identity.pretrained is not None else None}
+
+    def deviations(self) -> dict[str, object]:
+        """Options by which frames are not as the weights were trained, by their names, for the record."""
+        return {} if self.trained_size in (None, self.image_size) else {"image_size": self.image_size}
 
     def feature_facts(self) -> dict[str, object]:
         """What frame features depend on, as plain values: weights, settings, width, and how frames are resized."""

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import Capabilities
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.image_sizes import check_image_size
 from vlbench.backbones.internvideo2_parts import InternVideo2Sizes, PlainTokenizer, TemporalPositions, VideoParts
 from vlbench.backbones.joint import JointEncoder
 from vlbench.backbones.layouts import JointByFrame
@@ -23,7 +24,6 @@ from vlbench.backbones.towers import Tower
 from vlbench.backbones.viclip_parts import TextParts
 from vlbench.backbones.weight_files import check_keys, read_imported, read_tensors
 from vlbench.errors import CheckpointError, ConfigError
-from vlbench.ranges import Range
 from vlbench.settings import flat
 
 SIZES = {
@@ -76,11 +76,8 @@ class InternVideo2(JointEncoder):
         self.sizes = sizes
         self.temporal_positions = temporal_positions
         self.image_size = sizes.image_size if image_size is None else image_size
-        if self.image_size not in Range(1, 8_192) or self.image_size % sizes.patch_size:
-            raise ConfigError(
-                f"image_size is {image_size}; allowed: multiples of {sizes.patch_size}, the side of a patch, up to "
-                f"8,192, and null, which takes {sizes.image_size}"
-            )
+        check_image_size(self.image_size, sizes.patch_size, sizes.image_size)
+        self.trained_size = sizes.image_size
         self.frames = sizes.frames
         self.embed_dim = sizes.embed_dim
         self.text_width = sizes.text_width

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlbench.backbones.blocks import adopt_blocks
+from vlbench.backbones.image_sizes import resized_grid
 from vlbench.errors import ConfigError
 from vlbench.ranges import Range
 
@@ -187,18 +188,13 @@ def resized_positions(table: Tensor, old: int, new: int, grid: int) -> Tensor:
         `(1, 1 + new · grid², D)`.
     """
     token, patches = table[:, :1], table[0, 1:].unflatten(0, (old, -1))  # (T, N, D)
-    side = math.isqrt(patches.shape[1])
-    if (new, grid) == (old, side):
+    if (new, grid) == (old, math.isqrt(patches.shape[1])):
         return table
     if new == 1:
         patches = patches.mean(dim=0, keepdim=True)
     elif new != old:
         patches = F.interpolate(patches.permute(1, 2, 0), new, mode="linear", align_corners=False).permute(2, 0, 1)
-    if grid != side:
-        squares = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        squares = F.interpolate(squares, (grid, grid), mode="bicubic", align_corners=False)
-        patches = squares.flatten(2).transpose(1, 2)
-    return torch.cat([token, patches.flatten(0, 1).unsqueeze(0)], dim=1)
+    return torch.cat([token, resized_grid(patches, grid).flatten(0, 1).unsqueeze(0)], dim=1)
 
 
 class PlainTokenizer:

@@ -17,6 +17,7 @@ from vlbench.backbones.base import DualEncoder, TextEncoder
 from vlbench.backbones.blocks import Parts
 from vlbench.backbones.catalogue import architecture, check_weights, recorded_preprocess
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.image_sizes import resize_images, side_of
 from vlbench.backbones.layouts import FrameMajor
 from vlbench.backbones.openclip_parts import ImageParts, Transformer, text_reading
 from vlbench.backbones.preprocess import CLIP, Normalization, Preprocess
@@ -43,18 +44,31 @@ class CLIPEncoder(DualEncoder):
         name: Architecture, for the identity.
         pretrained: Tag or file of the weights, for the identity.
         preprocess: What the weights were trained to see; by default what OpenAI's CLIP was.
+        image_size: Side of the frames, in pixels; another than that of the weights has the positions interpolated, and
+            `None` takes that of the weights.
 
     Attributes:
         clip: The adopted parts or the model; their state dict is the model's.
+
+    Raises:
+        ConfigError: If the model takes no frames of the size.
     """
 
     def __init__(
-        self, clip: nn.Module, tokenizer: Any, *, name: str, pretrained: str | None, preprocess: Preprocess = CLIP
+        self,
+        clip: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str,
+        pretrained: str | None,
+        preprocess: Preprocess = CLIP,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
         model: Any = clip
-        size = model.visual.image_size
-        self.image_size = int(size[0] if isinstance(size, tuple | list) else size)
+        self.trained_size = side_of(model.visual.image_size)
+        self.image_size = self.trained_size if image_size is None else image_size
+        resize_images(clip, self.image_size, name)
         self.embed_dim, self.text_width = text_sizes(model)
         self.use_preprocess(preprocess)
         self._tokenizer = tokenizer
@@ -117,7 +131,7 @@ class CLIPEncoder(DualEncoder):
 
     @override
     def settings(self) -> dict[str, object]:
-        settings = super().settings()
+        settings = super().settings() | self.deviations()
         bias = getattr(self.clip, "logit_bias", None)
         if bias is not None and not bias.is_meta:
             # No score holds it: added to every class alike it changes neither ranks nor softmax probabilities.
@@ -198,9 +212,12 @@ class OpenCLIP(CLIPEncoder):
             for methods whose released weights were trained so.
         text_files: Folder with the files of a tokenizer of the Hugging Face hub, and with `config.json` where the text
             model is the hub's too; null takes them from the hub.
+        image_size: Side of the frames, in pixels; another than that of the weights has the positions interpolated, and
+            null takes that of the weights.
 
     Raises:
-        ConfigError: If the architecture is unknown, the preprocessing of a file is, or files of texts are missing.
+        ConfigError: If the architecture is unknown or takes no frames of the size, the preprocessing of a file is
+            unknown, or files of texts are missing.
         CheckpointError: If the weights cannot be loaded.
     """
 
@@ -211,6 +228,7 @@ class OpenCLIP(CLIPEncoder):
         preprocess: Preprocess | None = None,
         normalization: Normalization = "own",
         text_files: str | None = None,
+        image_size: int | None = None,
     ) -> None:
         config = architecture(model)
         check_weights(model, pretrained)
@@ -219,7 +237,9 @@ class OpenCLIP(CLIPEncoder):
         if not torch.empty(0).is_meta:
             tokenizer.load()  # before weights are downloaded
         clip = create_clip(model, pretrained, text_files=text_files)
-        super().__init__(clip, tokenizer, name=model, pretrained=pretrained, preprocess=preprocess)
+        super().__init__(
+            clip, tokenizer, name=model, pretrained=pretrained, preprocess=preprocess, image_size=image_size
+        )
 
 
 def create_clip(model: str, pretrained: str | None, *, text_files: str | None = None) -> nn.Module:

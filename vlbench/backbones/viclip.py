@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import Capabilities
 from vlbench.backbones.identity import BackboneIdentity, weights_digest
+from vlbench.backbones.image_sizes import check_image_size
 from vlbench.backbones.joint import JointEncoder
 from vlbench.backbones.layouts import Joint
 from vlbench.backbones.preprocess import IMAGENET
@@ -42,10 +43,12 @@ class ViCLIP(JointEncoder):
         temporal_resizing: What becomes of the 8 temporal positions when clips have another number of frames:
             `cut_or_pad`, the first ones or zeros behind them, as released, or `interpolate`, linearly. One frame gets
             their mean.
+        image_size: Side of the frames, in pixels; another than that of the weights has the positions interpolated, and
+            `None` takes that of the weights.
         sizes: Sizes of a model that was not released.
 
     Raises:
-        ConfigError: If the model is unknown.
+        ConfigError: If the model is unknown, or patches do not divide the frames.
         CheckpointError: If the weights cannot be read or do not fit.
     """
 
@@ -58,6 +61,7 @@ class ViCLIP(JointEncoder):
         model: str = "ViCLIP-B-16",
         pretrained: str | None = None,
         temporal_resizing: TemporalResizing = "cut_or_pad",
+        image_size: int | None = None,
         sizes: ViCLIPSizes | None = None,
     ) -> None:
         import open_clip  # late, see openclip.py
@@ -70,9 +74,11 @@ class ViCLIP(JointEncoder):
         self.sizes = sizes
         self.embed_dim = sizes.embed_dim
         self.text_width = sizes.text_width
-        self.image_size = sizes.image_size
+        self.image_size = sizes.image_size if image_size is None else image_size
+        check_image_size(self.image_size, sizes.patch_size, sizes.image_size)
+        self.trained_size = sizes.image_size
         self.frames = sizes.frames
-        self.vision_encoder = VideoParts(sizes, temporal_resizing)
+        self.vision_encoder = VideoParts(sizes, self.image_size // sizes.patch_size, temporal_resizing)
         self.text_encoder = TextParts(
             sizes.embed_dim, sizes.text_width, sizes.text_layers, sizes.text_heads,
             context=sizes.context, vocabulary=sizes.vocabulary,
@@ -91,8 +97,8 @@ class ViCLIP(JointEncoder):
 
     @override
     def settings(self) -> dict[str, object]:
-        options = {"temporal_resizing": self.temporal_resizing, "long_texts": "cut", **dict(flat("sizes", self.sizes))}
-        return {**super().settings(), **options}
+        options = {"temporal_resizing": self.temporal_resizing, "image_size": self.image_size, "long_texts": "cut"}
+        return {**super().settings(), **options, **dict(flat("sizes", self.sizes))}
 
 
 def read_viclip(path: str | Path) -> dict[str, Tensor]:

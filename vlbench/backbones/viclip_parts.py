@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlbench.backbones.blocks import adopt_blocks
+from vlbench.backbones.image_sizes import resized_grid
 from vlbench.errors import ConfigError
 from vlbench.ranges import Range
 
@@ -91,13 +92,14 @@ class VideoParts(nn.Module):
 
     Args:
         sizes: Sizes of the tower.
+        grid: Number of patches along each side of a frame; another than the sizes' has the positions resized.
         resizing: What becomes of the temporal positions when clips have another number of frames.
     """
 
-    def __init__(self, sizes: ViCLIPSizes, resizing: TemporalResizing) -> None:
+    def __init__(self, sizes: ViCLIPSizes, grid: int, resizing: TemporalResizing) -> None:
         super().__init__()
         width, patch = sizes.width, sizes.patch_size
-        self.resizing = resizing
+        self.grid, self.resizing = grid, resizing
         self.conv1 = nn.Conv3d(3, width, (1, patch, patch), (1, patch, patch), bias=False)
         self.class_embedding = nn.Parameter(torch.randn(width) / width**0.5)
         self.positional_embedding = nn.Parameter(torch.randn((sizes.image_size // patch) ** 2 + 1, width) / width**0.5)
@@ -112,7 +114,7 @@ class VideoParts(nn.Module):
         x = self.conv1(clips.transpose(1, 2)).flatten(3).transpose(1, 3)  # (B, N, T, D)
         x = (
             x
-            + self.positional_embedding[1:, None]
+            + resized_grid(self.positional_embedding[None, 1:], self.grid)[0][:, None]
             + temporal_positions(self.temporal_positional_embedding, clips.shape[1], self.resizing)
         )
         token = (self.class_embedding + self.positional_embedding[0]).expand(len(x), 1, -1)

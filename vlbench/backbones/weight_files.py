@@ -129,7 +129,7 @@ def check_positions(expected: Mapping[str, Tensor], path: str | Path, model: str
         if key in expected and shape != tuple(expected[key].shape):
             raise CheckpointError(
                 f"{path} is not of {model}: {key} is {shape}, {model} has {tuple(expected[key].shape)}; give the "
-                "architecture of the file as model"
+                "architecture of the file as model, and image_size for frames of another size"
             )
 
 

@@ -52,7 +52,7 @@ def run(
 
         runner = Runner(stages, out, find_config)
         lines = runner.describe()
-        lines += describe_cost([stage for stage in stages if not runner.done(stage)], find_config)
+        lines += describe_cost([stage for stage in stages if not runner.done(stage)])
         lines += LocalLauncher(jobs or 1).describe() if launcher == "local" else []
         for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -38,10 +38,10 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
             )
         if data.get("class_path", class_path) != class_path:
             class_path, options = data["class_path"], {}
-        options = _merged(options, data.get("init_args") or {})
+        options = overlaid(options, data.get("init_args") or {})
     if class_path is None:
         raise ConfigError(f"{', '.join(configs)} configure no dataset; give one such as data/ucf101.yaml")
-    cls = _dataset_class(class_path)
+    cls = dataset_class(class_path)
     # What is left out says how the DataModule makes clips of the videos.
     accepted = signature(cls).parameters
     parser = ArgumentParser(exit_on_error=False)
@@ -67,18 +67,25 @@ def _is_class(data: object) -> bool:
     )
 
 
-def _merged(options: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+def overlaid(options: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """Options with later ones over them, group by group."""
     merged = dict(options)
     for key, value in later.items():
         earlier = merged.get(key)
         both = isinstance(earlier, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(earlier, value) if both else value  # type: ignore[arg-type]
+        merged[key] = overlaid(earlier, value) if both else value  # type: ignore[arg-type]
     return merged
 
 
-def _dataset_class(class_path: str) -> type[VideoDataset]:
-    """The dataset of a DataModule's class; a DataModule of vlbench need not be imported for it."""
+def dataset_class(class_path: str) -> type[VideoDataset]:
+    """The dataset of a DataModule's class; a DataModule of vlbench need not be imported for it.
+
+    Args:
+        class_path: Name of the DataModule, with or without its package.
+
+    Raises:
+        ConfigError: If there is no such DataModule, or it has no dataset.
+    """
     module, _, name = class_path.rpartition(".")
     known = {f"{dataset}{_SUFFIX}": cls for dataset, cls in DATASETS.items()}
     if (not module or module.startswith("vlbench.")) and name in known:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
-import yaml
-
-from vlbench.cli.configs import read_config
-from vlbench.datasets import DATASETS, VideoDataset
-from vlbench.datasets.specs import Part, Subset
+from vlbench.cli.configs import find_config, read_config
+from vlbench.cli.datasets import dataset_class, overlaid
+from vlbench.datasets.specs import DatasetSpec, Part, Subset
 from vlbench.errors import VlbenchError
 from vlbench.protocols.stages import Stage
 
@@ -37,14 +36,13 @@ class Cost(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
-def describe_cost(stages: Sequence[Stage], find: Callable[[str], Path]) -> list[str]:
+def describe_cost(stages: Sequence[Stage]) -> list[str]:
     """Lines that say what stages cost.
 
     Args:
         stages: Stages of a plan.
-        find: Turns a configuration's name into its file.
     """
-    cost = estimate_cost(stages, find)
+    cost = estimate_cost(stages)
     hours = cost.operations / _RATE / 3600
     lines = [f"{cost.trained:,} clips to train on and {cost.tested:,} views to test"]
     if hours >= 0.05:
@@ -57,54 +55,76 @@ def describe_cost(stages: Sequence[Stage], find: Callable[[str], Path]) -> list[
     return lines
 
 
-def estimate_cost(stages: Sequence[Stage], find: Callable[[str], Path]) -> Cost:
-    """What stages cost.
+def estimate_cost(stages: Sequence[Stage]) -> Cost:
+    """What stages cost; every configuration is read once and every method counted once for a number of classes.
 
     Args:
         stages: Stages of a plan.
-        find: Turns a configuration's name into its file.
     """
     trained, tested, operations, unknown = 0, 0, 0.0, []
-    counted: dict[str, dict[int, Any]] = {}
+    known = _Known()
     for stage in stages:
         if stage.action == "sweep":
             continue  # it has features, and nothing goes through a tower
-        settings = _merged(read_config(find(name)) for name in stage.configs)
-        clips = _clips(stage, settings)
+        clips = _clips(stage, known)
         if clips is None:
             unknown.append(stage.name)
             continue
-        each = _operations(stage, settings, counted)
+        each = _operations(stage, known)
         if stage.action == "test":
             tested += clips
             operations += clips * each.view if each is not None else 0
         else:
             trained += clips
-            steps = clips / _batch(settings["data"]["init_args"])
+            steps = clips / _batch(known.settings(stage.configs)["data"]["init_args"])
             operations += clips * each.clip + steps * each.step if each is not None else 0
     return Cost(trained, tested, operations, tuple(unknown))
 
 
-def _merged(contents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Configurations as one, later ones over earlier ones."""
-    merged: dict[str, Any] = {}
-    for content in contents:
-        for key, value in content.items():
-            old = merged.get(key)
-            merged[key] = _merged([old, value]) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+class _Known:
+    """What is found out once for all stages.
+
+    Attributes:
+        settings: Gives what configurations say together, by their names.
+        counted: Operations of a method by its options, then by its number of training classes; `None` where it cannot
+            be built without weights.
+    """
+
+    def __init__(self) -> None:
+        self._read = cache(lambda name: read_config(find_config(name)))
+        self._spec = cache(_spec)
+        self.settings = cache(self._merged)
+        self.counted: dict[str, dict[int, Any]] = {}
+
+    def _merged(self, configs: tuple[str, ...]) -> dict[str, Any]:
+        nothing: dict[str, Any] = {}
+        return reduce(overlaid, (self._read(name) for name in configs), nothing)
+
+    def spec(self, stage: Stage) -> DatasetSpec:
+        """The facts about the dataset of a stage.
+
+        Raises:
+            VlbenchError: If they are not known before the dataset is there.
+        """
+        data = self.settings(stage.configs).get("data", {})
+        return self._spec(data.get("class_path", ""), data.get("init_args", {}).get("variant"))
 
 
-def _clips(stage: Stage, settings: Mapping[str, Any]) -> int | None:
+def _spec(class_path: str, variant: str | None) -> DatasetSpec:
+    return dataset_class(class_path)(None, variant).spec
+
+
+def _clips(stage: Stage, known: _Known) -> int | None:
     """Clips of a training, or views of a test; `None` where nobody knows."""
+    settings = known.settings(stage.configs)
     options = settings.get("data", {}).get("init_args", {})
     if stage.action == "test":
-        numbers = [_videos(settings, "test", subset) for subset in stage.test]
+        numbers = [_videos(stage, known, "test", subset) for subset in stage.test]
         views = {"clips": 1, "crops": 1, **options.get("clip", {}).get("views", {})}
         return None if None in numbers else sum(filter(None, numbers)) * views["clips"] * views["crops"]
     assert stage.train is not None
     loading, trainer = options.get("loading", {}), settings.get("trainer", {})
-    of_epoch = loading.get("epoch_size") or _videos(settings, "train", stage.train)
+    of_epoch = loading.get("epoch_size") or _videos(stage, known, "train", stage.train)
     if of_epoch is None:
         return None
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
@@ -119,36 +139,29 @@ def _batch(options: Mapping[str, Any]) -> int:
     return batch
 
 
-def _dataset(settings: Mapping[str, Any], part: Part, subset: Subset) -> VideoDataset:
-    data = settings["data"]
-    name = data["class_path"].rpartition(".")[2].removesuffix("DataModule")
-    variant = data.get("init_args", {}).get("variant")
-    make = DATASETS[name]
-    return make(None, variant, train=subset) if part == "train" else make(None, variant, test=subset)
-
-
-def _videos(settings: Mapping[str, Any], part: Part, subset: Subset) -> int | None:
-    """Number of videos of a subset of a dataset, from the facts about it."""
+def _videos(stage: Stage, known: _Known, part: Part, subset: Subset) -> int | None:
+    """Number of videos of a subset of a stage's dataset, from the facts about it."""
     try:
-        spec = _dataset(settings, part, subset).spec
+        spec = known.spec(stage)
         labels = spec.labels(subset.classes)
-    except (VlbenchError, KeyError):
+    except VlbenchError:
         return None
     if part == "train" and subset.shots is not None:
         return subset.shots * len(labels)
-    known = (spec.counts or {}).get((part, subset.split)) or spec.about.get(part)
-    return None if known is None else round(known * len(labels) / len(spec.class_names))
+    count = (spec.counts or {}).get((part, subset.split)) or spec.about.get(part)
+    return None if count is None else round(count * len(labels) / len(spec.class_names))
 
 
-def _operations(stage: Stage, settings: Mapping[str, Any], counted: dict[str, dict[int, Any]]) -> Any:
+def _operations(stage: Stage, known: _Known) -> Any:
     """Operations of a stage's method; `None` where it cannot be built without weights."""
+    settings = known.settings(stage.configs)
     frames = settings.get("data", {}).get("init_args", {}).get("frames", 8)
-    by_classes = counted.setdefault(yaml.safe_dump([settings.get("model"), frames]), {})
+    by_classes = known.counted.setdefault(json.dumps([settings.get("model"), frames], default=str), {})
     if stage.train is None and by_classes:
         return next(iter(by_classes.values()))  # a view takes the same, whatever the classes of a training
     with contextlib.suppress(VlbenchError), _silence():
         subset = stage.train or stage.test[0]
-        classes = len(_dataset(settings, "train", subset).spec.labels(subset.classes))
+        classes = len(known.spec(stage).labels(subset.classes))
         if classes not in by_classes:
             from vlbench.cli.methods import build  # late: torch
             from vlbench.tools.cost import count

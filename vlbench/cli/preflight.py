@@ -25,7 +25,7 @@ _MOVED = {
 """Options that are in a group now, and where."""
 
 LINKED = {
-    "data.image_size": "the backbone says the size of its frames: leave the option out",
+    "data.image_size": "the backbone says the size of its frames: set model.backbone.image_size",
     "data.interpolation": "the backbone says how frames are resized: set model.backbone.preprocess",
     "data.resize_mode": "the backbone says how frames are resized: set model.backbone.preprocess",
     "data.seed": "seed_everything is the only seed: set that",

@@ -279,6 +279,8 @@ class VideoTextMethod(TrainingLoops):
     ) -> dict[str, object]:
         """Options whose value is not the paper's, by their names, for the record; see `PAPER` and `PAPER_RECIPE`.
 
+        An image size that the backbone's weights were not trained for is one of them.
+
         Args:
             side: What the options can change; `None` takes all of the method's.
             run: Settings of the data and the trainer, by their names.
@@ -288,7 +290,8 @@ class VideoTextMethod(TrainingLoops):
         of_method = deviations(self, self.PAPER, self.NO_DEVIATION)
         if side is not None:
             of_method = {name: of_method[name] for name in of_side(of_method, self.SIDES, side)}
-        return {**of_method, **recipe_deviations(self, self.PAPER_RECIPE, run or {}, training, tested)}
+        of_backbone = {f"backbone.{name}": value for name, value in self.backbone.deviations().items()}
+        return {**of_method, **of_backbone, **recipe_deviations(self, self.PAPER_RECIPE, run or {}, training, tested)}
 
     @override
     def setup(self, stage: str) -> None:

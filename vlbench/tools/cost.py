@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from vlbench.clips.batch import ClipBatch
 from vlbench.methods.base import VideoTextMethod
 from vlbench.tools.memory import prepare
-from vlbench.tools.memory.fake_cuda import fake_cuda
 
 
 class Operations(NamedTuple):
@@ -48,6 +52,30 @@ class _Counted(TorchDispatchMode):
         return out
 
 
+class _Sizes(TorchFunctionMode):
+    """Functions that give no more than the size of their result: gradients that a forward pass asks for, which need
+    values, and layer norms, of which nothing is counted and which take longest on the meta device."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.autograd.grad:
+            return tuple(torch.empty_like(tensor) for tensor in tree_leaves(args[1]))
+        return torch.empty_like(args[0]) if func is F.layer_norm else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _sizes() -> Iterator[None]:
+    """Context in which training steps on the meta device run, where torch knows no autocast."""
+    autocast = torch.autocast
+
+    def known(device_type: str, *args: Any, **options: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if device_type == "meta" else autocast(device_type, *args, **options)
+
+    with patch("torch.autocast", known), _Sizes():
+        yield
+
+
 def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
     """Operations of a method's tests and of its trainings.
 
@@ -55,7 +83,7 @@ def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
     that the parameters that train have of all parameters of the image tower.
 
     Args:
-        method: Method on the meta device or the CPU; it is of no other use afterwards.
+        method: Method on the meta device; it is of no other use afterwards.
         frames: Number T of frames of a clip.
         classes: Number C of training classes.
     """
@@ -64,16 +92,15 @@ def count(method: VideoTextMethod, *, frames: int, classes: int) -> Operations:
     trained = sum(parameter.numel() for parameter in tower if parameter.requires_grad)
     passes = 2 + trained / max(1, sum(parameter.numel() for parameter in tower))
     size = method.backbone.image_size
-    with fake_cuda() as cuda:
-        cuda.move(method)
 
-        def video_of(number: int) -> Tensor:
-            return cuda.pretend(torch.empty(number, frames, 3, size, size, dtype=torch.uint8, device="meta"))
+    def video_of(number: int) -> Tensor:
+        return torch.empty(number, frames, 3, size, size, dtype=torch.uint8, device="meta")
 
-        def clips(number: int) -> ClipBatch:
-            labels = cuda.pretend(torch.empty(number, dtype=torch.int64, device="meta"))
-            return ClipBatch(video_of(number), labels, [str(index) for index in range(number)], {})
+    def clips(number: int) -> ClipBatch:
+        labels = torch.empty(number, dtype=torch.int64, device="meta")
+        return ClipBatch(video_of(number), labels, [str(index) for index in range(number)], {})
 
+    with _sizes():
         with _Counted() as view, torch.no_grad():
             method.encode_frames(method.backbone.normalize(video_of(1)))
         if not trains:

@@ -52,7 +52,7 @@ def frozen_ensemble(backbone: DualEncoder, texts: Sequence[str], groups: int) ->
         `(C, D)`, without a graph.
     """
     parameter = backbone.logit_scale
-    if is_fake(parameter):  # sizes without values, there is nothing to keep
+    if parameter.is_meta or is_fake(parameter):  # sizes without values, there is nothing to keep
         return ensemble(backbone.encode_texts(texts, adapted=False), groups)
     ids = backbone.tokenize(texts)
     # Weights alone do not say what they compute: activation and number of heads are the architecture's.
