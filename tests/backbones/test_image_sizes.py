@@ -113,8 +113,8 @@ def test_methods_name_the_size_among_their_deviations(saved):
         ("ViT-B-32", 48, r"image_size is 48; allowed: multiples of 32, .* null, which takes 224"),
         ("ViT-B-16-SigLIP", 0, r"image_size is 0; allowed: multiples of 16, "),
         ("ViT-B-32", 8224, r"image_size is 8224; .* up to 8,192"),
-        ("RN50", 256, r"image_size is 256 and RN50 takes 224 alone: .* ModifiedResNet, have no interpolation; "),
-        ("swin_base_patch4_window7_224", 448, r"takes 224 alone: .* a SwinTransformer, .* or take a ViT"),
+        ("RN50", 256, r"image_size is 256 and RN50 takes 224 alone: .* of a ModifiedResNet, .* not interpolated"),
+        ("swin_base_patch4_window7_224", 448, r"takes 224 alone: .* of a SwinTransformer, .* or take a ViT"),
     ],
 )
 def test_a_size_that_a_tower_cannot_take_is_refused(model, size, message, hub):

@@ -121,6 +121,15 @@ def test_a_configuration_is_read_once_and_a_method_counted_once_for_a_number_of_
     assert sorted(counted) == [51, 101]
 
 
+def test_a_dataset_may_be_named_by_its_class_alone(tmp_path):
+    (tmp_path / "short.yaml").write_text("data: HMDB51DataModule\n")
+    named, own = (
+        cost(ProtocolConfig("few_shot@1", [name], shots=[2]))
+        for name in (str(tmp_path / "short.yaml"), "data/hmdb51.yaml")
+    )
+    assert named == own
+
+
 def test_what_is_not_known_is_said():
     stages = plan(Suite([ProtocolConfig("few_shot@1", ["data/folder.yaml"], shots=[2])], {"method": MSTA}, TINY))
     lines = describe_cost(stages)

@@ -62,8 +62,8 @@ def resize_images(clip: Any, image_size: int, model: str) -> None:
     else:
         kind = type(getattr(visual, "trunk", visual)).__name__
         raise ConfigError(
-            f"image_size is {image_size} and {model} takes {trained} alone: the positions of its image tower, a "
-            f"{kind}, have no interpolation; leave image_size out, or take a ViT, such as ViT-B-16"
+            f"image_size is {image_size} and {model} takes {trained} alone: positions of a {kind}, its image tower, "
+            "are not interpolated here; leave image_size out, or take a ViT, such as ViT-B-16"
         )
 
 

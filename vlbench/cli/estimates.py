@@ -91,7 +91,7 @@ class _Known:
     """
 
     def __init__(self) -> None:
-        self._read = cache(lambda name: read_config(find_config(name)))
+        self._read = cache(_content)
         self._spec = cache(_spec)
         self.settings = cache(self._merged)
         self.counted: dict[str, dict[int, Any]] = {}
@@ -108,6 +108,13 @@ class _Known:
         """
         data = self.settings(stage.configs).get("data", {})
         return self._spec(data.get("class_path", ""), data.get("init_args", {}).get("variant"))
+
+
+def _content(name: str) -> Mapping[str, Any]:
+    """What a configuration says, a class of data that stands alone as one without options."""
+    content = read_config(find_config(name))
+    data = content.get("data")
+    return {**content, "data": {"class_path": data}} if isinstance(data, str) else content
 
 
 def _spec(class_path: str, variant: str | None) -> DatasetSpec:

@@ -53,15 +53,24 @@ class _Counted(TorchDispatchMode):
 
 
 class _Sizes(TorchFunctionMode):
-    """Functions that give no more than the size of their result: gradients that a forward pass asks for, which need
-    values, and layer norms, of which nothing is counted and which take longest on the meta device."""
+    """Functions with the products that are counted and the size of their result, and no more.
+
+    Gradients that a forward pass asks for need values. Of layer norms and biases nothing is counted, and attention is
+    one operation: torch computes their sizes in Python, which takes several times as long.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.autograd.grad:
             return tuple(torch.empty_like(tensor) for tensor in tree_leaves(args[1]))
-        return torch.empty_like(args[0]) if func is F.layer_norm else func(*args, **(kwargs or {}))
+        if func is F.layer_norm:
+            return torch.empty_like(args[0])
+        if func is F.linear:
+            return args[0] @ args[1].t()
+        if func is F.scaled_dot_product_attention:
+            return torch.ops.aten._scaled_dot_product_efficient_attention(*args[:3], None, False)[0]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
