@@ -11,6 +11,7 @@ import yaml
 
 from vlbench.cli import sweep as sweeping
 from vlbench.cli.main import main
+from vlbench.datasets import base
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
@@ -45,9 +46,15 @@ def comparable(record):
 
 
 @pytest.mark.parametrize("name", ["tip_adapter_f", "logistic_probe"])
-def test_a_sweep_leaves_the_records_of_single_runs(at_home, name):
-    draws = ((1, 0), (2, 1))
-    assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+def test_a_sweep_leaves_the_records_of_single_runs(at_home, monkeypatch, name):
+    draws, drawn = ((1, 0), (2, 1)), []
+    draw = base.draw_shots
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            base, "draw_shots", lambda items, *subset, **known: drawn.append(subset) or draw(items, *subset, **known)
+        )
+        assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+    assert drawn == [*draws]  # a list of thousands of videos is ranked once a draw
     for shots, seed in draws:
         options = [f"--data.train.shots={shots}", f"--data.train.seed={seed}", f"--seed_everything={seed}"]
         assert main(words("fit", name, *options, "--checkpoint.dirpath=c")) == 0
