@@ -2,6 +2,8 @@
 
 import errno
 import json
+import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from safetensors.numpy import load_file
 from tests.bank.conftest import CLASSES, made, write_config, write_kitchen
 from tests.fakes import moving_frames, write_video
 from vlbench.backbones import TinyCLIP
-from vlbench.bank import encode, shards
+from vlbench.bank import encode, shards, share
 from vlbench.bank.bank import FeatureBank
 from vlbench.bank.facts import FACTS
 from vlbench.bank.shards import write_shard
@@ -200,15 +202,52 @@ print(int(ShardFile.open(folder / "views-00000.safetensors").features.sum()))
     assert [path.name for path in tmp_path.iterdir()] == ["views-00000.safetensors"]
 
 
-@pytest.mark.slow
-def test_any_number_of_processes_makes_the_same_bytes(kitchen_config, tmp_path, monkeypatch):
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Sums in the same order everywhere; a forked process has none of its parent's threads."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_makes_the_same_bytes(kitchen_config, tmp_path, one_thread):
     digests = []
     for processes in (1, 2):
         folder = made(tmp_path / str(processes), kitchen_config, "--processes", str(processes), "--augmented", "1")
         digests.append([shard["digest"] for shard in contents(folder)["shards"]])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("processes", [3, 4])
+def test_more_processes_than_that_make_the_same_bytes(
+    kitchen_config, tmp_path, monkeypatch, small_files, one_thread, processes
+):
+    """Ten files, so that each has some; forked from this process, which is quicker than importing torch in each."""
+    forking = multiprocessing.get_context("fork")
+    monkeypatch.setattr(share.multiprocessing, "get_context", lambda _: forking)
+    writers = tmp_path / "writers"
+    writers.mkdir()
+    write = encode.Encoder.write
+
+    def noted(self, folder, pieces, progress):
+        (writers / str(os.getpid())).write_text(str(len(pieces)))
+        write(self, folder, pieces, progress)
+
+    monkeypatch.setattr(encode.Encoder, "write", noted)
+    banks = [
+        contents(made(tmp_path / str(count), kitchen_config, "--processes", str(count), "--augmented", "1"))
+        for count in (1, processes)
+    ]
+    alone = str(os.getpid())
+    shares = {path.name: int(path.read_text()) for path in writers.iterdir()}
+    assert shares.pop(alone) == sum(shares.values()) == len(banks[0]["shards"]) == 10
+    assert len(shares) == processes
+    assert max(shares.values()) - min(shares.values()) <= 1
+    for name in ("facts", "shards", "failures"):
+        assert banks[0][name] == banks[1][name]
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

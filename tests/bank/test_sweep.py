@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.results.test_svg import points
 from vlbench.cli import sweep as sweeping
+from vlbench.cli.configs import find_config
 from vlbench.cli.main import main
+from vlbench.datasets import base
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
@@ -45,9 +48,15 @@ def comparable(record):
 
 
 @pytest.mark.parametrize("name", ["tip_adapter_f", "logistic_probe"])
-def test_a_sweep_leaves_the_records_of_single_runs(at_home, name):
-    draws = ((1, 0), (2, 1))
-    assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+def test_a_sweep_leaves_the_records_of_single_runs(at_home, monkeypatch, name):
+    draws, drawn = ((1, 0), (2, 1)), []
+    draw = base.draw_shots
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            base, "draw_shots", lambda items, *subset, **known: drawn.append(subset) or draw(items, *subset, **known)
+        )
+        assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+    assert drawn == [*draws]  # a list of thousands of videos is ranked once a draw
     for shots, seed in draws:
         options = [f"--data.train.shots={shots}", f"--data.train.seed={seed}", f"--seed_everything={seed}"]
         assert main(words("fit", name, *options, "--checkpoint.dirpath=c")) == 0
@@ -102,27 +111,37 @@ def test_a_sweep_has_one_test_a_training(options):
 
 @pytest.mark.slow
 def test_a_table_of_many_draws(at_home, monkeypatch, capsys):
-    """Through the runner: a record a draw, their spread in the table, and the paired comparison."""
-    line = ["run", "--suite", suite(".", 20, shots=(2,)), "--out", "out"]
+    """A part of `suite/bank_demo.yaml`: a record a draw, their spread in table and picture, the paired comparison."""
+    demo = yaml.safe_load(find_config("bank_demo.yaml", below="suite").read_text())
+    demo["methods"] = {name: demo["methods"][name] for name in ("zero_shot", "nearest_mean", "tip_adapter")}
+    (protocol,) = demo["protocols"]
+    protocol |= {"datasets": ["bank.yaml"], "shots": [1, 2]}
+    Path("small.yaml").write_text(yaml.safe_dump(demo))
+    line = ["run", "--suite", "small.yaml", "--out", "out"]
     assert main(line) == 0
-    assert len(records("out")) == 40
+    assert len(records("out")) == 81
     with Path("out/leaderboard.csv").open() as file:
-        rows = {(row["method"], row["shots"]): row for row in csv.DictReader(file)}
-    assert len(rows) == 2
+        rows = {(row["method"], row["shots"]): row for row in csv.DictReader(file) if row["shots"] != "0"}
+    assert len(rows) == 4
     for (method, shots), row in rows.items():
         tops = sorted(
             record.metrics["top1"] for record in records("out").values()
-            if (record.identity.method, str(record.identity.train.shots)) == (method, shots)
+            if record.identity.train and (record.identity.method, str(record.identity.train.shots)) == (method, shots)
         )  # fmt: skip
         assert int(row["runs"]) == 20
         assert float(row["top1"]) == pytest.approx(sum(tops) / 20, abs=0.01)
         low, high = np.quantile(tops, [0.025, 0.975])
         assert (float(row["runs_low"]), float(row["runs_high"])) == pytest.approx((low, high), abs=0.006)
+    assert main(["leaderboard", "out", "--allow_dirty", "--svg", "out/picture.svg"]) == 0
+    shown = points(Path("out/picture.svg").read_text())
+    assert shown.keys() == rows.keys()
+    for key, (mean, low, high, _, _) in shown.items():
+        assert (mean, low, high) == tuple(float(rows[key][name]) for name in ("top1", "runs_low", "runs_high"))
     capsys.readouterr()
     assert main(["compare", "draws", "nearest_mean", "tip_adapter", "--folder", "out"]) == 0
     assert "kitchen" in capsys.readouterr().out
     assert main([*line, "--dry_run"]) == 0
-    assert "2 of 2 stages done" in capsys.readouterr().out
+    assert "3 of 3 stages done" in capsys.readouterr().out
 
 
 def test_a_killed_sweep_goes_on_behind_its_last_record(at_home, monkeypatch):

@@ -77,6 +77,25 @@ def test_a_draw_is_tested_on_its_own_split_only(tmp_path):
         Splits(root=str(tmp_path), train=Subset(shots=1, split=2), test=Subset(split=1)).check("test")
 
 
+def test_another_training_subset_reads_no_list_again(root, monkeypatch):
+    data = dataset(root, train=Subset(shots=2, seed=0), test=Subset(classes="novel"), heldout=0.5)
+    data.videos("test")
+    tested = data.sets("test")
+    before = data.videos("train")
+    subset = Subset(shots=4, seed=3)
+    other = data.with_training(subset)
+    fresh = dataset(root, train=subset, test=Subset(classes="novel"), heldout=0.5)
+    calls, items = [], FakeDataset.items
+    monkeypatch.setattr(FakeDataset, "items", lambda self, part, split: calls.append(part) or items(self, part, split))
+    for part in ("train", "validation", "test"):
+        assert other.videos(part) == fresh.videos(part)
+        assert other.list_name(part) == fresh.list_name(part)
+    assert other.sets("test") == fresh.sets("test") == tested
+    assert other.training_list(subset, 0.5) == fresh.training_list(subset, 0.5)
+    assert calls == ["train", "train", "test"]  # once in each, but for the test list that was read
+    assert data.videos("train") == before
+
+
 def test_lists_are_named(root):
     data = dataset(root, train=Subset(shots=2, seed=5))
     assert (data.list_name("train"), data.list_name("test")) == ("own/2-shot seed 5", "official/split 1")

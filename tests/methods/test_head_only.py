@@ -20,6 +20,7 @@ from vlbench.methods import (
     ZeroShotProbe,
 )
 from vlbench.methods.head_only.base import HeldoutFeatures, TrainingFeatures
+from vlbench.methods.head_only.descent import descend
 from vlbench.methods.head_only.probes import PENALTIES
 
 pytestmark = pytest.mark.quick
@@ -142,6 +143,38 @@ def test_heldout_videos_choose_and_training_videos_do_not(backbone):
     chosen = [learned(TipAdapter, backbone, training, heldout).factors for heldout in (None, others, same)]
     assert chosen[0].tolist() == [3.0, 1.0]
     assert chosen[1][0] < chosen[2][0]
+
+
+def test_numbers_too_small_for_a_float_are_left_out_of_a_descent_and_change_no_bit(monkeypatch):
+    """Well separated classes, whose gradients have squares below 1e-38; the thread's own mode comes back."""
+    training, smallest = clusters(noise=0.05), []
+
+    def trained():
+        weights = F.normalize(training.passes[:4, 0], dim=-1)
+        weights[1] += weights[0]  # of which one class is confused with another
+        weights.requires_grad_(True)
+        optimizer = torch.optim.AdamW([weights], lr=1e-3, eps=1e-8)
+
+        def loss(video, labels):
+            return F.cross_entropy(60 * video @ weights.T, labels)
+
+        losses = descend(optimizer, loss, training, batch_size=8, seed=0, epochs=4)
+        squares = optimizer.state[weights]["exp_avg_sq"]
+        smallest.append(squares[squares > 0].min().item())
+        return weights.detach().clone(), losses
+
+    weights, losses = trained()
+    assert torch.tensor(1e-39) * 0.5 > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "set_flush_denormal", lambda _: True)
+        plain_weights, plain_losses = trained()
+    tiny, supported = torch.finfo(torch.float32).tiny, torch.set_flush_denormal(False)
+    assert smallest[1] < tiny
+    assert (smallest[0] >= tiny) == supported
+    assert torch.equal(weights, plain_weights)
+    assert losses == plain_losses
+    with pytest.raises(ConfigError, match=r"eps is 1e-12; allowed: 1e-08 to 1"):
+        TipAdapterF(TinyCLIP(), eps=1e-12)
 
 
 def test_a_probe_that_starts_as_zero_shot(backbone):

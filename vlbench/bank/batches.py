@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,14 @@ class ClipFeatures(NamedTuple):
     ids: list[str]
     failures: dict[str, tuple[int, str]]
 
+    def to(self, device: torch.device) -> Self:
+        """The batch with its tensors on a device; Lightning would look at every id for tensors.
+
+        Args:
+            device: Device of the tensors.
+        """
+        return self._replace(features=_moved(self.features, device), labels=_moved(self.labels, device))
+
     def encoded(self, encode: Callable[[Tensor], T]) -> Tensor:  # noqa: ARG002 - they are encoded
         """Frame features `(B, F, D)` of the readable videos, at least float32.
 
@@ -52,6 +60,14 @@ class ViewFeatures(NamedTuple):
     features: Tensor
     ids: list[str]
     failures: dict[str, tuple[int, str]]
+
+    def to(self, device: torch.device) -> Self:
+        """The batch with its tensors on a device; Lightning would look at every id for tensors.
+
+        Args:
+            device: Device of the tensors.
+        """
+        return self._replace(features=_moved(self.features, device))
 
     def encoded(self, encode: Callable[[Tensor], T]) -> Iterator[tuple[int, Any]]:  # noqa: ARG002 - they are encoded
         """Number V of the views and their frame features `(V * B, F, D)`, one group of all views.
@@ -120,6 +136,10 @@ class StoredViews(StoredFeatures):
         readable, failures = self._split(positions)
         ids = [self.items[position].id for position in readable]
         return ViewFeatures(self.features(ids), ids, failures)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def collate(batch: T) -> T:

@@ -113,14 +113,11 @@ class FeatureBankDataModule(VideoDataModule):
             seed: Seed of the draw and of the order of training clips.
             bank: The bank, opened before.
         """
-        other, dataset = copy(self), self.dataset
-        subset = replace(dataset.train_subset, shots=shots, seed=seed)
-        splits = None if dataset.splits_dir is None else str(dataset.splits_dir)
-        drawn = BankDataset(
-            str(bank.folder), None, subset, dataset.test_subsets, splits, dataset.heldout, dataset.validate_on_test
-        )
-        drawn.bank = bank
-        other.dataset = drawn
+        other = copy(self)
+        dataset = self.dataset.with_training(replace(self.dataset.train_subset, shots=shots, seed=seed))
+        assert isinstance(dataset, BankDataset)
+        dataset.bank = bank
+        other.dataset = dataset
         other.seed = seed
         other.skipped = set()
         return other

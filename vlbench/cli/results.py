@@ -41,6 +41,7 @@ def leaderboard(
     html: Path | None = None,
     markdown: Path | None = None,
     latex: Path | None = None,
+    svg: Path | None = None,
     allow_dirty: bool = False,
     allow_mixed: bool = False,
 ) -> int:
@@ -52,6 +53,7 @@ def leaderboard(
         html: Page to write, with charts and the published results; it loads nothing from elsewhere.
         markdown: File to write, a table for each set of rows that compare.
         latex: File to write, likewise.
+        svg: Picture to write, accuracy over shots with the interval of the runs.
         allow_dirty: Take records of code that differed from its commit.
         allow_mixed: Take records of different schemas in one table.
 
@@ -71,6 +73,10 @@ def leaderboard(
         write_atomically(markdown, to_markdown(table).encode())
     if latex is not None:
         write_atomically(latex, to_latex(table).encode())
+    if svg is not None:
+        from vlbench.results.svg import to_svg
+
+        write_atomically(svg, to_svg(table).encode())
     shown = filled(table, _SHOWN)
     view = Table(*shown, title="leaderboard" if csv is None else str(csv))
     for row in table:

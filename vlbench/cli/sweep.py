@@ -69,6 +69,7 @@ def sweep(
         trainer: Options of Lightning's Trainer.
     """
     bank = AveragedBank(data.bank)
+    data.dataset.sets("test")  # read here, the test lists are those of every draw
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     for shots, seed in draws:
         writer = _writer(record, shots, seed)

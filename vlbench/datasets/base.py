@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.lists.overlap import refuse_shared
@@ -83,6 +84,7 @@ class VideoDataset(ABC):
         self.heldout = heldout
         self.validate_on_test = validate_on_test
         self._lists: dict[tuple[_Source, Subset], _VideoList] = {}
+        self._whole_lists: dict[tuple[Part, Subset], _VideoList] = {}
 
     # What a dataset answers --------------------------------------------------------------------------------------
 
@@ -267,8 +269,19 @@ class VideoDataset(ABC):
             DataError: If lists or videos are missing.
             ConfigError: If the dataset has no such split, or the folder of published lists no such list.
         """
-        name, items = self._published("train", subset) or self._official("train", subset)
-        return (_held_out_name(name, heldout) if heldout else name), items
+        name, items = self._whole("train", subset)
+        return (_held_out_name(name, heldout) if heldout else name), list(items)
+
+    def with_training(self, subset: Subset) -> Self:
+        """The same dataset with another training subset; the lists that were read before are not read again.
+
+        Args:
+            subset: Subset of the training part.
+        """
+        other = copy(self)
+        other.train_subset = subset
+        other._lists, other._whole_lists = dict(self._lists), dict(self._whole_lists)
+        return other
 
     def video_key(self, item: VideoItem) -> Hashable:
         """What entries of two lists have in common if they are the same video: the id, unless overridden."""
@@ -318,11 +331,17 @@ class VideoDataset(ABC):
             if part == "heldout" or (part == "train" and self.heldout):
                 self._hold_out(subset)
             else:
-                self._lists[part, subset] = self._published(part, subset) or self._official(part, subset)
+                self._lists[part, subset] = self._whole(part, subset)
         return self._lists[part, subset]
 
+    def _whole(self, part: Part, subset: Subset) -> _VideoList:
+        """The list of a subset, those held out included."""
+        if (part, subset) not in self._whole_lists:
+            self._whole_lists[part, subset] = self._published(part, subset) or self._official(part, subset)
+        return self._whole_lists[part, subset]
+
     def _hold_out(self, subset: Subset) -> None:
-        name, items = self._published("train", subset) or self._official("train", subset)
+        name, items = self._whole("train", subset)
         training, heldout = hold_out(items, self.heldout, subset.seed, self.train_classes.names)
         self._lists["train", subset] = _VideoList(_held_out_name(name, self.heldout), training)
         self._lists["heldout", subset] = _VideoList(_held_out_name(name, self.heldout, "the "), heldout)

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
@@ -310,8 +310,13 @@ def _environment(device: torch.device) -> _Environment:
         "vlbench": vlbench.__version__,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": dict(_versions()),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _peak_resident_bytes() -> int:
@@ -320,8 +325,12 @@ def _peak_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+@cache
 def _git_commit() -> str | None:
-    """Commit of the checkout vlbench runs from, ending in `-dirty` if files differ from it; `None` from a wheel."""
+    """Commit of the checkout vlbench runs from, ending in `-dirty` if files differ from it; `None` from a wheel.
+
+    Asked for once: a process goes on with the code that it has loaded, whatever becomes of the files.
+    """
     checkout = Path(vlbench.__file__).parent.parent
     if not (checkout / ".git").exists():
         return None

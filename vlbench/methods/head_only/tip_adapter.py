@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.methods.head_only.base import HeadOnly, HeldoutFeatures, TrainingFeatures
-from vlbench.methods.head_only.descent import accuracy, descend
+from vlbench.methods.head_only.descent import SMALLEST_EPS, accuracy, descend
 from vlbench.methods.parts.fusion import ViewFusion
-from vlbench.ranges import BATCHES, COUNTS, FACTORS, SEEDS, WEIGHTS
+from vlbench.ranges import BATCHES, COUNTS, FACTORS, SEEDS, WEIGHTS, Range
 from vlbench.settings import Side
 
 SCALE = 100.0
@@ -220,7 +220,7 @@ class TipAdapterF(TipAdapter):
         COUNTS.check("epochs", epochs)
         WEIGHTS.check("lr", lr)
         WEIGHTS.check("weight_decay", weight_decay)
-        FACTORS.check("eps", eps)
+        Range(SMALLEST_EPS, 1).check("eps", eps)
         BATCHES.check("batch", batch)
         self.epochs = epochs
         self.lr = lr
