@@ -6,9 +6,16 @@ and losses and run in turn in one process; printed are medians over the turns of
 activations that are saved for the backward pass, without the weights that are saved beside them.
 
     python benchmarks/peft.py --threads 1 --repeats 3
+
+With `--side_by_side` vlbench's own steps of all parameter-efficient methods are beside each other, ST-Adapter and AIM
+with the classes' texts, and nothing is compared with a plain way.
+
+    python benchmarks/peft.py --threads 1 --repeats 3 --side_by_side --batch 1 --classes 51
 """
 
 import argparse
+import statistics
+import time
 from functools import partial
 
 import torch
@@ -19,9 +26,11 @@ from torch import nn
 
 from vlbench.backbones import OpenCLIP
 from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.descriptions import SHIPPED, read_descriptions
 from vlbench.datasets.specs import ClassList
 from vlbench.datasets.ucf101_names import WORDS
-from vlbench.methods import MMA, AdaptFormer, EfficientPrompt, LoRA
+from vlbench.methods import AIM, MMA, MSTA, AdaptFormer, EfficientPrompt, LoRA, STAdapter, VLPrompting
+from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.multimodal_adapter import scaled_branch
 
 FRAMES = 8
@@ -113,12 +122,26 @@ PLAIN = {AdaptFormer: adaptformer, LoRA: lora, MMA: mma, EfficientPrompt: effici
 """The plain way of each method: puts its modules into open_clip's model and gives a function for class features."""
 
 
-def build(kind, classes):
+SIDE_BY_SIDE = {
+    STAdapter: {"classifier": "text"},
+    AIM: {"classifier": "text", "frames": FRAMES},
+    AdaptFormer: {},
+    LoRA: {},
+    MMA: {},
+    EfficientPrompt: {},
+    VLPrompting: {"mixing": Mixing(mixup=0.0, cutmix=0.0, label_smoothing=0.0, mixed_clips=1)},
+    MSTA: {},
+}
+"""Options of the methods that are beside each other, whose other options are the papers'."""
+
+
+def build(kind, classes, **options):
     torch.manual_seed(0)
-    method = kind(OpenCLIP("ViT-B-16-quickgelu")).train()
+    method = kind(OpenCLIP("ViT-B-16-quickgelu"), **options).train()
     # Names of the length of UCF-101's: the longest prompt decides how many tokens are computed.
     names = tuple((WORDS * 4)[:classes])
-    method.train_classes = ClassList(names, tuple(label % len(WORDS) for label in range(classes)), WORDS, None)
+    once = read_descriptions(SHIPPED / "ucf101", WORDS)
+    method.train_classes = ClassList(names, tuple(label % len(WORDS) for label in range(classes)), WORDS, once)
     method.on_fit_start()
     return method
 
@@ -130,24 +153,54 @@ def step(method, features, batch):
     return loss.item()
 
 
+def side_by_side(kinds, batch, classes, repeats):
+    """Prints a row for each method: parameters that train, CPU time of a step and the memory that it saves."""
+    print("| method | trainable parameters | step, CPU s | saved MiB |")
+    print("|---|---|---|---|")
+    for kind in kinds:
+        method = build(kind, classes, **SIDE_BY_SIDE[kind])
+
+        def own_step(method=method):
+            method.zero_grad()
+            method.training_loss(batch)["loss"].backward()
+
+        memory, times = saved_mib(own_step, method), []
+        for _ in range(repeats):
+            start = time.process_time()
+            own_step()
+            times.append(time.process_time() - start)
+        count = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
+        print(f"| {kind.name} | {count:,} | {statistics.median(times):.2f} | {memory:.0f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--classes", type=int, default=101)
     parser.add_argument("--batch", type=int, default=2, help="clips")
-    parser.add_argument("--methods", nargs="+", choices=[kind.name for kind in PLAIN], help="all, by default")
+    parser.add_argument("--methods", nargs="+", choices=[kind.name for kind in SIDE_BY_SIDE], help="all, by default")
+    parser.add_argument("--side_by_side", action="store_true", help="vlbench's own steps of all methods")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{options.batch} clips of {FRAMES} frames, {options.classes} classes, {options.threads} threads")
-    print("| method | plain, CPU s | vlbench, CPU s | ratio | plain, saved MiB | vlbench, saved MiB | ratio |")
-    print("|---|---|---|---|---|---|---|")
     video = torch.randint(0, 256, (options.batch, FRAMES, 3, 224, 224), dtype=torch.uint8)
     batch = ClipBatch(video, torch.arange(options.batch), [str(k) for k in range(options.batch)], {})
+    kinds = [kind for kind in SIDE_BY_SIDE if not options.methods or kind.name in options.methods]
+    if options.side_by_side:
+        side_by_side(kinds, batch, options.classes, options.repeats)
+    else:
+        beside_the_plain_way(kinds, batch, options.classes, options.repeats)
+
+
+def beside_the_plain_way(kinds, batch, classes, repeats):
+    """Prints a row for each method that has a plain way here."""
+    print("| method | plain, CPU s | vlbench, CPU s | ratio | plain, saved MiB | vlbench, saved MiB | ratio |")
+    print("|---|---|---|---|---|---|---|")
     for kind, plain in PLAIN.items():
-        if options.methods and kind.name not in options.methods:
+        if kind not in kinds:
             continue
-        ours, reference = build(kind, options.classes), build(kind, options.classes)
+        ours, reference = build(kind, classes), build(kind, classes)
         clip = plain_clip(reference.backbone).train().requires_grad_(False)
         features = plain(reference, clip)
         reference.backbone.encode_frames = lambda clips, clip=clip: clip.encode_image(clips.flatten(0, 1)).unflatten(
@@ -158,7 +211,7 @@ def main():
             (ours, partial(step, ours, ours.train_text, batch)),
         ]
         memory = [saved_mib(side, clip, ours, reference) for _, side in sides]
-        theirs, own, ratio = compare(sides, options.repeats)
+        theirs, own, ratio = compare(sides, repeats)
         print(
             f"| {kind.name} | {theirs:.2f} | {own:.2f} | {ratio:.2f} | {memory[0]:.0f} | {memory[1]:.0f} "
             f"| {memory[0] / memory[1]:.2f} |",

@@ -159,6 +159,8 @@ def test_the_best_epoch_is_kept_beside_the_last(workplace, selection, monkeypatc
     training = [held["vlbench"]["training"] for held in (best, last)]
     assert [facts["epochs"] for facts in training] == [scores.index(max(scores)) + 1, 2]
     assert [(facts["heldout"], facts["videos"]) for facts in training] == [(0.25, 48)] * 2
+    of_heldout = [max(scores), scores[-1]] if selection == "heldout" else [None, None]
+    assert [facts.get("heldout_top1") for facts in training] == of_heldout
     warned = any("chosen by the test videos" in str(warning.message) for warning in recwarn)
     assert warned == (selection == "best_on_test")
 

@@ -118,6 +118,20 @@ def test_the_position_of_a_token_is_dropped_in_all_frames_and_clips():
     assert torch.equal(drop.eval()(x), x)
 
 
+def test_attention_over_time_is_one_call_for_all_positions_of_all_clips():
+    method = built(AIM).eval()
+    calls = []
+    for block in method.backbone.image.blocks:
+        block.attention.register_forward_pre_hook(lambda _, inputs: calls.append(tuple(inputs[0].shape[:2])))
+    with torch.no_grad():
+        method.encode_frames(method.backbone.normalize(clips(count=2, frames=4)))
+    tokens = len(method.backbone.visual.embed(torch.zeros(1, 3, 32, 32))[0])
+    over_time, over_space = calls[::2], calls[1::2]
+    assert over_time == [(2 * tokens, 4)] * len(method.backbone.image.blocks)
+    assert len(over_space) == len(method.backbone.image.blocks)
+    assert {clip_frames for clip_frames, _ in over_space} == {2 * 4}
+
+
 @KINDS
 def test_texts_open_the_vocabulary_and_a_linear_head_does_not(kind):
     other = EvaluationSet(Subset(classes="novel"), classes_of(NAMES[1:]), {}, "made up")

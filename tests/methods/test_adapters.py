@@ -243,6 +243,12 @@ def test_a_training_of_sgd_has_momentum():
 WITHOUT_BLOCKS = Capabilities(blocks=False, class_token=False, causal_text=False, frames_encoded_one_by_one=True)
 
 
+def test_texts_in_the_place_of_a_released_linear_head_are_a_deviation_in_training_and_test():
+    method = AdaptFormer(TinyCLIP(pretrained=False))
+    for side in (None, "training", "test"):
+        assert method.deviations(side) == {"classifier": "text"}
+
+
 @pytest.mark.parametrize("kind", [AdaptFormer, LoRA, MMA, EfficientPrompt])
 def test_a_backbone_without_blocks_is_refused_in_one_sentence(kind):
     backbone = SimpleNamespace(capabilities=WITHOUT_BLOCKS, without_roles=None)

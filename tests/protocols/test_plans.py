@@ -245,6 +245,61 @@ def test_an_overlay_says_what_the_stage_is(tmp_path):
     ]
 
 
+def with_grid(**grid):
+    return {"msta": MethodConfig(["msta.yaml"], grid=grid)}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_grid_is_trainings_that_hold_videos_out_and_one_choice_that_is_tested(protocol, tmp_path):
+    options = {"train": "data/k.yaml"} if protocol == "zero_shot@1" else {"seeds": [1]}
+    if "shots" in PROTOCOLS[protocol].options:
+        options["shots"] = [4]
+    grid = {"lr": [0.1, 0.2], "bottleneck": [8]}
+    *fits, choice, test = plan(suite(protocol, ["data/a.yaml"], with_grid(**grid), **options))
+    (plain, _) = plan(suite(protocol, ["data/a.yaml"], {"msta": MethodConfig(["msta.yaml"])}, **options))
+    stem = plain.name.removesuffix("-fit")
+    assert [fit.name for fit in fits] == [f"{stem}-lr{rate}-bottleneck8-fit" for rate in (0.1, 0.2)]
+    assert {(fit.configs, fit.train, fit.seed) for fit in fits} == {(plain.configs, plain.train, plain.seed)}
+    assert (choice.action, choice.candidates, choice.test) == ("choose", tuple(fit.name for fit in fits), ())
+    assert choice.needs == choice.candidates
+    assert (test.weights_from, test.selection, test.options) == (choice.name, "last", ())
+    for fit, rate in zip(fits, (0.1, 0.2), strict=True):
+        made = fit.overlay(tmp_path, "d")
+        assert made["model"]["init_args"] == {"lr": rate, "bottleneck": 8}
+        assert made["selection"] == "heldout"  # which a training without held-out videos refuses
+    chosen = tmp_path / "checkpoints" / choice.name / "last.ckpt"
+    assert test.overlay(tmp_path, "d")["ckpt_path"] == str(chosen)
+
+
+def test_protocols_with_one_training_share_its_grid():
+    entries = [
+        ProtocolConfig("fully_supervised@1", ["data/k.yaml"]),
+        ProtocolConfig("zero_shot@1", ["data/a.yaml"], train="data/k.yaml"),
+    ]
+    stages = plan(Suite(entries, with_grid(lr=[0.1, 0.2])))
+    assert [stage.action for stage in stages] == ["fit", "fit", "choose", "test", "test"]
+    assert {stage.weights_from for stage in stages[3:]} == {stages[2].name}
+
+
+@pytest.mark.parametrize("selection", ["heldout", "best_on_test"])
+def test_values_of_a_grid_are_compared_after_the_last_epoch(selection):
+    with pytest.raises(ConfigError, match=f"selection is {selection} with a grid.*; allowed: last"):
+        plan(suite("few_shot@1", ["data/a.yaml"], with_grid(lr=[0.1]), selection=selection))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grid": {"lr": []}}, r"the grid of lr is \[\]; allowed: one or more values, each once"),
+        ({"grid": {"lr": [0.1, 0.1]}}, r"the grid of lr is \[0.1, 0.1\]"),
+        ({"grid": {"lr": [0.1]}, "trains": False}, "with trains: false; a grid is of trainings"),
+    ],
+)
+def test_a_grid_without_a_choice_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        MethodConfig(["msta.yaml"], **options)
+
+
 SUITES = [name for name in config_names() if name.startswith("suite/")]
 
 

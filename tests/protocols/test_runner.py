@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import yaml
 
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
@@ -253,3 +254,33 @@ def test_a_start_that_is_no_file_is_refused_before_anything_runs(lab):
     methods = {"two": MethodConfig(["two.yaml"], pretrained_from="nothing.ckpt")}
     with pytest.raises(ConfigError, match=r"cannot read the checkpoint nothing\.ckpt"):
         lab.of(plan(Suite([ProtocolConfig("few_shot@1", ["data.yaml"], shots=[2])], methods, ["cpu.yaml"])))
+
+
+def with_grid(rates, **options):
+    entry = ProtocolConfig("few_shot@1", ["data.yaml"], shots=[2], **options)
+    return plan(Suite([entry], {"one": MethodConfig(["one.yaml"], grid={"lr": rates})}, ["cpu.yaml"]))
+
+
+def test_a_grid_is_trained_chosen_from_and_tested_once(lab):
+    lab.behave("one")
+    assert lab.of(with_grid([0.1, 0.2])).run() == []
+    assert lab.calls == ["fit", "fit", "test"]
+    stem = "few_shot-data-one-2shot-seed0"
+    overlay = yaml.safe_load((lab.out / "stages" / f"{stem}-lr0.2-fit.yaml").read_text())
+    assert overlay["model"]["init_args"] == {"lr": 0.2}
+    tested = yaml.safe_load((lab.out / "stages" / f"{stem}-test.yaml").read_text())
+    assert tested["ckpt_path"] == str(lab.out / "checkpoints" / f"{stem}-choose" / "last.ckpt")
+    assert lab.of(with_grid([0.1, 0.2])).run() == []
+    assert len(lab.calls) == 3
+    # Another value: it alone is trained, and the test is of another choice.
+    assert lab.of(with_grid([0.1, 0.2, 0.3])).run() == []
+    assert lab.calls[3:] == ["fit", "test"]
+    (lab.out / "checkpoints" / f"{stem}-choose" / "last.ckpt").unlink()
+    assert lab.of(with_grid([0.1, 0.2, 0.3])).run() == []
+    assert lab.calls[5:] == []
+
+
+def test_nothing_is_chosen_where_a_training_of_the_grid_failed(lab):
+    lab.behave("one", fail="fit")
+    failed = [stage.name for stage in lab.of(with_grid([0.1, 0.2])).run()]
+    assert [name.rpartition("-")[2] for name in failed] == ["fit", "fit", "choose", "test"]

@@ -237,6 +237,26 @@ def internvideo2_import(file: Path, out: Path, vision: Path | None = None, text:
     return 0
 
 
+def weights_choose(checkpoints: Sequence[Path], out: Path) -> int:
+    """Copy the checkpoint that is best on the videos that its training held out, of trainings on the same videos.
+
+    The copy and the records of its tests name the options in which the trainings differ, and the accuracy of each. Test
+    videos choose nothing; of equals the first is taken.
+
+    Args:
+        checkpoints: Checkpoints of `vlbench fit` with data.heldout above 0, validated after their last step.
+        out: Checkpoint file to write.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.choice import choose
+
+    for line in choose(checkpoints, out):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def weights_export(checkpoint: Path, out: Path) -> int:
     """Merge the experts of a trained MoTE once and write safetensors; evaluation then costs one plain MLP a layer.
 

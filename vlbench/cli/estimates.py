@@ -64,8 +64,8 @@ def estimate_cost(stages: Sequence[Stage]) -> Cost:
     trained, tested, operations, unknown = 0, 0, 0.0, []
     known = _Known()
     for stage in stages:
-        if stage.action == "sweep":
-            continue  # it has features, and nothing goes through a tower
+        if stage.action in ("choose", "sweep"):
+            continue  # nothing goes through a tower: a choice reads accuracies, a sweep has features
         clips = _clips(stage, known)
         if clips is None:
             unknown.append(stage.name)

@@ -288,6 +288,14 @@ _DECLARED = (
         inputs={"file": "file"},
     ),
     Command(
+        "weights choose",
+        _WEIGHTS,
+        "of several trainings the one that is best on held-out training videos",
+        "vlbench.cli.commands:weights_choose",
+        positional={"checkpoints": {"nargs": "+", "help": "checkpoints of `vlbench fit`"}},
+        inputs={"checkpoints": "file"},
+    ),
+    Command(
         "weights export",
         _WEIGHTS,
         "a MoTE checkpoint with merged experts, as safetensors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from vlbench.datasets.specs import Selection, Subset
@@ -24,6 +24,7 @@ class TrainingFacts:
         steps: Number of optimizer steps.
         epochs: Number of epochs trained.
         heldout: Part of the training videos that was held out for validation, in [0, 1).
+        heldout_top1: Top-1 accuracy on the held-out videos after the last step, in per cent.
         batch: Training clips of an optimizer step, over all processes.
         seconds: Duration of the training, in seconds.
         processes: Number of processes that trained.
@@ -32,6 +33,8 @@ class TrainingFacts:
         settings: Every option that the weights of the last epoch depend on, by its name; see `vlbench.settings`.
         validation: Every option that the choice of the best epoch depends on beside `settings`, by its name.
         finished: Whether the training went on to its end; `False` in a checkpoint that was written before.
+        candidates: Trainings that this one is the best of by `heldout_top1`: the options in which they differ, by their
+            names, and the accuracy of each.
     """
 
     dataset: str
@@ -42,6 +45,7 @@ class TrainingFacts:
     steps: int | None = None
     epochs: int | None = None
     heldout: float | None = None
+    heldout_top1: float | None = None
     batch: int | None = None
     seconds: float | None = None
     processes: int | None = None
@@ -50,6 +54,7 @@ class TrainingFacts:
     settings: Mapping[str, object] | None = None
     validation: Mapping[str, object] | None = None
     finished: bool | None = None
+    candidates: Sequence[Mapping[str, object]] | None = None
 
     def settings_behind(self, selection: Selection) -> dict[str, object] | None:
         """Every option that the weights of an epoch depend on, by its name; `None` where the options are not known.

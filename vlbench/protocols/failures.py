@@ -26,6 +26,7 @@ _SIGKILL = (-9, 137)
 _SMALLER = {
     "fit": "a smaller data.init_args.batch_size (data.init_args.loading.effective_batch keeps the optimizer steps as "
     "they are) or model.init_args.grad_checkpointing: true, where the method has it",
+    "choose": "fewer stages at once (--jobs)",
     "sweep": "a smaller data.init_args.batch_size, which changes no test",
     "test": "a smaller data.init_args.loading.eval_batch_size, which changes no prediction",
 }

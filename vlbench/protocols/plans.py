@@ -39,17 +39,48 @@ class Case:
             configs = (entry,) if isinstance(entry, str) else tuple(entry)
             yield PurePath(configs[0]).stem, configs
 
-    def fit(self, stem: str, dataset: tuple[str, ...], train: Subset, test: Subset, seed: int) -> Stage:
-        """A training."""
+    def trainings(
+        self, stem: str, dataset: tuple[str, ...], train: Subset, test: Subset, seed: int
+    ) -> tuple[Stage, ...]:
+        """The stages of a training; the last one leaves the weights.
+
+        A method with a grid has a training for each combination of its values, and then a choice of the best on the
+        held-out training videos.
+
+        Args:
+            stem: Stem of the stages' names.
+            dataset: Configurations of the dataset.
+            train: Subset of the dataset that is trained on.
+            test: Subset that a training validates on, if on test videos at all.
+            seed: Seed of the training.
+        """
         configs = (*self.method.configs, *dataset, *self.overlays)
         name, selection = self.protocol.protocol, self.protocol.selection
-        start = self.method.pretrained_from
-        return Stage(
-            f"{stem}-fit", "fit", configs, train, (test,), seed, name, selection=selection, pretrained_from=start
-        )
+        fit = Stage(
+            f"{stem}-fit", "fit", configs, train, (test,), seed, name,
+            selection=selection, pretrained_from=self.method.pretrained_from,
+        )  # fmt: skip
+        grid = self.method.grid
+        if not grid:
+            return (fit,)
+        if selection != "last":
+            raise ConfigError(
+                f"{stem}: selection is {selection} with a grid, whose values are compared after the last epoch; "
+                "allowed: last"
+            )
+        fits = []
+        for values in product(*grid.values()):
+            options = tuple(zip(grid, values, strict=True))
+            named = "-".join(f"{option}{value}" for option, value in options)
+            # A training that keeps its best epoch by held-out videos refuses to begin without any.
+            fits.append(replace(fit, name=f"{stem}-{named}-fit", selection="heldout", options=options))
+        candidates = tuple(each.name for each in fits)
+        return (*fits, Stage(f"{stem}-choose", "choose", (), train, (), seed, name, candidates=candidates))
 
     def sweep(self, stem: str, dataset: tuple[str, ...], draws: tuple[tuple[int, int], ...]) -> Stage:
         """A training and a test on all classes for every draw of shots and seed, in one process."""
+        if self.method.grid:
+            raise ConfigError(f"{stem}: sweep is true with a grid; leave one of them out")
         if self.protocol.views or self.protocol.selection != "last":
             raise ConfigError(
                 f"{stem}: sweep is true with views or a selection of epochs; a sweep tests the views of its bank after "
@@ -68,7 +99,7 @@ class Case:
             stem: Stem of the stages' names.
             dataset: Configurations of the dataset.
             test: Subsets, in one pass.
-            fit: Training of the weights; `None` for weights that are given.
+            fit: Stage that leaves the weights, the last one of a training; `None` for weights that are given.
             train: Whether the training videos are of the same dataset.
         """
         entry = self.protocol
@@ -110,9 +141,9 @@ def few_shot(case: Case) -> Iterator[Stage]:
             continue
         for shots, seed in draws:
             stem = f"few_shot-{label}-{case.name}-{shots}shot-seed{seed}"
-            fit = case.fit(stem, dataset, Subset(shots=shots, seed=seed), all_classes, seed)
-            yield fit
-            yield from case.tests(stem, dataset, (all_classes,), fit)
+            trainings = case.trainings(stem, dataset, Subset(shots=shots, seed=seed), all_classes, seed)
+            yield from trainings
+            yield from case.tests(stem, dataset, (all_classes,), trainings[-1])
 
 
 def base_to_novel(case: Case) -> Iterator[Stage]:
@@ -128,9 +159,9 @@ def base_to_novel(case: Case) -> Iterator[Stage]:
             continue
         for shots, seed in product(entry.shots or (16,), entry.seeds_or((1, 2, 3))):
             stem = f"base_to_novel-{label}-{case.name}-{shots}shot-seed{seed}"
-            fit = case.fit(stem, dataset, _BASE.with_(shots=shots, seed=seed), _BASE, seed)
-            yield fit
-            yield from case.tests(stem, dataset, (_BASE, _NOVEL), fit)
+            trainings = case.trainings(stem, dataset, _BASE.with_(shots=shots, seed=seed), _BASE, seed)
+            yield from trainings
+            yield from case.tests(stem, dataset, (_BASE, _NOVEL), trainings[-1])
 
 
 def zero_shot(case: Case) -> Iterator[Stage]:
@@ -142,7 +173,7 @@ def zero_shot(case: Case) -> Iterator[Stage]:
     entry = case.protocol
     tests = list(case.datasets())
     splits = tuple(Subset(split=split) for split in entry.splits or (1, 2, 3))
-    fits: list[Stage | None] = [None]
+    seeds: list[tuple[Stage, ...]] = [()]
     if case.method.trains:
         if entry.train is None:
             raise ConfigError("zero_shot@1: train is missing; give the dataset to train on, data/kinetics400.yaml")
@@ -151,12 +182,13 @@ def zero_shot(case: Case) -> Iterator[Stage]:
         if entry.selection == "best_on_test":
             raise ConfigError("zero_shot@1: selection is best_on_test; allowed: last, heldout")
         stem = f"zero_shot-{PurePath(entry.train).stem}-{case.name}"
-        fits = [
-            case.fit(f"{stem}-seed{seed}", (entry.train,), Subset(), Subset(), seed) for seed in entry.seeds_or((0,))
+        seeds = [
+            case.trainings(f"{stem}-seed{seed}", (entry.train,), Subset(), Subset(), seed)
+            for seed in entry.seeds_or((0,))
         ]
-    for fit in fits:
-        if fit is not None:
-            yield fit
+    for trainings in seeds:
+        yield from trainings
+        fit = trainings[-1] if trainings else None
         for label, dataset in tests:
             stem = f"zero_shot-{label}-{case.name}{'' if fit is None else f'-seed{fit.seed}'}"
             yield from case.tests(stem, dataset, splits, fit, train=False)
@@ -170,9 +202,9 @@ def fully_supervised(case: Case) -> Iterator[Stage]:
             yield from case.tests(stem, dataset, (Subset(),), None)
             continue
         for seed in case.protocol.seeds_or((0,)):
-            fit = case.fit(f"{stem}-seed{seed}", dataset, Subset(), Subset(), seed)
-            yield fit
-            yield from case.tests(f"{stem}-seed{seed}", dataset, (Subset(),), fit)
+            trainings = case.trainings(f"{stem}-seed{seed}", dataset, Subset(), Subset(), seed)
+            yield from trainings
+            yield from case.tests(f"{stem}-seed{seed}", dataset, (Subset(),), trainings[-1])
 
 
 class Protocol(NamedTuple):
@@ -241,8 +273,9 @@ def _shared(stages: Iterable[Stage]) -> list[Stage]:
     instead: dict[str | None, str] = {}
     kept = []
     for each in stages:
-        stage = replace(each, pretrained_from=_start(each, instead))
-        if stage.action == "fit":
+        candidates = tuple(instead[name] for name in each.candidates)
+        stage = replace(each, pretrained_from=_start(each, instead), candidates=candidates)
+        if stage.leaves_weights:
             training = replace(stage, name="", protocol="")
             known = training in first
             instead[stage.name] = first.setdefault(training, stage.name)

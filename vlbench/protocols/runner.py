@@ -74,7 +74,7 @@ class Runner:
         """Whether this very stage was finished: a stage whose configuration has changed since is not."""
         digest = self.digests[stage.name]
         try:
-            if stage.action != "fit":
+            if not stage.leaves_weights:
                 paths = [self.out / "records" / f"{name}.json" for name in stage.records]
                 # Without its scores a record can be neither verified nor asked again.
                 return all(read_pair(path, digest_of)[0].details.stage == digest for path in paths)
@@ -86,6 +86,10 @@ class Runner:
 
     def command(self, stage: Stage) -> list[str]:
         """What `vlbench` is called with."""
+        if stage.action == "choose":
+            folders = [checkpoint_folder(self.out.absolute(), name) for name in (*stage.candidates, stage.name)]
+            *candidates, best = (str(folder / "last.ckpt") for folder in folders)
+            return ["weights", "choose", *candidates, "--out", best]
         configs = [str(path) for path in (*(self.paths[name] for name in stage.configs), self._overlay(stage))]
         weights = ["--ckpt_path", str(Path(stage.checkpoint).absolute())] if stage.checkpoint else []
         resume = ["--resume", "auto"] if stage.action == "fit" else []
@@ -159,8 +163,9 @@ class Runner:
         return failed
 
     def _start(self, stage: Stage) -> Job:
-        overlay = stage.overlay(self.out.absolute(), self.digests[stage.name])
-        write_atomically(self._overlay(stage), yaml.safe_dump(overlay, sort_keys=False).encode())
+        if stage.action != "choose":
+            overlay = stage.overlay(self.out.absolute(), self.digests[stage.name])
+            write_atomically(self._overlay(stage), yaml.safe_dump(overlay, sort_keys=False).encode())
         log = self._log(stage)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
@@ -169,7 +174,7 @@ class Runner:
     def _finish(self, item: _Running, code: int) -> bool:
         """Notes and reports how a stage ended; returns whether it is done."""
         stage, seconds = item.stage, time.monotonic() - item.started
-        if code == 0 and stage.action == "fit":
+        if code == 0 and stage.leaves_weights:
             write_atomically(self._mark(stage), json.dumps({"digest": self.digests[stage.name]}).encode())
         if code == 0 and self.done(stage):
             self._say(f"[green]ran[/]       {escape(stage.name)} in {seconds:.0f} s")

@@ -18,7 +18,8 @@ class Stage:
 
     Attributes:
         name: Unique in its plan, usable as a file name.
-        action: Action of the stage: `fit`, `test`, or `sweep`, which trains and tests on each of `draws`.
+        action: Action of the stage: `fit`, `test`, `choose`, which takes the best of `candidates`, or `sweep`, which
+            trains and tests on each of `draws`.
         configs: Configuration names, later ones override earlier ones.
         train: Training subset; `None` if the stage trains nothing.
         test: Test subsets of one dataset, evaluated in one pass; a training validates on them, if at all.
@@ -30,10 +31,12 @@ class Stage:
         half_classes: Whether records also hold accuracies on random halves of the classes.
         pretrained_from: Name of the training stage, or checkpoint file, whose backbone the method starts from.
         draws: Training videos a class and seed of each draw of a sweep.
+        options: Options of the method that a grid sets, by their names, and their values.
+        candidates: Names of the trainings that a choice is among.
     """
 
     name: str
-    action: Literal["fit", "test", "sweep"]
+    action: Literal["fit", "test", "choose", "sweep"]
     configs: tuple[str, ...]
     train: Subset | None
     test: tuple[Subset, ...]
@@ -45,12 +48,14 @@ class Stage:
     half_classes: bool = False
     pretrained_from: str | None = None
     draws: tuple[tuple[int, int], ...] = ()
+    options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    candidates: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the stages that have to be done before this one."""
         start = () if self.start_file is not None else (self.pretrained_from,)
-        return tuple(name for name in (self.weights_from, *start) if name is not None)
+        return tuple(name for name in (self.weights_from, *start, *self.candidates) if name is not None)
 
     @property
     def start_file(self) -> str | None:
@@ -66,7 +71,7 @@ class Stage:
     @property
     def records(self) -> tuple[str, ...]:
         """Names of the records that a test leaves, one for each subset."""
-        if self.action == "fit":
+        if self.leaves_weights:
             return ()
         if self.action == "sweep":
             return tuple(f"{self.name}-{shots}shot-seed{seed}-test" for shots, seed in self.draws)
@@ -75,9 +80,14 @@ class Stage:
         return tuple(f"{self.name}-{subset.key}" for subset in self.test)
 
     @property
+    def leaves_weights(self) -> bool:
+        """Whether the stage leaves checkpoints, and no records."""
+        return self.action in ("fit", "choose")
+
+    @property
     def checkpoints(self) -> tuple[str, ...]:
-        """Names of the files that a training leaves."""
-        if self.action != "fit":
+        """Names of the files that a training or a choice leaves."""
+        if not self.leaves_weights:
             return ()
         return ("last.ckpt",) if self.selection == "last" else ("last.ckpt", "best.ckpt")
 
@@ -116,6 +126,8 @@ class Stage:
             trained = checkpoint_folder(out, self.pretrained_from) / "last.ckpt"
             start = Path(self.start_file).absolute() if self.start_file is not None else trained
             overlay["model"] = {"init_args": {"pretrained_from": str(start)}}
+        if self.options:
+            overlay.setdefault("model", {}).setdefault("init_args", {}).update(self.options)
         if self.action == "fit":
             overlay["checkpoint"] = {"dirpath": str(checkpoint_folder(out, self.name))}
             if self.selection != "last":

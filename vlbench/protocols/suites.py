@@ -26,17 +26,27 @@ class MethodConfig:
         pretrained_from: Weights that the backbone starts from: the name of an earlier training of the suite, such as
             `zero_shot-kinetics400-vifi_clip-seed0-fit`, or a checkpoint, `FILE.ckpt`. It becomes the method's option
             `pretrained_from`.
+        grid: Values of the method's options, by their names, such as `{lr: [0.001, 0.01]}`: one training for each
+            combination, of which the one that is best on the held-out training videos is tested.
 
     Raises:
-        ConfigError: If a method with a checkpoint also trains.
+        ConfigError: If a method with a checkpoint also trains, or a grid has nothing to choose among.
     """
 
     configs: list[str]
     trains: bool = True
     checkpoint: str | None = None
     pretrained_from: str | None = None
+    grid: dict[str, list[bool | int | float | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.grid and not self.trains:
+            raise ConfigError(
+                f"grid is {self.grid} with trains: false; a grid is of trainings: leave it out, or let the method train"
+            )
+        for option, values in self.grid.items():
+            if not values or len(set(map(repr, values))) < len(values):
+                raise ConfigError(f"the grid of {option} is {values}; allowed: one or more values, each once")
         if self.checkpoint is not None and self.trains:
             raise ConfigError(
                 f"checkpoint is {self.checkpoint!r} with trains: true; a suite tests given weights or trains its own: "

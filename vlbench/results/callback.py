@@ -89,6 +89,7 @@ class RecordWriter(Callback):
         self._seed = 0
         self._config_digest: str | None = None
         self._started = 0.0
+        self._validated: tuple[int, float] | None = None
         self._run: dict[Side, dict[str, object]] = {}
         self.settings: dict[str, object] = {}
         self.identities: list[Identity] = []
@@ -112,8 +113,15 @@ class RecordWriter(Callback):
         if stage == "fit":
             method = recorded(pl_module)
             method.describe_training = partial(self._training, trainer, method)
+            self._validated = None
             # Now: callbacks change their attributes while they work.
             self._run = {side: run_settings(trainer, self._used(), side) for side in ("training", "validation")}
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        dataset, evaluations = self._used().dataset, recorded(pl_module).evaluations
+        if evaluations and dataset.heldout and not dataset.validate_on_test:
+            self._validated = (trainer.global_step, evaluations[0].metrics["top1"])
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
         data = self._used()
@@ -128,6 +136,7 @@ class RecordWriter(Callback):
             steps=trainer.global_step,
             epochs=epochs,
             heldout=data.dataset.heldout,
+            heldout_top1=_after_step(self._validated, trainer.global_step),
             batch=data.batch_of_step(trainer),
             seconds=round(timer.time_elapsed(), 3) if timer is not None else None,
             processes=trainer.world_size,
@@ -259,6 +268,11 @@ class RecordWriter(Callback):
                 **_environment(method.device),
             ),
         )
+
+
+def _after_step(validated: tuple[int, float] | None, step: int) -> float | None:
+    """The accuracy of a validation, a step and an accuracy, if it was after this step."""
+    return validated[1] if validated is not None and validated[0] == step else None
 
 
 def _with_start(settings: dict[str, object], seed: int, start: TrainingFacts | None) -> dict[str, object]:

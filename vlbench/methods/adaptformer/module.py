@@ -10,6 +10,7 @@ from typing_extensions import override
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.blocks import Block
 from vlbench.errors import ConfigError
+from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.adaptformer.block import AdaptFormerBlock, Bottleneck, Initialization
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.text_training import OptimizerName, TextTraining
@@ -31,7 +32,7 @@ class AdaptFormer(TextTraining):
         >>> sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
         66304
         >>> method.deviations()
-        {}
+        {'classifier': 'text'}
 
     Args:
         backbone: Dual encoder whose image tower is adapted.
@@ -120,6 +121,17 @@ class AdaptFormer(TextTraining):
     @override
     def published_as(self) -> tuple[str, ...]:
         return ("ViCLIP + AdaptFormer",)
+
+    @override
+    def deviations(
+        self,
+        side: Side | None = None,
+        run: Mapping[str, object] | None = None,
+        training: TrainingFacts | None = None,
+        tested: str | None = None,
+    ) -> dict[str, object]:
+        """Options whose value is not the paper's, and that texts classify, which no option changes."""
+        return {**super().deviations(side, run, training, tested), "classifier": "text"}
 
     def _adapted(self, loaded: Block) -> Block:
         """The block with a new adapter of its own."""
