@@ -135,10 +135,10 @@ class FeatureBank:
         Raises:
             ConfigError: If they are not; the message says what differs.
         """
-        here = {**self.facts.backbone, **self.facts.preprocess}
-        names = [name for name in backbone if name != "pretrained" and backbone[name] != here.get(name)]
+        there, here = _flat({**self.facts.backbone, **self.facts.preprocess}), _flat(backbone)
+        names = [name for name in here if name != "pretrained" and here[name] != there.get(name)]
         if names:
-            clauses = [f"{name} is {_brief(here.get(name))} there and {_brief(backbone[name])} here" for name in names]
+            clauses = [f"{name} is {_brief(there.get(name))} there and {_brief(here[name])} here" for name in names]
             raise ConfigError(
                 f"the bank {self.folder} is of another backbone: {'; '.join(clauses)}; give the configuration of the"
                 f" bank's backbone, {self.facts.backbone['name']}, or another bank by --data.root DIR"
@@ -164,6 +164,13 @@ def find_bank(folder: Path) -> Path:
         )
     begun = sorted({path.parent for path in folder.glob("*/*.safetensors")})
     return banks[0] if banks else begun[0] if len(begun) == 1 else folder
+
+
+def _flat(facts: Mapping[str, object]) -> dict[str, object]:
+    """Facts about a backbone with each of its settings for itself, behind the facts that say less."""
+    plain = {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
+    nested = ((name, value) for name, value in facts.items() if isinstance(value, Mapping))
+    return plain | {f"{name}.{key}": item for name, value in nested for key, item in value.items()}
 
 
 def _brief(value: object) -> str:
