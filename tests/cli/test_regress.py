@@ -165,10 +165,14 @@ def test_the_workflow_compares_what_there_is():
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", CAUGHT_BY)
-def test_defects_show(workplace, mutant, name):
+def test_defects_show(workplace, mutant, capsys, name):
     mutant(name)
     expected = ROOT / "benchmarks" / "expected" / "regression.json"
     code = main(["regress", "--suite", "regression.yaml", "--expected", str(expected), "--out", "out"])
+    if code == 2:  # a defect may make a training diverge, whose scores are no numbers: the command names the stage
+        assert CAUGHT_BY[name]
+        assert "stages failed; their logs are in" in capsys.readouterr().err
+        return
     checks = json.loads(Path("out/regression.json").read_text())["checks"]
     failed = {(check["evaluation"], check["metric"]) for check in checks if not check["passed"]}
     assert CAUGHT_BY[name] <= failed

@@ -38,7 +38,8 @@ def explained(parser: ArgumentParser) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise (user_error(error) or ConfigError(explain(str(error), parser))) from error
+        message = str(error) or f"the options cannot be read: {type(error).__name__}"
+        raise (user_error(error) or ConfigError(explain(message, parser))) from error
 
 
 def checked_data(command: str, config: Namespace) -> VideoDataModule:
