@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -177,6 +178,6 @@ def _mteb(module: str) -> Any:
         ConfigError: If it is not installed.
     """
     try:
-        return __import__(module, fromlist=["_"])
+        return import_module(module)
     except ImportError as error:
         raise ConfigError(f"{module} cannot be loaded ({error}); {_INSTALL}") from error
