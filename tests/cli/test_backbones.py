@@ -48,10 +48,11 @@ def test_the_list_names_every_architecture_and_builds_none(capsys, monkeypatch):
     assert "ViCLIP-L-14" in out
 
 
-def test_a_list_with_multiply_adds(capsys):
+def test_a_list_with_parameters_and_multiply_adds(capsys):
     out = printed(capsys, "list", "--match", "vit-b-32-quick", "--flops")
     (row,) = re.findall(r"^│ ViT-B-32-quickgelu .*$", out, flags=re.MULTILINE)
-    assert 3.5 < float(row.split("│")[4]) < 4.5  # 4.4 in CLIP's paper, which computes every token of the last block
+    assert row.split("│")[4].strip() == "151,277,313"
+    assert 3.5 < float(row.split("│")[5]) < 4.5  # 4.4 in CLIP's paper, which computes every token of the last block
 
 
 def test_a_part_of_no_name_is_refused(capsys):

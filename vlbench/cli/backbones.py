@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vlbench.methods
@@ -30,7 +31,8 @@ def backbone_table(match: str, *, flops: bool) -> Iterator[Table | str]:
 
     Args:
         match: Part of the names that are listed, in any case.
-        flops: Whether the multiply-adds of a frame are counted; every model is built for it, without memory.
+        flops: Whether parameters and the multiply-adds of a frame are counted; every model is built for it, without
+            memory.
 
     Raises:
         ConfigError: If no name has that part.
@@ -40,13 +42,14 @@ def backbone_table(match: str, *, flops: bool) -> Iterator[Table | str]:
     if not described and not others:
         raise ConfigError(f"match is {match!r}, which no backbone has in its name; leave it out to see all")
 
-    columns = ("model", "image", "context", *(["GMAC/frame"] if flops else []), "methods", "pretrained tags")
+    counts = ("parameters", "GMAC/frame") if flops else ()
+    columns = ("model", "image", "context", *counts, "methods", "pretrained tags")
     table = Table(*columns, title="--model.backbone OpenCLIP --model.backbone.model MODEL")
     for column in table.columns:
         column.no_wrap, column.overflow = column.header == "model", "fold"
     for entry in described:
         usable = ", ".join(method.name for method in _methods() if method.refusal(entry.name, entry) is None)
-        counted = [_counted(entry.name)] if flops else []
+        counted = _counted(entry.name) if flops else ()
         row = (entry.name, str(entry.image_size), str(entry.context), *counted, usable)
         table.add_row(*row, ", ".join(entry.tags) or "none")
     if described:
@@ -69,11 +72,8 @@ def description(model: str) -> Iterator[str]:
     """
     entry = _entry(model)
     backbone = _built(model)
-    total, image = (
-        sum(parameter.numel() for parameter in module.parameters()) for module in (backbone, backbone.visual)
-    )
     yield model
-    yield f"parameters    {total:,}, of the image tower {image:,}"
+    yield f"parameters    {_parameters(backbone):,}, of the image tower {_parameters(backbone.visual):,}"
     if backbone.capabilities.blocks:
         for name, tower in (("image tower", backbone.image), ("text tower", backbone.text)):
             yield f"{name:13} {len(tower.blocks)} blocks of width {tower.width}"
@@ -120,17 +120,23 @@ def _methods() -> list[type[VideoTextMethod]]:
     ]
 
 
-def _counted(model: str) -> str:
+def _counted(model: str) -> tuple[str, str]:
+    """Number of parameters, and billions of multiply-adds of a frame."""
     try:
-        return f"{_multiply_adds(_built(model)):.2f}"
+        backbone = _built(model)
     except ConfigError:  # files of a text model are missing
-        return "unknown"
+        return "unknown", "unknown"
+    return f"{_parameters(backbone):,}", f"{_multiply_adds(backbone):.2f}"
 
 
 def _built(model: str) -> DualEncoder:
     """A backbone on the meta device: sizes without memory or weights."""
     with torch.device("meta"):
         return _KINDS.get(model, OpenCLIP)(model).eval()
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _multiply_adds(backbone: DualEncoder) -> float:

@@ -150,7 +150,7 @@ def backbones_list(match: str = "", flops: bool = False) -> int:
 
     Args:
         match: Part of the names that are listed, such as siglip2; all by default.
-        flops: Count the multiply-adds of a frame too, which papers call FLOPs; about a minute for all.
+        flops: Count parameters and the multiply-adds of a frame too, which papers call FLOPs; about a minute for all.
 
     Returns:
         0.

@@ -250,7 +250,7 @@ _DECLARED = (
         "architectures, their released weights and the methods that can use them",
         "vlbench.cli.commands:backbones_list",
         "vlbench backbones list --match siglip2",
-        options={"flops": _flag("count the multiply-adds of a frame too, in billions; about a minute for all")},
+        options={"flops": _flag("count parameters and, in billions, multiply-adds of a frame; about a minute for all")},
     ),
     Command(
         "backbones show",
