@@ -148,5 +148,9 @@ def test_readers_survive_a_writer_beside_them(tmp_path, pair):
                 seen.add(read_pair(pair, digest_of)[0].predictions)
             assert len(seen) > 2, "the writer wrote nothing"
             assert writer.poll() is None
+        except DataError as error:
+            names = sorted(path.name for path in tmp_path.rglob("*.*"))
+            error.add_note(f"exit code of the writer: {writer.poll()}; files: {names}")
+            raise
         finally:
             writer.kill()
