@@ -157,17 +157,15 @@ SCENARIOS = {
 }
 
 
-pairs._TRIES = 2  # no other process writes here
-
-
 def attack(name, folder, cases=None):
-    """Kills a scenario at every operation, or at some; returns how often it was killed.
+    """Kills a scenario at every operation, or at some, in a process apart; returns how often it was killed.
 
     Args:
         name: Name of the scenario.
         folder: Folder to work in.
         cases: What picks some of all moments; all by default.
     """
+    pairs._TRIES = 2  # no other process writes here
     scenario = SCENARIOS[name]()
     base = Path(folder) / "base"
     base.mkdir(parents=True)

@@ -5,6 +5,7 @@ seconds, and `--signal` comes when the time limit is over.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -45,8 +46,7 @@ def run(state, arguments):
     number = int(arguments[0])
     again = True
     while again:
-        job = read(state, number)
-        options = job["options"]
+        options = read(state, number)["options"]
         tasks = options.get("ntasks-per-node", "1")
         environment = {
             **os.environ,
@@ -55,8 +55,11 @@ def run(state, arguments):
             "SLURM_NTASKS_PER_NODE": tasks,
             "SLURM_JOB_NUM_NODES": options.get("nodes", "1"),
         }
-        process = subprocess.Popen(["bash", "-c", job["script"]], env=environment, start_new_session=True)
-        write(state, number, {**job, "state": "RUNNING", "starts": job["starts"] + 1, "group": process.pid})
+        with changing(state, number) as job:
+            if job["state"] == "CANCELLED":
+                return
+            process = subprocess.Popen(["bash", "-c", job["script"]], env=environment, start_new_session=True)
+            job.update(state="RUNNING", starts=job["starts"] + 1, group=process.pid)
         limit = time.monotonic() + int(options.get("time", "5")) * MINUTE
         while process.poll() is None:
             if time.monotonic() > limit:
@@ -69,10 +72,10 @@ def run(state, arguments):
                 time.sleep(0.2)
                 kill_group(process.pid)
             time.sleep(0.02)
-        job = read(state, number)
-        again = job["state"] == "REQUEUED"
-        if job["state"] == "RUNNING":
-            write(state, number, {**job, "state": "COMPLETED" if process.returncode == 0 else "FAILED"})
+        with changing(state, number) as job:
+            again = job["state"] == "REQUEUED"
+            if job["state"] == "RUNNING":
+                job["state"] = "COMPLETED" if process.returncode == 0 else "FAILED"
 
 
 def srun(state, arguments):
@@ -120,9 +123,19 @@ def scontrol(state, arguments):
 
 
 def mark(state, number, what):
-    job = read(state, number)
-    if job["state"] in ("PENDING", "RUNNING"):
-        write(state, number, {**job, "state": what})
+    with changing(state, number) as job:
+        if job["state"] in ("PENDING", "RUNNING"):
+            job["state"] = what
+
+
+@contextlib.contextmanager
+def changing(state, number):
+    """A job to change, while no other process does: one that is cancelled as it starts stays cancelled."""
+    with (state / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        job = read(state, number)
+        yield job
+        write(state, number, job)
 
 
 def read(state, number):

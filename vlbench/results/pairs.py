@@ -20,7 +20,7 @@ from vlbench.results.record import Record
 
 T = TypeVar("T")
 
-_TRIES, _PAUSE, _UNCHANGED = 1000, 0.02, 10
+_TRIES, _PAUSE, _UNCHANGED = 1000, 0.02, 5
 """How often, and after how many seconds, a pair is read again that a writer is at, and how often one that nobody is."""
 
 
