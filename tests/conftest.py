@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,18 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if name not in available_backends():
         pytest.skip(f"the libraries of {name} do not load here")
     return name
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """No lines are counted: for tests of calls without number, in lines of vlbench that other tests run too.
+
+    The tracer takes as long as the calls of torch's tensors without values and of the parser that it looks at.
+    """
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ def run_apart(
 ) -> None:
     """Calls a function in a new interpreter; the test fails unless that ends with status 0.
 
+    Its lines are not counted for the coverage: dynamo alone runs so many that counting takes as long as they do.
+
     Args:
         function: Function of a module that can be imported; its exceptions are failures of the test.
         arguments: Arguments of the function, whose `repr` is their source text.
@@ -39,9 +41,10 @@ def run_apart(
     """
     call = f"{function.__name__}({', '.join(map(repr, arguments))})"
     program = _PROGRAM.format(module=function.__module__, name=function.__name__, call=call)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS_")}
     process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-c", program],
-        cwd=_ROOT, env={**os.environ, **(environment or {})}, start_new_session=True,
+        cwd=_ROOT, env={**inherited, **(environment or {})}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
     try:

@@ -27,6 +27,8 @@ from vlbench.methods import (
     ZeroShot,
 )
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.fixture(autouse=True)
 def arguments(monkeypatch):

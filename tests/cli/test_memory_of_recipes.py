@@ -10,6 +10,8 @@ from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import Suite
 from vlbench.tools.memory import estimate
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SUITES = ("mote_paper.yaml", "msta_paper.yaml")
 
 

@@ -27,6 +27,8 @@ from vlbench.methods.parts.mixing import Mixing
 from vlbench.methods.parts.prompts import PROMPTS
 from vlbench.optim import EpochSchedule, Schedule
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 METHODS = {name: getattr(vlbench.methods, name) for name in vlbench.methods.__all__ if name != VideoTextMethod.__name__}
 # An instance with the paper's options on the tiny CLIP, which has three blocks of width 128.
 SIZES = {
