@@ -34,6 +34,7 @@ def test_a_wheel_runs_from_an_empty_directory(tmp_path, rendered):
         "vlbench/synthetic/assets/tiny_clip.safetensors",
         "vlbench/datasets/assets/descriptions/ucf101/spatial.json",
         "vlbench/results/assets/leaderboard.html",
+        "vlbench/results/assets/report.html",
         "vlbench/results/assets/published.csv",
         "vlbench/py.typed",
     ):

@@ -86,6 +86,14 @@ def test_report(results, capsys):
     assert Path("confusion.csv").read_text().count("\n") == 5
 
 
+def test_frames_of_videos_need_a_page_and_a_folder(results, capsys):
+    assert main(["report", "good", "--videos", "."]) == 2
+    assert "videos is . and there is no page to show frames on; give --html FILE" in capsys.readouterr().err
+    assert main(["report", "good", "--html", "page.html", "--videos", "nowhere"]) == 1
+    assert "nowhere is no folder" in capsys.readouterr().err
+    assert not Path("page.html").exists()
+
+
 def test_rescore(results, capsys):
     Path("list.txt").write_text("\n".join(CLASSES[:2]) + "\n")
     Path("latin1.txt").write_bytes("café\n".encode("latin-1"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlbench.errors import DataError
-from vlbench.evaluation.statistics import compare, mcnemar
+from vlbench.evaluation.statistics import compare, mcnemar, wilson_interval
 
 pytestmark = pytest.mark.quick
 
@@ -80,3 +80,18 @@ def test_the_same_predictions_do_not_differ():
 def test_other_videos_cannot_be_paired(a, b):
     with pytest.raises(DataError, match="only evaluations of one test list"):
         compare(a, b)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_the_ends_of_wilsons_interval_are_the_accuracies_that_the_videos_just_do_not_refute(right, wrong):
+    videos = right + wrong
+    if not videos:
+        return
+    low, high = wilson_interval(right, videos)
+    assert 0 <= low <= right / videos <= high <= 1
+    assert high - low > 0
+    for end in (low, high):
+        if 1e-9 < end < 1 - 1e-9:  # 1.96 deviations of an accuracy that were the truth
+            assert abs(right / videos - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / videos), rel=1e-5)
+    assert (low < 1e-9) == (right == 0)
+    assert (high > 1 - 1e-9) == (wrong == 0)

@@ -130,7 +130,7 @@ COMMANDS = {
     "leaderboard": lambda out: results.leaderboard(
         [out], out / "b.csv", out / "b.html", out / "b.md", out / "b.tex", allow_dirty=True, allow_mixed=True
     ),
-    "report": lambda out: results.report("run", out, out / "classes.csv", out / "confusion.csv"),
+    "report": lambda out: results.report("run", out, out / "classes.csv", out / "confusion.csv", out / "r.html"),
     "compare": lambda out: results.compare("run", "other", out, draws=10),
     "rescore": lambda out: results.rescore("run", classes=out / "classes.txt", folder=out),
     "rescore --half": lambda out: results.rescore("run", half=True, folder=out),

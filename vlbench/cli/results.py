@@ -148,7 +148,14 @@ def compare(a: str, b: str, folder: Path = Path("results"), draws: int = 10_000,
     return 0
 
 
-def report(record: str, folder: Path = Path("results"), csv: Path | None = None, confusion: Path | None = None) -> int:
+def report(
+    record: str,
+    folder: Path = Path("results"),
+    csv: Path | None = None,
+    confusion: Path | None = None,
+    html: Path | None = None,
+    videos: Path | None = None,
+) -> int:
     """Show every class of one evaluation, the worst first; from stored scores.
 
     Args:
@@ -156,10 +163,14 @@ def report(record: str, folder: Path = Path("results"), csv: Path | None = None,
         folder: Results folder in which names are looked up.
         csv: File to write, a line a class.
         confusion: File to write, the confusion matrix as CSV.
+        html: Page to write, with the confusion matrix, classes and confidences; it loads nothing from elsewhere.
+        videos: Folder of the dataset, for frames of the most confused videos on the page; needs html.
 
     Returns:
         0.
     """
+    if videos is not None and html is None:
+        raise ConfigError(f"videos is {videos} and there is no page to show frames on; give --html FILE too")
     from vlbench.results.report import class_reports, confusion_csv, reports_csv
     from vlbench.results.stored import StoredEvaluation
 
@@ -169,6 +180,15 @@ def report(record: str, folder: Path = Path("results"), csv: Path | None = None,
         write_atomically(csv, reports_csv(reports).encode())
     if confusion is not None:
         write_atomically(confusion, confusion_csv(stored).encode())
+    if html is not None:
+        from vlbench.results.report_page import confused_pairs, pictured_videos, to_html
+
+        pictures = None
+        if videos is not None:
+            from vlbench.tools.strips import middle_frames
+
+            pictures = middle_frames(pictured_videos(confused_pairs(stored)), videos)
+        write_atomically(html, to_html(stored, pictures).encode())
     table = Table(
         "class", "videos", "right", "unreadable", "accuracy", "precision", "mostly taken for", title=stored.name
     )

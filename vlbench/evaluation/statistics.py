@@ -114,3 +114,22 @@ def mcnemar(only_a: int, only_b: int) -> float:
         term = term * (total - k + 1) // k
         tail += term
     return min(1.0, 2 * tail / (1 << total))
+
+
+def wilson_interval(correct: int, videos: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Ends of Wilson's score interval of an accuracy, 0..1; sensible for few videos and for none or all correct.
+
+    Args:
+        correct: Number of videos that are classified correctly.
+        videos: Number of videos, at least 1.
+        z: Quantile of the normal distribution; 95 % by default.
+
+    Example:
+        >>> [round(end, 3) for end in wilson_interval(8, 10)]
+        [0.49, 0.943]
+    """
+    share, square = correct / videos, z * z / videos
+    centre = (share + square / 2) / (1 + square)
+    half = (share * (1 - share) * square + square * square / 4) ** 0.5 / (1 + square)
+    # Within the rounding of numbers it holds the share, and no more than 0..1.
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))

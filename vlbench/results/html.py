@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import vlbench
+from vlbench.results.page_parts import asset, filled_in
 from vlbench.results.published_values import contradictions, practices, published_results, sources
 from vlbench.results.row import COLUMNS, Row
-
-_ASSETS = Path(__file__).parent / "assets"
 
 
 def to_html(table: Sequence[Row]) -> str:
@@ -27,10 +25,9 @@ def to_html(table: Sequence[Row]) -> str:
     }
     # In a script element only `<` could end the data; JSON may escape it in strings, and it occurs nowhere else.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = (_ASSETS / "leaderboard.html").read_text()
-    for name, content in (("style", "leaderboard.css"), ("script", "leaderboard.js")):
-        page = page.replace(f"/* {name} */", (_ASSETS / content).read_text())
-    return page.replace("/* data */", text)
+    return filled_in(
+        asset("leaderboard.html"), {"style": asset("leaderboard.css"), "script": asset("leaderboard.js"), "data": text}
+    )
 
 
 def _published() -> list[dict[str, object]]:

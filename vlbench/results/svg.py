@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from vlbench.errors import DataError
 from vlbench.names import one_line
+from vlbench.results.page_parts import colours
 from vlbench.results.row import Row, Shots
 
-_STYLE = Path(__file__).parent / "assets" / "leaderboard.css"
-_MORE_STYLE = """
+_STYLE = """
 svg { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }
 text { fill: var(--text); }
 .muted { fill: var(--muted); }
@@ -74,8 +73,7 @@ def to_svg(table: Sequence[Row]) -> str:
             " folders with few-shot records"
         )
     root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "width": str(_WIDTH)})
-    # The colours of the page, light and dark, are the head of its style.
-    SubElement(root, "style").text = _STYLE.read_text().partition(':root[data-theme="dark"]')[0] + _MORE_STYLE
+    SubElement(root, "style").text = colours() + _STYLE
     SubElement(root, "rect", {"class": "panel", "width": "100%", "height": "100%", "rx": "8"})
     height = 0
     for (protocol, dataset), rows in panels.items():

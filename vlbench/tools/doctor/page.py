@@ -5,19 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 
-from vlbench.clips.container import cause_of
 from vlbench.datasets.specs import VideoItem
-from vlbench.errors import DecodeError
 from vlbench.names import one_line
 from vlbench.tools.doctor.findings import Report
 from vlbench.tools.parallel import for_each
-
-_FRAMES = 5
-_HEIGHT = 96
-_WIDEST = 4
-"""Width of a frame on the page, in heights, at most."""
+from vlbench.tools.strips import strip_of
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -75,36 +68,6 @@ def to_html(report: Report, videos: Mapping[str, VideoItem], classes: Mapping[st
             parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n")
         parts.append("</section>\n")
     return "".join([*parts, "</body>\n</html>\n"])
-
-
-def strip_of(task: tuple[Path, tuple[float, float] | None]) -> bytes | str:
-    """Frames of a video side by side as a JPEG picture, or why there are none.
-
-    Args:
-        task: Path of the video, and start and end in seconds of the part of it that is meant.
-    """
-    import torch  # late, as in `probe`: only the worker processes need it
-    from torch.nn.functional import interpolate
-    from torchvision.io import encode_jpeg
-
-    from vlbench.clips.decoding import open_video
-
-    path, span = task
-    try:
-        with open_video(path) as reader:
-            frames = range(reader.num_frames) if span is None else reader.frames_between(*span)
-            if not frames:
-                return "decoding yields no frame"
-            images = reader.frames_at([frames[(2 * k + 1) * len(frames) // (2 * _FRAMES)] for k in range(_FRAMES)])
-    except DecodeError as error:
-        return error.cause
-    except Exception as error:  # whatever a file does to a decoder
-        return cause_of(error)
-    height, width = images.shape[-2:]
-    size = (_HEIGHT, max(1, min(_WIDEST * _HEIGHT, round(width * _HEIGHT / height))))
-    small = interpolate(images.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
-    strip = small.permute(1, 2, 0, 3).reshape(3, size[0], -1).contiguous()
-    return bytes(encode_jpeg(strip, quality=80).numpy().tobytes())
 
 
 def _text(text: str) -> str:
