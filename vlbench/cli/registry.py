@@ -118,6 +118,15 @@ _DECLARED = (
         inputs={"folder": "folder"},
     ),
     Command(
+        "multiverse",
+        _MANY_RUNS,
+        "whether the order of methods survives other protocols",
+        "vlbench.cli.multiverse:multiverse",
+        positional={"folders": {"nargs": "+", "help": "results folders of tests that kept views and templates"}},
+        options={"allow_dirty": _flag("take records of code that differed from its commit")},
+        inputs={"folders": "folder"},
+    ),
+    Command(
         "report",
         _MANY_RUNS,
         "one evaluation class by class",

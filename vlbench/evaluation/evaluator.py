@@ -12,6 +12,7 @@ from torch import Tensor
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import EvaluatedVideos
 from vlbench.datasets.specs import EvaluationSet
+from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.metrics import Predictions, classification_metrics
 
 Features: TypeAlias = Any
@@ -28,6 +29,8 @@ class EvaluatedMethod(Protocol):
     keeps_features: ClassVar[bool]
 
     def encode_classes(self, class_names: Sequence[str], /) -> ClassState: ...  # noqa: D102 - explained by the class
+
+    def encode_classes_with(self, class_names: Sequence[str], templates: Sequence[str], /) -> ClassState: ...  # noqa: D102
 
     def encode_frames(self, clips: Tensor, /) -> Features: ...  # noqa: D102
 
@@ -46,11 +49,13 @@ class Evaluation:
         set: The videos and the classes.
         predictions: Predictions of all processes.
         metrics: Accuracies in per cent, see `classification_metrics`.
+        kept: What the kept scores of the predictions are of; `None` unless they were asked for.
     """
 
     set: EvaluationSet
     predictions: Predictions
     metrics: dict[str, float]
+    kept: KeptFacts | None = None
 
 
 class Evaluator:
@@ -69,13 +74,26 @@ class Evaluator:
     Args:
         method: Method to evaluate, in evaluation mode.
         sets: Videos and the classes that they are scored against.
+        kept: What the scores that are kept beside the predictions are of; `None` keeps none.
+        templates: Other sets of templates whose scores are kept, those of `kept.prompts` after the first.
     """
 
-    def __init__(self, method: EvaluatedMethod, sets: Sequence[EvaluationSet]) -> None:
+    def __init__(
+        self,
+        method: EvaluatedMethod,
+        sets: Sequence[EvaluationSet],
+        kept: KeptFacts | None = None,
+        templates: Sequence[Sequence[str]] = (),
+    ) -> None:
         self.method = method
         self.sets = list(sets)
+        self.kept = kept
         with torch.no_grad():
             self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
+            self._others = [
+                [method.encode_classes_with(evaluated.classes.names, each) for each in templates]
+                for evaluated in self.sets
+            ]
         self._parts = [[self._none(evaluated)] for evaluated in self.sets]
 
     def update(self, batch: EvaluatedVideos) -> None:
@@ -95,10 +113,12 @@ class Evaluator:
             batch: Views of readable videos, and the causes of the others.
         """
         members = [[row for row, name in enumerate(batch.ids) if name in evaluated.labels] for evaluated in self.sets]
-        videos = self._encode(batch, members) if batch.ids else [None for _ in self.sets]
+        states = [[classes, *others] for classes, others in zip(self.classes, self._others, strict=True)]
+        scored = [(rows, state) for rows, of_set in zip(members, states, strict=True) for state in of_set]
+        videos = iter(self._encode(batch, scored) if batch.ids else [None for _ in scored])
         return [
-            self._predictions(batch, evaluated, classes, rows, video)
-            for evaluated, classes, rows, video in zip(self.sets, self.classes, members, videos, strict=True)
+            self._predictions(batch, evaluated, of_set, rows, [next(videos) for _ in of_set])
+            for evaluated, of_set, rows in zip(self.sets, states, members, strict=True)
         ]
 
     def compute(self) -> list[Evaluation]:
@@ -107,26 +127,27 @@ class Evaluator:
         for evaluated, parts in zip(self.sets, self._parts, strict=True):
             parts[:] = [Predictions.concatenate(parts)]  # the parts are as large as what they are joined to
             predictions = parts[0].gathered()
-            evaluations.append(Evaluation(evaluated, predictions, classification_metrics(predictions)))
+            evaluations.append(Evaluation(evaluated, predictions, classification_metrics(predictions), self.kept))
         return evaluations
 
     def _none(self, evaluated: EvaluationSet) -> Predictions:
         return Predictions.none(len(evaluated.classes.names), self.method.backbone.embed_dim)
 
-    def _encode(self, batch: EvaluatedVideos, members: Sequence[Sequence[int]]) -> list[Features]:
-        """Features of the videos of each set, with the first two dimensions `(B_i, V)`; `None` where B_i is 0.
+    def _encode(self, batch: EvaluatedVideos, scored: Sequence[tuple[Sequence[int], ClassState]]) -> list[Features]:
+        """Features of some videos for each state of classes, with the first two dimensions `(B_i, V)`; `None` where
+        B_i is 0.
 
         A group of views at a time: memory does not grow with their number.
         """
         dtype = self.method.backbone.mean.dtype
         count = len(batch.ids)
-        views: list[list[Features]] = [[] for _ in members]
+        views: list[list[Features]] = [[] for _ in scored]
         device = self.method.backbone.mean.device.type
         for group, frames in batch.encoded(self._frames):
             # Cosines of bfloat16 have three digits, which ties classes: cheap as it is, the rest is in full precision.
             with torch.autocast(device, enabled=False):
                 for first in range(0, group * count, count):
-                    for of_set, rows, classes in zip(views, members, self.classes, strict=True):
+                    for of_set, (rows, classes) in zip(views, scored, strict=True):
                         if rows:
                             view = slice(first, first + count)
                             part = _each(lambda x, rows=rows, view=view: _rows(x[view], rows).to(dtype), frames)
@@ -141,16 +162,25 @@ class Evaluator:
         self,
         batch: EvaluatedVideos,
         evaluated: EvaluationSet,
-        classes: ClassState,
+        states: Sequence[ClassState],
         rows: Sequence[int],
-        video: Features,
+        videos: Sequence[Features],
     ) -> Predictions:
         part = self._none(evaluated)
+        video = videos[0]
         if video is not None:
             with torch.autocast(self.method.backbone.mean.device.type, enabled=False):
-                flat = self.method.score(_each(lambda x: x.flatten(0, 1), video), classes)
-                scores = flat.unflatten(0, (len(rows), -1)).float()
-                part.scores = self.method.fuse_views(scores).cpu()
+                scores = self._of_views(video, states[0], len(rows))
+                fused = self.method.fuse_views(scores)
+                part.scores = fused.cpu()
+                if self.kept is not None:
+                    every = [
+                        scores,
+                        *(self._of_views(*each, len(rows)) for each in zip(videos[1:], states[1:], strict=True)),
+                    ]
+                    if self.kept.fused:
+                        every = [fused[:, None], *(self.method.fuse_views(each)[:, None] for each in every[1:])]
+                    part.kept = torch.stack(every, dim=1).float().cpu()
             part.ids = [batch.ids[row] for row in rows]
             part.labels = torch.tensor([evaluated.labels[name] for name in part.ids], dtype=torch.int64)
             part.cosines = scores.mean(dim=1).cpu()
@@ -164,6 +194,12 @@ class Evaluator:
             if name in evaluated.labels
         }
         return part
+
+    def _of_views(self, video: Features, classes: ClassState, count: int) -> Tensor:
+        """Scores `(B, V, C)` float32 of the views of `count` videos."""
+        flat = self.method.score(_each(lambda x: x.flatten(0, 1), video), classes)
+        scores: Tensor = flat.unflatten(0, (count, -1)).float()
+        return scores
 
 
 def _rows(x: Tensor, rows: Sequence[int]) -> Tensor:

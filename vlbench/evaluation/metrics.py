@@ -24,6 +24,8 @@ class Predictions:
         cosines: `(N, C)` float32, the mean over the views of the method's scores, which are cosines for most methods.
         features: `(N, D)` float32, the mean over the views of the videos' unit features; their products with the
             classes' are the cosines. D is 0 for a method that compares more than one vector a video with the classes.
+        kept: `(N, P, V, C)` float32, the scores of V views, or of the fused ones, with P sets of templates; `None`
+            unless they were asked for.
         failures: Id -> `(label, cause)` of the videos that could not be read. They count as wrong.
     """
 
@@ -33,6 +35,7 @@ class Predictions:
     cosines: Tensor
     features: Tensor
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
+    kept: Tensor | None = None
 
     def stored(self) -> StoredScores:
         """The predictions as a file of scores has them; they share their memory."""
@@ -85,6 +88,7 @@ class Predictions:
             joined("cosines"),
             joined("features"),
             dict(sorted(failures.items())),
+            None if filled[0].kept is None else joined("kept"),
         )
 
     def gathered(self) -> Predictions:

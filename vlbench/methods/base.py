@@ -15,13 +15,14 @@ from vlbench.datasets.specs import ClassList, Part
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import ClassState, Evaluator, Features
 from vlbench.evaluation.facts import TrainingFacts
+from vlbench.evaluation.kept import Keep, KeptFacts
 from vlbench.methods.parts.checkpoint import check_complete, read_header, state_digest, write_header
 from vlbench.methods.parts.class_features import frozen_ensemble, prompted
 from vlbench.methods.parts.finite import not_finite
 from vlbench.methods.parts.fusion import ViewFusion, fused
 from vlbench.methods.parts.paper import constructor_options, deviations, recipe_deviations
 from vlbench.methods.parts.pooling import unit_mean
-from vlbench.methods.parts.prompts import prompts_name, templates
+from vlbench.methods.parts.prompts import PROMPTS, prompts_name, prompts_text, templates
 from vlbench.methods.training import TrainingLoops
 from vlbench.optim import Schedule
 from vlbench.settings import Side, of_side
@@ -180,6 +181,19 @@ class VideoTextMethod(TrainingLoops):
         """
         return self.encode_text(class_names) if self.opens_vocabulary else None
 
+    def encode_classes_with(self, class_names: Sequence[str], templates: Sequence[str]) -> ClassState:
+        """`encode_classes` of the method with other templates.
+
+        Args:
+            class_names: Names of the classes.
+            templates: Templates with one `{}` each.
+        """
+        original, self.templates = self.templates, tuple(templates)
+        try:
+            return self.encode_classes(class_names)
+        finally:
+            self.templates = original
+
     def score(self, video: Features, classes: ClassState) -> Tensor:
         """Scores `(B, C)` of videos against classes: the cosine, which is a logit once multiplied by `logit_factor`.
 
@@ -321,7 +335,29 @@ class VideoTextMethod(TrainingLoops):
                         f"{self.name} has no open vocabulary: it scores its training classes and no others, and the "
                         f"test subset {evaluated.subset.key} has other classes"
                     )
-        return Evaluator(self, sets)
+        if self.keep is None:
+            return Evaluator(self, sets)
+        options = constructor_options(self)
+        others = self._kept_templates(self.keep) if "prompts" in options and self.opens_vocabulary else []
+        return Evaluator(self, sets, self._kept_facts(self.keep.views, others), others)
+
+    def _kept_templates(self, keep: Keep) -> list[tuple[str, ...]]:
+        """Sets of templates beside the method's own whose scores an evaluation keeps, each once."""
+        if not keep.templates:
+            return []
+        named = [*PROMPTS, *self.templates] if keep.prompts is None else keep.prompts
+        return list(dict.fromkeys(given for given in map(templates, named) if given != self.templates))
+
+    def _kept_facts(self, views: bool, others: Sequence[Sequence[str]]) -> KeptFacts:
+        options = constructor_options(self)
+        return KeptFacts(
+            prompts=tuple(map(prompts_text, (self.templates, *others))),
+            prompts_option="prompts" in options and self.opens_vocabulary,
+            fusion=self.view_fusion,
+            fusion_option="view_fusion" in options,
+            scale=float(self.logit_factor),
+            fused=not views,
+        )
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing_extensions import override
 from vlbench.clips.batch import ViewBatch
 from vlbench.datasets.specs import Part
 from vlbench.evaluation.evaluator import Evaluation, Evaluator
+from vlbench.evaluation.kept import Keep
 
 
 class EvaluationLoops(LightningModule, ABC):
@@ -19,12 +20,14 @@ class EvaluationLoops(LightningModule, ABC):
 
     Attributes:
         evaluations: Results of the last validation or test, of all processes, on each set of videos and classes.
+        keep: What evaluations keep beside their predictions; `None` for nothing.
         unreadable: Id -> cause of the videos of the last prediction, of all processes, that could not be read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.evaluations: list[Evaluation] = []
+        self.keep: Keep | None = None
         self.unreadable: dict[str, str] = {}
         self._evaluator: Evaluator | None = None
         self._weights = ExitStack()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -21,13 +22,16 @@ from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
+from vlbench.evaluation.kept import Keep, Kept
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.evaluation.stored_scores import check_half_classes, digest_of_labels
 from vlbench.files import check_name, check_writable
 from vlbench.names import quoted
 from vlbench.ranges import Range
 from vlbench.results.details import Details
+from vlbench.results.epochs import kept_scores, write_epoch
 from vlbench.results.identities import check_replaceable, identities_of_test
+from vlbench.results.kept_file import remove_stale, write_kept
 from vlbench.results.overlap import Overlap, train_test_overlap
 from vlbench.results.pairs import write_pair
 from vlbench.results.record import Identity, Record, record_name
@@ -56,6 +60,11 @@ class RecordWriter(Callback):
         selection: Epoch of the training that the tested checkpoint is of.
         half_classes: Whether to evaluate on ten random halves of the classes too, as MoTE's zero-shot protocol does.
         bootstrap: Number of resampled test sets for the 95 % interval of top-1; 0 leaves the interval out.
+        keep: Scores that are kept for `vlbench multiverse`: `views`, those of each view; `templates`, those with other
+            templates of the class names; `epochs`, those of the test videos after each epoch of a training, which needs
+            the selection `best_on_test`.
+        keep_prompts: Sets of templates by name, or templates, that `keep: [templates]` means; null means every named
+            set and each template of the method's own.
 
     Attributes:
         settings: Every option of the current test that can change a number, by its name.
@@ -74,6 +83,8 @@ class RecordWriter(Callback):
         selection: Selection = "last",
         half_classes: bool = False,
         bootstrap: int = 1000,
+        keep: Sequence[Kept] = (),
+        keep_prompts: Sequence[str] | None = None,
     ) -> None:
         Range(0, 10_000).check("bootstrap", bootstrap)
         if name is not None:
@@ -85,6 +96,8 @@ class RecordWriter(Callback):
         self.selection = selection
         self.half_classes = half_classes
         self.bootstrap = bootstrap
+        self.keep = tuple(keep)
+        self.keep_prompts = None if keep_prompts is None else tuple(keep_prompts)
         self._data: RecordedData | None = None
         self._seed = 0
         self._config_digest: str | None = None
@@ -114,6 +127,9 @@ class RecordWriter(Callback):
             method = recorded(pl_module)
             method.describe_training = partial(self._training, trainer, method)
             self._validated = None
+            if "epochs" in self.keep:
+                self._check_epochs()
+                method.keep = self._keep()
             # Now: callbacks change their attributes while they work.
             self._run = {side: run_settings(trainer, self._used(), side) for side in ("training", "validation")}
 
@@ -122,6 +138,8 @@ class RecordWriter(Callback):
         dataset, evaluations = self._used().dataset, recorded(pl_module).evaluations
         if evaluations and dataset.heldout and not dataset.validate_on_test:
             self._validated = (trainer.global_step, evaluations[0].metrics["top1"])
+        if evaluations and "epochs" in self.keep and self.folder is not None and not trainer.sanity_checking:
+            write_epoch(recorded(pl_module), self._used().epochs_done(trainer) + 1, self.folder, trainer)
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
         data = self._used()
@@ -180,6 +198,7 @@ class RecordWriter(Callback):
             selection=self.selection,
         )
         self._check(data, method)
+        method.keep = self._keep() if self.keep else None
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -214,9 +233,26 @@ class RecordWriter(Callback):
         _check_finite(method)
         for identity, evaluation in zip(self.identities, method.evaluations, strict=True):
             record = self._record(trainer, method, evaluation, identity, seconds)
+            kept = kept_scores(evaluation, identity.weights)
+            if kept is not None:
+                digest = write_kept(kept, self._path(identity))
+                record = replace(record, details=replace(record.details, kept=digest))
             write = partial(write_scores, evaluation.predictions.stored(), record)
             path = write_pair(record, write, self.folder, self._path(identity).stem)
+            remove_stale(path, record.details.kept)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
+
+    def _keep(self) -> Keep:
+        return Keep("views" in self.keep, "templates" in self.keep, self.keep_prompts)
+
+    def _check_epochs(self) -> None:
+        if not self._used().dataset.validate_on_test:
+            raise ConfigError(
+                "record.keep has epochs, the scores of the test videos after each epoch; a training that looks at them"
+                " says so by --selection best_on_test (last.ckpt is written too and is what it would be without)"
+            )
+        if self.folder is not None:
+            check_writable(self.folder / "epochs", "record.folder")
 
     def _path(self, identity: Identity) -> Path:
         """Where the record of an evaluation goes."""

@@ -100,6 +100,7 @@ class Details:
         git_commit: Commit of vlbench, ending in `-dirty` where files differed from it.
         python: Version of Python that tested.
         packages: Version of each package that results depend on.
+        kept: Digest of the file of scores by view and templates; `None` if none were kept.
         others: What a newer vlbench says, kept as it is.
     """
 
@@ -131,12 +132,15 @@ class Details:
     git_commit: str | None = None
     python: str | None = None
     packages: Mapping[str, object] = field(default_factory=dict)
+    kept: str | None = None
     others: Mapping[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The details as plain values, for the file."""
         values = {**self.others, **vars(self)}
         del values["others"]
+        if self.kept is None:
+            del values["kept"]
         return {
             **values,
             "classes": list(self.classes),
@@ -182,6 +186,7 @@ class Details:
             git_commit=_value(stored, "git_commit", str),
             python=_value(stored, "python", str),
             packages=_mapping(stored, "packages"),
+            kept=_value(stored, "kept", str),
             others={key: stored[key] for key in stored.keys() - cls.__dataclass_fields__.keys()},
         )
 

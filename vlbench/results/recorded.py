@@ -15,6 +15,7 @@ from vlbench.datasets.base import VideoDataset
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
+from vlbench.evaluation.kept import Keep
 from vlbench.settings import Side
 
 
@@ -41,6 +42,7 @@ class RecordedMethod(Protocol):
     backbone: DualEncoder
     provenance: TrainingFacts | None
     evaluations: list[Evaluation]
+    keep: Keep | None
     describe_training: Callable[[], TrainingFacts] | None
 
     @property

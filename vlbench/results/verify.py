@@ -10,6 +10,7 @@ from vlbench.errors import DataError
 from vlbench.names import one_line
 from vlbench.results.contradictions import contradictions, contradictions_in_draws
 from vlbench.results.fields import shown
+from vlbench.results.kept_file import read_kept
 from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
 from vlbench.results.record import Record
 from vlbench.results.scores_file import read_scores
@@ -81,6 +82,11 @@ def _contradictions(record: Record, content: bytes, path: Path) -> Iterator[str]
         return
     yield from contradictions(record, stored, written)
     yield from contradictions_in_draws(record, stored)
+    if record.details.kept is not None:
+        try:
+            read_kept(path, record, stored)
+        except DataError as error:
+            yield str(error)
     classes = record.details.classes
     if len(set(classes)) < len(classes):
         yield f"details.classes names {shown(next(name for name in classes if classes.count(name) > 1))} twice"

@@ -145,6 +145,7 @@ class ActionCLIP(ContrastiveTraining):
         WEIGHTS.check("image_lr_ratio", image_lr_ratio)
         WEIGHTS.check("head_lr_ratio", head_lr_ratio)
         SEEDS.check("seed", seed)
+        self.view_fusion = "cosines"  # the mean over the views of the scores as they are
         self.layers = layers
         self.frames = frames
         self.shift = shift
@@ -252,10 +253,6 @@ class ActionCLIP(ContrastiveTraining):
         """Mean over the templates of the class probabilities, `(B, C)`, for unit features `(B, D)` and `(A, C, D)`."""
         logits = _TEST_SCALE * torch.einsum("bd,acd->bac", video, classes)
         return logits.softmax(dim=-1).mean(dim=1)
-
-    @override
-    def fuse_views(self, scores: Tensor) -> Tensor:
-        return scores.mean(dim=1)
 
     @property
     @override

@@ -75,7 +75,7 @@ class NearestNeighbours(HeadOnly):
     video_labels: Tensor
 
     def __init__(self, backbone: DualEncoder, neighbours: int = 20, temperature: float = 0.07) -> None:
-        super().__init__(backbone, "video")
+        super().__init__(backbone, "video", "cosines")  # the mean over the views of the scores as they are
         COUNTS.check("neighbours", neighbours)
         FACTORS.check("temperature", temperature)
         self.neighbours = neighbours
@@ -91,7 +91,3 @@ class NearestNeighbours(HeadOnly):
         weights = (cosines / self.temperature).softmax(dim=-1)
         scores = video.new_zeros(len(video), len(self.known_names))
         return scores.scatter_add_(1, self.video_labels[nearest], weights)
-
-    @override
-    def fuse_views(self, scores: Tensor) -> Tensor:
-        return scores.mean(dim=1)

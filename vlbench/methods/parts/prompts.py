@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import product
 
@@ -75,3 +76,13 @@ def prompts_name(given: Sequence[str]) -> str | list[str]:
         given: Templates with one `{}` each, in order.
     """
     return next((name for name, known in PROMPTS.items() if known == tuple(given)), [*given])
+
+
+def prompts_text(given: Sequence[str]) -> str:
+    """The name of a set of templates, a single template, or templates as JSON: one text for each set.
+
+    Args:
+        given: Templates with one `{}` each, in order.
+    """
+    name = prompts_name(given)
+    return name if isinstance(name, str) else name[0] if len(name) == 1 else json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,184 @@
+"""The records of one comparison, method by method, for its multiverse; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlbench.errors import DataError
+from vlbench.results.kept_file import AGAIN
+from vlbench.results.kept_runs import KeptRun, kept_runs
+from vlbench.results.leaderboard import check_provenance
+from vlbench.results.multiverse import Multiverse
+from vlbench.results.multiverse_scores import ComparedMethod, MethodScores, scored
+from vlbench.results.options import differing, settings_of
+from vlbench.results.pairs import read_records, record_paths
+from vlbench.results.record import Record, lineage
+
+_OF_TEST = frozenset({"prompts", "view_fusion", "data.dataset", *(f"data.clip.views.{n}" for n in ("clips", "crops"))})
+"""Settings of a test that the choices of a protocol change."""
+
+
+def multiverse(
+    folders: Sequence[Path],
+    *,
+    protocol: str | None = None,
+    dataset: str | None = None,
+    shots: str | None = None,
+    classes: str | None = None,
+    allow_dirty: bool = False,
+) -> Multiverse:
+    """Scores every protocol that the records below some folders allow.
+
+    Args:
+        folders: Results folders, searched for records.
+        protocol: Protocol of the comparison, where there are records of several.
+        dataset: Dataset of the comparison without a variant, likewise.
+        shots: Training videos a class, a number or `all`, likewise.
+        classes: Class set, `all`, `base` or `novel`, likewise.
+        allow_dirty: Take records of code that differed from its commit.
+
+    Raises:
+        DataError: If records do not compare, keep no scores, do not fit them, or leave nothing to choose.
+    """
+    pairs = list(dict(zip(record_paths(folders), read_records(folders), strict=True)).items())
+    setting, compared = _compared(pairs, (protocol, dataset, shots, classes), folders)
+    check_provenance([record for _, record in compared], allow_dirty=allow_dirty)
+    _check_kept(compared)
+    _check_videos(compared)
+    notes: list[str] = []
+    methods = _methods(compared, kept_runs(folders), notes)
+    return scored(setting, methods, notes)
+
+
+def _shots(record: Record) -> str:
+    """Training videos a class of the tested dataset; empty if none of its videos train."""
+    identity = record.identity
+    if identity.train is None or _collection(identity.train_dataset or "") != _collection(identity.dataset):
+        return ""
+    return "all" if identity.train.shots is None else str(identity.train.shots)
+
+
+def _collection(dataset: str) -> str:
+    """Name of a dataset without its variant of the class names."""
+    return dataset.partition("/")[0]
+
+
+def _compared(
+    pairs: Sequence[tuple[Path, Record]], wanted: tuple[str | None, ...], folders: Sequence[Path]
+) -> tuple[str, list[tuple[Path, Record]]]:
+    """The records of one comparison; those without a training on the dataset compare with every number of shots."""
+    settings: dict[tuple[str, str, str], list[tuple[Path, Record]]] = {}
+    shots = wanted[2]
+    for path, record in pairs:
+        identity = record.identity
+        key = (identity.protocol, _collection(identity.dataset), identity.test.classes)
+        if all(want in (None, has) for want, has in zip((wanted[0], wanted[1], wanted[3]), key, strict=True)):
+            settings.setdefault(key, []).append((path, record))
+    groups: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
+    for (name, data, classes), members in settings.items():
+        numbers = {_shots(record) for _, record in members} - {""} or {""}
+        for number in sorted(numbers if shots is None else numbers & {shots}):
+            groups[name, data, number, classes] = [pair for pair in members if _shots(pair[1]) in ("", number)]
+    if len(groups) != 1:
+        there = "; ".join(f"{name}, {data}, {number or 0} shots, {kind}" for name, data, number, kind in groups)
+        raise DataError(
+            f"{', '.join(map(str, folders))} hold records of {len(groups)} comparisons"
+            + (f" ({there}); choose one by --protocol, --dataset, --shots and --classes" if groups else
+               "; give folders of records, and a protocol, dataset, shots and classes that they have")
+        )  # fmt: skip
+    (((name, data, number, kind), members),) = groups.items()
+    return f"{name}, {data}, {number + ' shots, ' if number else ''}{kind} classes", members
+
+
+def _check_videos(compared: Sequence[tuple[Path, Record]]) -> None:
+    """Refuses records that were asked about other videos."""
+    first: dict[int, tuple[Path, Record]] = {}
+    for path, record in compared:
+        split, details = record.identity.test.split, record.details
+        other_path, other = first.setdefault(split, (path, record))
+        if details.test_digest is None or details.test_digest != other.details.test_digest:
+            raise DataError(
+                f"{path} ({record.expected} videos) and {other_path} ({other.expected} videos) are not of the same"
+                f" videos of split {split}; test both on one list, or leave one out"
+            )
+
+
+def _check_kept(compared: Sequence[tuple[Path, Record]]) -> None:
+    without = [path for path, record in compared if record.details.kept is None]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(compared)} records have no scores of single views and templates beside them, such"
+            f" as {without[0]}; {AGAIN}, or a suite by an overlay `record: {{keep: [views, templates]}}`"
+        )
+
+
+def _methods(
+    compared: Sequence[tuple[Path, Record]], runs: Sequence[KeptRun], notes: list[str]
+) -> dict[str, ComparedMethod]:
+    """The compared methods by their names."""
+    groups: dict[str, ComparedMethod] = {}
+    for path, record in compared:
+        method = groups.setdefault(_method_key(record), ComparedMethod())
+        method.records.append((path, record))
+    counted = Counter(method.records[0][1].identity.method for method in groups.values())
+    named: dict[str, ComparedMethod] = {}
+    for name, count in counted.items():
+        same = [method for method in groups.values() if method.records[0][1].identity.method == name]
+        options = differing([{**(settings_of(m.records[0][1]) or {}), **_more(m.records[0][1])} for m in same])
+        for method, text in zip(same, options, strict=True):
+            untrained = " (untrained)" if method.records[0][1].identity.untrained else ""
+            title = f"{name}{untrained}" if count == 1 else f"{name}{untrained}, {text}"
+            named[title if title not in named else f"{title} ({len(named) + 1})"] = method
+    for name, method in named.items():
+        for path, record in method.records:
+            identity = record.identity
+            trained = (str(identity.seed), identity.selection) if method.trained else ("", "")
+            point = (identity.dataset, str(identity.test.split), *trained)
+            if point in method.scores:
+                raise DataError(
+                    f"{path} and {method.scores[point].path} are the same method under two protocols, which the kept"
+                    " scores of one of them hold; give only one"
+                )
+            method.scores[point] = MethodScores(path, record)
+        _add_epochs(name, method, runs, notes)
+    return named
+
+
+def _add_epochs(name: str, method: ComparedMethod, runs: Sequence[KeptRun], notes: list[str]) -> None:
+    """Adds the epoch that is the best on the test videos where the epochs of the training were kept."""
+    for point, scores in list(method.scores.items()):
+        if point[3] != "last" or (*point[:3], "best_on_test") in method.scores:
+            continue
+        identity = scores.record.identity
+        fitting = [run for run in runs if run.subset == identity.test.key and identity.weights in run.weights]
+        if not fitting:
+            continue
+        try:
+            fitting[0].check(scores.read())
+        except DataError as error:
+            notes.append(f"the epochs of {name} are left out: {error}")
+            continue
+        method.scores[*point[:3], "best_on_test"] = MethodScores(scores.path, scores.record, fitting[0])
+
+
+def _more(record: Record) -> dict[str, object]:
+    identity = record.identity
+    return {"backbone": identity.backbone, "frames": identity.frames, "train": str(identity.train_dataset)}
+
+
+def _method_key(record: Record) -> str:
+    """What tells two methods apart: all but what a choice of the protocol changes."""
+    identity, details = record.identity, record.details
+    test = {name: value for name, value in details.settings.items() if name not in _OF_TEST}
+    training = {
+        name: value
+        for name, value in details.training_settings.items()
+        if name != "data.dataset" and not name.startswith("validation.")
+    }
+    train = None if identity.train is None else (identity.train.classes, identity.train.shots)
+    lists = (_collection(identity.train_dataset or ""), lineage(identity.train_list), train)
+    key = [identity.method, identity.backbone, identity.frames, identity.untrained, lists, test, training]
+    return json.dumps(key, sort_keys=True)
