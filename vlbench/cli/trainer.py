@@ -26,6 +26,7 @@ import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
 from vlbench.cli.checks import check_slurm, checked_data, explained
+from vlbench.cli.configs import config_name
 from vlbench.cli.quiet import silence
 from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.training_facts import training_data, training_digest
@@ -179,7 +180,8 @@ class VlbenchCLI(LightningCLI):
             config.ckpt_path = as_checkpoint(Path(config.ckpt_path), self.temporary_folder)
         text = self.parser.dump(self.config)
         digest = hashlib.blake2b(name_bytes(text), digest_size=16).hexdigest()
-        config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
+        command = [config_name(word) for word in sys.argv[1:]]
+        config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest, command=command)
         check_slurm(self.trainer)
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -77,6 +78,12 @@ class Evaluator:
         with torch.no_grad():
             self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
         self._parts = [[self._none(evaluated)] for evaluated in self.sets]
+
+    def anew(self) -> Evaluator:
+        """An evaluator on the same sets, with the same encoded classes, that has seen no video."""
+        other = copy(self)
+        other._parts = [[self._none(evaluated)] for evaluated in self.sets]
+        return other
 
     def update(self, batch: EvaluatedVideos) -> None:
         """Scores the videos of a batch and keeps their predictions.

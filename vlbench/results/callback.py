@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -88,6 +89,7 @@ class RecordWriter(Callback):
         self._data: RecordedData | None = None
         self._seed = 0
         self._config_digest: str | None = None
+        self._command: tuple[str, ...] = ()
         self._started = 0.0
         self._validated: tuple[int, float] | None = None
         self._run: dict[Side, dict[str, object]] = {}
@@ -96,17 +98,19 @@ class RecordWriter(Callback):
         self._training_facts: TrainingFacts | None = None
         self._overlap = Overlap(None, "nothing was trained")
 
-    def use(self, data: RecordedData, seed: int, config_digest: str | None = None) -> None:
+    def use(self, data: RecordedData, seed: int, config_digest: str | None = None, command: Sequence[str] = ()) -> None:
         """Hands over what records and checkpoints say of the run beside the method.
 
         Args:
             data: DataModule of the run.
             seed: Seed of the run.
             config_digest: Digest of the configuration of the run.
+            command: Words of the command line of the run, after `vlbench`.
         """
         self._data = data
         self._seed = seed
         self._config_digest = config_digest
+        self._command = tuple(command)
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -258,6 +262,7 @@ class RecordWriter(Callback):
                 total_params=sum(p.numel() for p in method.parameters()),
                 backbone_digest=method.backbone.identity.digest,
                 config_digest=self._config_digest,
+                command=self._command,
                 seconds=seconds,
                 videos_per_second=round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
                 processes=trainer.world_size,

@@ -87,6 +87,7 @@ class Details:
         total_params: Number of parameters of backbone and method.
         backbone_digest: Digest of the backbone's original weights.
         config_digest: Digest of the configuration of the test.
+        command: Words of the command line of the test, after `vlbench`.
         seconds: Duration of the test, in seconds.
         videos_per_second: Videos tested in a second, decoding included.
         processes: Number of processes that tested.
@@ -118,6 +119,7 @@ class Details:
     total_params: int | None = None
     backbone_digest: str | None = None
     config_digest: str | None = None
+    command: tuple[str, ...] = ()
     seconds: float | None = None
     videos_per_second: float | None = None
     processes: int | None = None
@@ -141,6 +143,7 @@ class Details:
             **values,
             "classes": list(self.classes),
             "published_as": list(self.published_as),
+            "command": list(self.command),
             "training": {} if self.training is None else dict(self.training.as_dict()),
         }
 
@@ -169,6 +172,7 @@ class Details:
             total_params=_value(stored, "total_params", int),
             backbone_digest=_value(stored, "backbone_digest", str),
             config_digest=_value(stored, "config_digest", str),
+            command=tuple(_names(stored, "command")),
             seconds=_number(stored, "seconds"),
             videos_per_second=_number(stored, "videos_per_second"),
             processes=_value(stored, "processes", int),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vlbench.errors import DataError
+from vlbench.results.audits import AuditedRecord, AuditScores, audited_record
 from vlbench.results.comparison import ComparisonKey
 from vlbench.results.options import differing, settings_of
 from vlbench.results.published_values import published_beside
@@ -17,7 +18,7 @@ from vlbench.results.record import Record
 from vlbench.results.row import COLUMNS, Row, Setting
 
 
-def rows(records: Iterable[Record]) -> list[Row]:
+def rows(records: Iterable[Record], audits: Mapping[AuditedRecord, AuditScores] | None = None) -> list[Row]:
     """One row for each method and setting, ranked among those it can be compared with.
 
     Seeds and test splits are averaged, and nothing else: evaluations that differ in an option, or in weights that seed
@@ -26,6 +27,10 @@ def rows(records: Iterable[Record]) -> list[Row]:
     `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list, selection, and,
     test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists, shots, then the
     best first.
+
+    Args:
+        records: Records of the table.
+        audits: Scores of the audits of records, see `vlbench.results.audits`.
 
     Raises:
         DataError: If two records of one evaluation have different results.
@@ -38,7 +43,10 @@ def rows(records: Iterable[Record]) -> list[Row]:
         for setting, group in groups.items()
         for told_apart, members in _runs(_distinct(group)).items()
     ]
-    table = [_row(part.setting, part.members, options) for part, options in zip(parts, _options(parts), strict=True)]
+    table = [
+        _row(part.setting, part.members, options, audits or {})
+        for part, options in zip(parts, _options(parts), strict=True)
+    ]
     return _ranked(sorted(table, key=_order))
 
 
@@ -141,7 +149,7 @@ def _distinct(members: Sequence[Record]) -> list[Record]:
     return [distinct[digest] for digest in sorted(distinct)]
 
 
-def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
+def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapping[AuditedRecord, AuditScores]) -> Row:
     everything, base, novel = (
         [record for record in members if record.identity.test.classes == classes]
         for classes in ("all", "base", "novel")
@@ -171,6 +179,7 @@ def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
         hm=hm,
         half_top1=half_top1.mean,
         half_top1_std=half_top1.std,
+        **_audited(everything, audits),
         runs=max(map(len, (everything, base, novel))),
         **coverage._asdict(),
         upper_bound=None if coverage.coverage == 1 else upper_bound,
@@ -180,6 +189,13 @@ def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
         git_commits=_short(record.details.git_commit for record in members),
         comparison=ComparisonKey.of(members, setting.shots),
     )
+
+
+def _audited(everything: Sequence[Record], audits: Mapping[AuditedRecord, AuditScores]) -> dict[str, Any]:
+    """Mean order and time score of the runs; none where a run was not audited whose top-1 is in the row's mean."""
+    scores = [audits[key] for key in map(audited_record, everything) if key in audits]
+    whole = len(scores) == len(everything)
+    return {name: _mean([getattr(score, name) for score in scores]) if whole else None for name in AuditScores._fields}
 
 
 def _run(record: Record) -> tuple[int, str]:
