@@ -48,6 +48,7 @@ ALLOWED = {
         "clips.sampling",
         "clips.transforms",
         "datasets",
+        "evaluation.operations",
         "methods.base",
     },
     "backbones": {"synthetic.tiny_clip"},
