@@ -34,7 +34,7 @@ ALLOWED = {
         "tools",
     },
     "bank": {"", "backbones.base", "clips", "datasets"},
-    "protocols": {"datasets.specs", "results.pairs"},
+    "protocols": {"datasets.specs", "results.curves", "results.pairs"},
     "results": {"", "backbones", "clips.options", "datasets", "evaluation"},
     "methods": {"backbones", "clips.batch", "datasets", "evaluation", "optim"},
     "evaluation": {"backbones", "clips.batch", "datasets"},

@@ -27,6 +27,7 @@ import vlbench.methods  # noqa: F401 - class names in configs are found among im
 from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
 from vlbench.cli.checks import check_slurm, checked_data, explained
 from vlbench.cli.quiet import silence
+from vlbench.cli.step_times import StepTimes, check_logger, log_to_csv
 from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.training_facts import training_data, training_digest
 from vlbench.cli.weights import as_checkpoint
@@ -162,7 +163,9 @@ class VlbenchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         config = self.config[command]
-        if command != "fit":
+        if command == "fit":
+            check_logger(config.trainer.logger)
+        else:
             # Nothing is trained, so there is nothing to log over time.
             config.trainer.logger = False
             if config.selection != "last":
@@ -217,6 +220,9 @@ class VlbenchCLI(LightningCLI):
             )  # fmt: skip
             trainer.callbacks.insert(position, best)
         trainer.callbacks[:0] = [continuation, Timer()]
+        log_to_csv(trainer)
+        if trainer.loggers:
+            trainer.callbacks.append(StepTimes())
         if config.checkpoint_minutes > 0:
             trainer.callbacks.append(RunningCheckpoint(config.checkpoint_minutes, config.checkpoint))
         if self.datamodule.loading.effective_batch is not None:
