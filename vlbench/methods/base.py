@@ -224,7 +224,7 @@ class VideoTextMethod(TrainingLoops):
         """
         if type(self).fuse_views is not VideoTextMethod.fuse_views:
             return Probability(None, reason=f"{self.name} fuses views in a way of its own and states no probability")
-        factor = float(self.logit_factor)
+        factor = float(torch.as_tensor(self.logit_factor).detach())
         return {
             "probabilities": Probability("scores"),
             "logits": Probability("scores", 1.0),
