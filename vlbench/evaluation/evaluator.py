@@ -13,6 +13,7 @@ from torch import Tensor
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import EvaluatedVideos
 from vlbench.datasets.specs import EvaluationSet
+from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.metrics import Predictions, classification_metrics
 
 Features: TypeAlias = Any
@@ -27,6 +28,9 @@ class EvaluatedMethod(Protocol):
 
     backbone: DualEncoder
     keeps_features: ClassVar[bool]
+
+    @property
+    def probability(self) -> Probability: ...  # noqa: D102 - explained by the class
 
     def encode_classes(self, class_names: Sequence[str], /) -> ClassState: ...  # noqa: D102 - explained by the class
 
@@ -47,11 +51,13 @@ class Evaluation:
         set: The videos and the classes.
         predictions: Predictions of all processes.
         metrics: Accuracies in per cent, see `classification_metrics`.
+        probability: Rule that makes class probabilities of the predictions.
     """
 
     set: EvaluationSet
     predictions: Predictions
     metrics: dict[str, float]
+    probability: Probability
 
 
 class Evaluator:
@@ -114,7 +120,8 @@ class Evaluator:
         for evaluated, parts in zip(self.sets, self._parts, strict=True):
             parts[:] = [Predictions.concatenate(parts)]  # the parts are as large as what they are joined to
             predictions = parts[0].gathered()
-            evaluations.append(Evaluation(evaluated, predictions, classification_metrics(predictions)))
+            metrics = classification_metrics(predictions)
+            evaluations.append(Evaluation(evaluated, predictions, metrics, self.method.probability))
         return evaluations
 
     def _none(self, evaluated: EvaluationSet) -> Predictions:

@@ -20,9 +20,12 @@ from typing_extensions import override
 import vlbench
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError, DataError
+from vlbench.evaluation.calibration import calibrations
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
+from vlbench.evaluation.measures import Calibration, Cost
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
+from vlbench.evaluation.operations import count_test
 from vlbench.evaluation.stored_scores import check_half_classes, digest_of_labels
 from vlbench.files import check_name, check_writable
 from vlbench.names import quoted
@@ -96,6 +99,7 @@ class RecordWriter(Callback):
         self.settings: dict[str, object] = {}
         self.identities: list[Identity] = []
         self._training_facts: TrainingFacts | None = None
+        self._costs: list[Cost] = []
         self._overlap = Overlap(None, "nothing was trained")
 
     def use(self, data: RecordedData, seed: int, config_digest: str | None = None, command: Sequence[str] = ()) -> None:
@@ -184,6 +188,7 @@ class RecordWriter(Callback):
             selection=self.selection,
         )
         self._check(data, method)
+        self._costs = []
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -205,6 +210,20 @@ class RecordWriter(Callback):
                     raise ConfigError(f"{written} is a folder, and the name of a file that the test writes; remove it")
             check_replaceable(path, identity, self.settings, self.stage)
 
+    @override
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts operations while the method computes with the weights that it evaluates with."""
+        data, method = self._used(), recorded(pl_module)
+        if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        if not data.dataset.holds_videos:
+            self._costs = [Cost(reason="the test is of features of a bank") for _ in self.identities]
+            return
+        began = time.monotonic()
+        lists = [evaluated.classes.names for evaluated in data.dataset.sets("test")]
+        self._costs = count_test(method, data.frames, lists)
+        self._started += time.monotonic() - began  # no part of the test
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rank zero writes; every rank holds the gathered predictions.
 
@@ -216,8 +235,12 @@ class RecordWriter(Callback):
         method = recorded(pl_module)
         seconds = round(time.monotonic() - self._started, 3)
         _check_finite(method)
-        for identity, evaluation in zip(self.identities, method.evaluations, strict=True):
-            record = self._record(trainer, method, evaluation, identity, seconds)
+        measured = calibrations(
+            [(each.set.subset, each.predictions.stored(), each.probability) for each in method.evaluations]
+        )
+        tested = zip(self.identities, method.evaluations, measured, self._costs, strict=True)
+        for identity, evaluation, calibration, cost in tested:
+            record = self._record(trainer, method, evaluation, identity, seconds, calibration, cost)
             write = partial(write_scores, evaluation.predictions.stored(), record)
             path = write_pair(record, write, self.folder, self._path(identity).stem)
             print(f"record: {path}")  # noqa: T201 - tells the user where it went
@@ -231,7 +254,14 @@ class RecordWriter(Callback):
         return self.folder / "records" / f"{name}.json"
 
     def _record(
-        self, trainer: Trainer, method: RecordedMethod, evaluation: Evaluation, identity: Identity, seconds: float
+        self,
+        trainer: Trainer,
+        method: RecordedMethod,
+        evaluation: Evaluation,
+        identity: Identity,
+        seconds: float,
+        calibration: Calibration,
+        cost: Cost,
     ) -> Record:
         data, training = self._used(), self._training_facts
         of_test = method.deviations("test", with_views(self.settings), training, data.dataset.label)
@@ -270,6 +300,8 @@ class RecordWriter(Callback):
                 train_test_overlap=self._overlap.videos,
                 train_test_check=self._overlap.check,
                 precision=str(trainer.precision),
+                calibration=calibration,
+                cost=cost,
                 **_environment(method.device),
             ),
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from vlbench.evaluation.measures import Calibration, Cost
 from vlbench.results.fields import checked
 
 T = TypeVar("T")
@@ -101,6 +102,8 @@ class Details:
         git_commit: Commit of vlbench, ending in `-dirty` where files differed from it.
         python: Version of Python that tested.
         packages: Version of each package that results depend on.
+        calibration: Distance of the class probabilities of the readable videos from the truth.
+        cost: Floating-point operations of the test.
         others: What a newer vlbench says, kept as it is.
     """
 
@@ -133,6 +136,8 @@ class Details:
     git_commit: str | None = None
     python: str | None = None
     packages: Mapping[str, object] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    cost: Cost | None = None
     others: Mapping[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
@@ -145,6 +150,8 @@ class Details:
             "published_as": list(self.published_as),
             "command": list(self.command),
             "training": {} if self.training is None else dict(self.training.as_dict()),
+            "calibration": None if self.calibration is None else vars(self.calibration),
+            "cost": None if self.cost is None else vars(self.cost),
         }
 
     @classmethod
@@ -186,6 +193,8 @@ class Details:
             git_commit=_value(stored, "git_commit", str),
             python=_value(stored, "python", str),
             packages=_mapping(stored, "packages"),
+            calibration=checked(stored.get("calibration"), Calibration | None, "details.calibration"),
+            cost=checked(stored.get("cost"), Cost | None, "details.cost"),
             others={key: stored[key] for key in stored.keys() - cls.__dataclass_fields__.keys()},
         )
 

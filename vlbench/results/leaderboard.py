@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from vlbench.errors import DataError
 from vlbench.results.audits import AuditedRecord, AuditScores, audited_record
 from vlbench.results.comparison import ComparisonKey
+from vlbench.results.costs import calibration_of, costs
 from vlbench.results.options import differing, settings_of
 from vlbench.results.published_values import published_beside
 from vlbench.results.record import Record
@@ -183,7 +184,8 @@ def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapp
         runs=max(map(len, (everything, base, novel))),
         **coverage._asdict(),
         upper_bound=None if coverage.coverage == 1 else upper_bound,
-        **_costs(members)._asdict(),
+        **costs(members)._asdict(),
+        **calibration_of(members)._asdict(),
         **published_beside(setting, members[0].details.published_as, top1.mean, hm)._asdict(),
         config_digests=_short(record.details.config_digest for record in members),
         git_commits=_short(record.details.git_commit for record in members),
@@ -287,42 +289,6 @@ def _coverage(members: Sequence[Record]) -> Coverage:
     evaluated = sum(min(record.evaluated for record in records) for records in sets.values())
     # Rounded down: 1 means that not one video is missing.
     return Coverage(evaluated, videos, math.floor(10_000 * evaluated / videos) / 10_000 if videos else 1.0)
-
-
-class Costs(NamedTuple):
-    """Columns of a row: what training and testing cost, means over the runs."""
-
-    trainable_percent: float | None
-    steps: int | None
-    device_hours: float | None
-    clips_per_second: float | None
-
-
-def _costs(members: Sequence[Record]) -> Costs:
-    details = [record.details for record in members]
-    trainings = [each.training for each in details if each.training is not None]
-    shares = [
-        100 * each.trainable_params / each.total_params
-        for each in details
-        if each.trainable_params is not None and each.total_params
-    ]
-    hours = [
-        training.seconds * training.processes / 3600
-        for training in trainings
-        if training.seconds is not None and training.processes is not None
-    ]
-    clips = [
-        record.details.videos_per_second * math.prod(map(int, record.identity.views.split("x")))
-        for record in members
-        if record.details.videos_per_second is not None
-    ]
-    steps = [training.steps for training in trainings if training.steps is not None]
-    return Costs(
-        trainable_percent=_mean(shares),
-        steps=round(statistics.fmean(steps)) if steps else None,
-        device_hours=round(statistics.fmean(hours), 3) if hours else None,
-        clips_per_second=_mean(clips),
-    )
 
 
 def _short(values: Iterable[str | None]) -> str:

@@ -118,6 +118,14 @@ class Row:
     steps: int | None
     device_hours: float | None
     clips_per_second: float | None
+    peak_memory_gb: float | None
+    gflops_view: float | None
+    gflops_video: float | None
+    gflops_classes: float | None
+    ece: float | None
+    nll: float | None
+    brier: float | None
+    base_novel_auroc: float | None
     published: float | None
     published_source: str
     published_practice: str

@@ -8,14 +8,15 @@ from csv import DictWriter
 from itertools import groupby
 
 from vlbench.names import one_line
+from vlbench.results.costs import CalibrationColumns
 from vlbench.results.escapes import csv_cell, latex, markdown
 from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
     "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "runs_low",
     "runs_high", "top5", "base",
-    "novel", "hm", "half_top1", "order_score", "time_score", "runs", "coverage", "upper_bound", "trainable_params",
-    "published", "difference",
+    "novel", "hm", "half_top1", "order_score", "time_score", "runs", "coverage", "upper_bound", "ece",
+    "base_novel_auroc", "gflops_video", "trainable_params", "published", "difference",
 )  # fmt: skip
 
 
@@ -72,6 +73,8 @@ def cell(row: Row, column: str) -> str:
         return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
+    if column in CalibrationColumns._fields:
+        return f"{value:.3f}"
     if column == "coverage":
         return f"{value:.4f}".rstrip("0").rstrip(".")
     spread = values.get(f"{column}_std")

@@ -15,6 +15,7 @@ from vlbench.backbones.weight_files import check_keys
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
+from vlbench.evaluation.measures import Probability
 from vlbench.methods.action_clip.blocks import ShiftedBlock
 from vlbench.methods.action_clip.heads import HeadName, make_head
 from vlbench.methods.parts.class_features import ensemble, prompted
@@ -256,6 +257,12 @@ class ActionCLIP(ContrastiveTraining):
     @override
     def fuse_views(self, scores: Tensor) -> Tensor:
         return scores.mean(dim=1)
+
+    @property
+    @override
+    def probability(self) -> Probability:
+        """The scores are means of probabilities."""
+        return Probability("scores")
 
     @property
     @override

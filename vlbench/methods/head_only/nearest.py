@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
+from vlbench.evaluation.measures import Probability
 from vlbench.methods.head_only.base import HeadOnly, HeldoutFeatures, TrainingFeatures
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.ranges import COUNTS, FACTORS
@@ -95,3 +96,9 @@ class NearestNeighbours(HeadOnly):
     @override
     def fuse_views(self, scores: Tensor) -> Tensor:
         return scores.mean(dim=1)
+
+    @property
+    @override
+    def probability(self) -> Probability:
+        """None: a class of which no video is among the nearest has no part of the votes, whatever the video shows."""
+        return Probability(None, reason="scores are shares of the votes of neighbours, 0 for most classes")

@@ -10,12 +10,15 @@ const LABELS = {
   mean_per_class: "mean per class %", base: "base %", novel: "novel %", hm: "harmonic mean %",
   half_top1: "half classes %", order_score: "order score", time_score: "time score", upper_bound: "upper bound %", trainable_params: "trainable",
   trainable_percent: "trainable %", device_hours: "hours × devices", clips_per_second: "clips/s",
+  peak_memory_gb: "peak memory GB", gflops_view: "GFLOPs a view", gflops_video: "GFLOPs × views",
+  gflops_classes: "GFLOPs of the classes", ece: "ECE", nll: "NLL", brier: "Brier score", base_novel_auroc: "AUROC base / novel",
   published: "published %", published_source: "source", published_practice: "its practice", practice: "known practice", config_digests: "configs", git_commits: "commits",
   params_m: "params (M)", contradicted_by: "contradicted by", value: "value %", over: "over",
 };
 const MAIN = [
   "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "half_top1", "published",
   "difference", "order_score", "time_score", "runs", "coverage", "upper_bound", "backbone", "views", "frames", "trainable_params", "device_hours",
+  "gflops_video", "ece", "base_novel_auroc",
   "lists", "trained_on",
 ];
 const PUBLISHED = [
@@ -151,6 +154,7 @@ const CHARTS = [
   { title: "Accuracy and trainable parameters", column: "trainable_params", axis: "trainable parameters", log: true },
   { title: "Accuracy and shots", column: "shots", axis: "training videos a class", ordinal: true },
   { title: "Accuracy and training cost", column: "device_hours", axis: "hours × devices", log: true },
+  { title: "Accuracy and cost of a video", column: "gflops_video", axis: "GFLOPs × views", log: true },
   { title: "Accuracy and speed of the test", column: "clips_per_second", axis: "clips a second", log: true },
 ];
 const methods = [...new Set(data.rows.map((row) => row.method))].sort();
