@@ -19,7 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
+from vlbench.evaluation.calibration import calibration
 from vlbench.evaluation.evaluator import Evaluator
+from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.metrics import Predictions, bootstrap_interval, half_class_metrics
 
 DIM = 512
@@ -31,7 +33,8 @@ def evaluator_of(videos, classes, batch=32):
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(videos, generator=generator).tolist()
     labels = {f"v{k:06}": k % classes for k in range(videos)}
-    method = SimpleNamespace(backbone=SimpleNamespace(embed_dim=DIM), encode_classes=len)
+    rule = Probability("scores", 1.0)
+    method = SimpleNamespace(backbone=SimpleNamespace(embed_dim=DIM), encode_classes=len, probability=rule)
     evaluator = Evaluator(method, [EvaluationSet(Subset(), ClassList(names, tuple(range(classes)), names), labels, "")])
     for first in range(0, videos, batch):
         ids = [f"v{k:06}" for k in order[first : first + batch]]
@@ -57,6 +60,7 @@ def measure(videos, classes):
     bootstrap_interval(evaluation.predictions)
     drawn = time.process_time()
     half_class_metrics(evaluation.predictions)
+    calibration(evaluation.predictions.stored(), evaluation.probability)
     tensors = {name: getattr(evaluation.predictions, name) for name in ("scores", "cosines", "features", "labels")}
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         save_file(tensors, file.name)

@@ -24,7 +24,7 @@ def flat(name: str, value: object) -> Iterator[tuple[str, object]]:
     Example:
         >>> from vlbench.clips.options import Views
         >>> dict(flat("views", Views(clips=4)))
-        {'views.clips': 4, 'views.crops': 1, 'views.right_edge': 'exact'}
+        {'views.clips': 4, 'views.crops': 1, 'views.right_edge': 'exact', 'views.order': 'normal'}
     """
     if is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):

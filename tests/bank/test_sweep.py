@@ -41,7 +41,7 @@ def records(folder="results"):
 def comparable(record):
     """What of a record does not depend on when and by which command it was made."""
     details = record.details.as_dict()
-    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest"):
+    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest", "command"):
         details.pop(name)
     details["training"].pop("seconds", None)
     return json.loads(json.dumps([record.identity.as_dict(), record.metrics, record.failures, details]))

@@ -267,7 +267,7 @@ def test_a_part_of_a_moved_option_is_found_too(place):
         ("--data.test=[]", "test is []; allowed: one subset, or several"),
         ("--data.test=null", "--data.test is null; allowed: a group of classes, shots, split, seed, list[Subset]"),
         ("--data.clip=x", "--data.clip is 'x'; allowed: a group of sampling, segment_ends, test_short_side, views"),
-        ("--data.clip={views: 3}", "--data.clip.views is 3; allowed: a group of clips, crops, right_edge"),
+        ("--data.clip={views: 3}", "--data.clip.views is 3; allowed: a group of clips, crops, right_edge, order"),
         ("--data.clip.views={clips: x}", "--data.clip.views.clips is 'x'; allowed: int"),
         ("--data.clip.views.crops=2", "--data.clip.views.crops is '2'; allowed: 1, 3"),
         ("--data.clip.test_short_side=0.5", "test_short_side is 0.5; allowed: 1 to 8"),

@@ -130,7 +130,8 @@ EXPECTED = {
 DATA_OTHERS = {
     "heldout": 0.5, "frames": 4, "batch_size": 5, "num_workers": 3, "image_size": 48, "validate_on_test": True,
     "clip.sampling": "dense", "clip.segment_ends": "exclusive", "clip.views.clips": 2, "clip.views.crops": 3,
-    "clip.views.right_edge": "quarters", "clip.test_short_side": 1.5, "augmentation.short_side": 1.5,
+    "clip.views.right_edge": "quarters", "clip.views.order": "reversed",
+    "clip.test_short_side": 1.5, "augmentation.short_side": 1.5,
     "augmentation.fused_resize": True, "augmentation.scale": (0.5, 1.0), "augmentation.flip": False,
     "augmentation.color_jitter": 0.1, "augmentation.gray": 0.1, "loading.effective_batch": 6,
     "loading.eval_batch_size": 3, "loading.epoch_size": 7, "loading.backend": "torchcodec", "loading.on_error": "skip",

@@ -95,7 +95,7 @@ def read(folder, processes):
         record = json.loads(path.read_text())
         details = record["details"]
         assert details.pop("processes") == processes
-        for key in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest"):
+        for key in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest", "command"):
             details.pop(key, None)
         del record["predictions"]  # the digest of a file that holds a copy of the record
         with safe_open(folder / "predictions" / f"{path.stem}.safetensors", "pt") as file:

@@ -40,6 +40,24 @@ def test_a_failure_costs_its_own_stages_only_and_is_tried_again(lab):
     assert lab.calls[3:] == ["fit", "test"]
 
 
+def test_the_page_of_trainings_is_written_after_each_and_costs_no_stage(lab):
+    """Of a training that failed too; a page that cannot be written is said."""
+    lab.behave("one", fail="fit")
+    lab.behave("two")
+    log = lab.out / "runs/few_shot-data-two-2shot-seed0-fit/lightning_logs/version_0/metrics.csv"
+    log.parent.mkdir(parents=True)
+    log.write_text("step,train/loss\n1,2.0\n3,1.0\n")
+    lab.runner().run()
+    page = (lab.out / "training.html").read_text()
+    assert page.count("<h2>few_shot-data-") == 2
+    assert (page.count("<polyline"), page.count("no entry of a log")) == (1, 1)
+    lab.behave("one")
+    (lab.out / "training.html").unlink()
+    (lab.out / "training.html" / "x").mkdir(parents=True)
+    assert lab.runner().run() == []
+    assert "no training.html:" in lab.said
+
+
 @pytest.mark.parametrize(
     ("behaviour", "advice"),
     [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.results.fakes import store
+from vlbench.evaluation.measures import Calibration
 from vlbench.results.confidence import class_probabilities, confidence_bins
 from vlbench.results.stored import StoredEvaluation
 
@@ -71,3 +72,19 @@ def test_videos_are_counted_by_the_probability_of_their_best_class(tmp_path):
     assert bins[9].confidence == pytest.approx((0.96 + 0.94 + 1) / 3)
     assert bins[9].interval[0] < 2 / 3 < bins[9].interval[1]
     assert (bins[0].confidence, bins[0].interval) == (None, None)
+
+
+@pytest.mark.parametrize("fusion", ["cosines", "softmax_of_mean", "logits"])
+def test_the_rule_that_a_record_states_goes_before_its_options(tmp_path, fusion):
+    logits, labels = random_logits()
+    scores = softmax(softmax(logits)) if fusion == "softmax_of_mean" else logits / 50
+    source = "cosines" if fusion == "softmax_of_mean" else "scores"
+    stated = {"videos": 50, "source": source, "factor": 50.0}
+    store(tmp_path, "run", scores, labels, cosines=logits / 50, calibration=stated)
+    loaded = StoredEvaluation.load("run", tmp_path)
+    options = replace(loaded.record.details, settings={"view_fusion": fusion})
+    loaded = replace(loaded, record=replace(loaded.record, details=options))
+    assert class_probabilities(loaded)[0] == pytest.approx(softmax(logits), abs=1e-5)
+    votes = replace(loaded.record.details, calibration=Calibration(50, reason="shares of votes"))
+    without = replace(loaded, record=replace(loaded.record, details=votes))
+    assert class_probabilities(without) == (None, "shares of votes")

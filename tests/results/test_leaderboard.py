@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.results.fakes import half, record
 from vlbench.errors import DataError
+from vlbench.results.audits import AuditScores, audited_record
 from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.row import COLUMNS
 
@@ -235,3 +237,37 @@ def test_the_documentation_has_every_column_in_order():
         name for cell in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
     ]
     assert tuple(named) == COLUMNS
+
+
+def in_order(made, order):
+    """A record of a test whose views have an order of their frames, of which only the settings tell."""
+    details = replace(made.details, settings={"data.clip.views.order": order})
+    return replace(made, identity=replace(made.identity, settings=order), details=details)
+
+
+def test_counterfactual_orders_are_ranked_among_their_own_kind():
+    orders = ["reversed", "reversed", "shuffled"]
+    others = [in_order(record(80 + k, method=f"m{k}"), order) for k, order in enumerate(orders)]
+    table = {row.method: row for row in rows([record(50), *others])}
+    assert [table[name].rank for name in ("msta", "m0", "m1", "m2")] == [1, 2, 1, 1]
+    assert table["msta"].comparison != table["m0"].comparison == table["m1"].comparison != table["m2"].comparison
+    assert len({row.comparison.digest for row in table.values()}) == 3
+    assert table["m0"].views == "1x1 reversed"
+
+
+def test_a_counterfactual_order_has_no_published_value():
+    made = record(50.0, method="mote", dataset="hmdb51/words", protocol="zero_shot@1", views="3x1", shots=0)
+    (normal,), (other,) = (rows([each]) for each in (made, in_order(made, "reversed")))
+    assert (normal.published, normal.difference) == (55.8, -5.8)
+    assert (other.published, other.published_source, other.difference) == (None, "", None)
+
+
+def test_scores_of_audits_are_means_over_runs_that_all_have_one():
+    runs = [replace(record(50 + seed, seed=seed), predictions=f"p{seed}") for seed in range(2)]
+    audits = {audited_record(run): AuditScores(10.0 + k, 20.0 + k) for k, run in enumerate(runs)}
+    (row,) = rows(runs, audits)
+    assert (row.order_score, row.time_score) == (10.5, 20.5)
+    (row,) = rows([*runs, record(52, seed=2)], audits)
+    assert (row.order_score, row.time_score) == (None, None)
+    (row,) = rows([replace(runs[0], predictions="others")], audits)
+    assert (row.order_score, row.time_score) == (None, None)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.results.fakes import CLASSES, edited, record, store
+from tests.results.fakes import CLASSES, edited, half, record, store
 from vlbench.cli.main import main
 from vlbench.cli.registry import COMMANDS
+from vlbench.datasets.specs import Subset
+from vlbench.evaluation.calibration import calibration, calibrations
+from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.stored_scores import (
     StoredScores,
     bootstrap_interval,
@@ -27,6 +30,7 @@ from vlbench.results.verify import verify
 
 pytestmark = pytest.mark.quick
 
+LOGITS = Probability("scores", 1.0)
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,6 +45,7 @@ def evaluation(seed=0, names=("v38.mp4", "lost.mp4"), **changes):
     metrics = {**classification_metrics(stored), **bootstrap_interval(stored, 100), **half_class_metrics(stored)}
     made = record(
         metrics=metrics, expected=40, evaluated=39, failures={lost: "empty"}, bootstrap=100, seed=seed,
+        calibration=vars(calibration(stored, LOGITS)),
         test_digest=digest_of_labels({**dict(zip(ids, labels.tolist(), strict=True)), lost: 2}), **changes,
     )  # fmt: skip
     return made, stored
@@ -94,6 +99,53 @@ def test_details_that_do_not_fit_are_named(tmp_path, changed, said):
     assert any(said in finding for finding in findings(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        *(({name: 0.5}, f"details.calibration.{name} is 0.5, the scores give ") for name in ("ece", "nll", "brier")),
+        ({"ece": None}, "details.calibration.ece is None, the scores give "),
+        ({"factor": 2.0}, "details.calibration.nll is "),
+        ({"factor": None}, "details.calibration.source is 'scores', the scores give None"),
+        ({"source": None}, "details.calibration.ece is "),
+        ({"videos": 40}, "details.calibration.videos is 40, the scores give 39"),
+        ({"reason": "lost"}, "details.calibration.reason is 'lost', the scores give ''"),
+        ({"base_novel_auroc": 0.9}, "details.calibration.base_novel_auroc is 0.9, and there is no record of the base"),
+    ],
+)
+def test_a_calibration_that_does_not_follow_is_named(tmp_path, changed, said):
+    def change(made):
+        stated = replace(made.details.calibration, **changed)
+        return replace(made, details=replace(made.details, calibration=stated))
+
+    written(tmp_path, change=change)
+    assert any(said in finding for finding in findings(tmp_path)), findings(tmp_path)
+
+
+def test_the_area_of_base_against_novel_videos_is_recomputed_from_both_records(tmp_path):
+    random = np.random.default_rng(0)
+    sets = {
+        classes: StoredScores([f"{classes}{k}.mp4" for k in range(20)], labels, scores, scores, scores)
+        for classes, spread in (("base", 3.0), ("novel", 1.0))
+        for labels, scores in [(random.integers(0, 4, 20), (spread * random.normal(size=(20, 4))).astype(np.float32))]
+    }
+    measured = calibrations([(Subset(classes=classes), stored, LOGITS) for classes, stored in sets.items()])
+    for forged in (False, True):
+        for each, (classes, stored) in zip(measured, sets.items(), strict=True):
+            stated = replace(each, base_novel_auroc=each.base_novel_auroc + 1e-4 * forged * (classes == "novel"))
+            digest = digest_of_labels(dict(zip(stored.ids, stored.labels.tolist(), strict=True)))
+            made = half(
+                classes, 0, metrics=classification_metrics(stored), expected=20, evaluated=20, test_digest=digest,
+                test_videos=None, calibration=vars(stated),
+            )  # fmt: skip
+            write_pair(made, partial(write_scores, stored, made), tmp_path, classes)
+        said = findings(tmp_path)
+        assert len(said) == forged
+    assert "novel.json: details.calibration.base_novel_auroc is " in said[0]
+    shutil.rmtree(tmp_path / "records")
+    write_pair(made, partial(write_scores, stored, made), tmp_path, classes)
+    assert findings(tmp_path)[0].endswith("and there is no record of the base classes to it")
+
+
 def test_another_list_of_videos_is_named(tmp_path):
     written(tmp_path, change=lambda made: replace(made, identity=replace(made.identity, test_videos="00")))
     assert findings(tmp_path)[0].split(": ")[1].startswith("identity.test_videos is 00, the scores and details.classes")
@@ -114,6 +166,11 @@ def test_a_metric_that_follows_from_nothing_is_named(tmp_path):
         (("failures",), {"lost.mp4": "late"}, "failures.lost.mp4 is 'late', it was 'empty'"),
         (("details", "classes"), [*CLASSES[:3], "sit"], "details.classes is "),
         (("details", "deviations"), {"lr": 1}, "details.deviations"),
+        (("details", "calibration", "ece"), 0.0, "details.calibration.ece is 0.0, it was "),
+        (("details", "calibration", "ece"), 2.0, "details.calibration.ece is 2.0; allowed: 0 to 1"),
+        (("details", "cost"), {"view": 10, "classes": 5}, "details.cost"),
+        (("details", "cost"), {"view": -10}, "details.cost.view is -10; allowed: 0 or more"),
+        (("details", "cost"), "much", "details.cost is 'much'; allowed: an object or null"),
         (("details", "moon"), "full", "details.moon is 'full', it was 'missing'"),
         (("predictions",), "0" * 32, "predictions is 0000"),
         (("expected",), 41, "39 videos evaluated and 1 unreadable, but the manifest has 41"),
@@ -171,7 +228,8 @@ def test_scores_of_other_labels_are_named(tmp_path):
     """A forger gives videos the labels that they were taken for, and makes every digest anew but one."""
     made, stored = evaluation()
     forged = replace(stored, labels=stored.best)
-    made = replace(made, metrics=classification_metrics(forged))
+    details = replace(made.details, calibration=calibration(forged, LOGITS))
+    made = replace(made, metrics=classification_metrics(forged), details=details)
     write_pair(made, partial(write_scores, forged, made), tmp_path, "run")
     (finding,) = findings(tmp_path)
     assert "details.test_digest is " in finding

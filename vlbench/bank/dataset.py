@@ -24,6 +24,7 @@ class BankDataset(VideoDataset):
 
     folder: ClassVar[str] = "banks"
     variants: ClassVar[tuple[str, ...]] = ("bank",)
+    holds_videos: ClassVar[bool] = False
 
     @cached_property
     def bank(self) -> FeatureBank:

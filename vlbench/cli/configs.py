@@ -92,6 +92,23 @@ def _check_names(path: Path, content: Any, depth: int = 0) -> None:
         _check_names(path, inner, depth + 1)
 
 
+def config_name(path: str) -> str:
+    """The name by which a configuration of the package is found anywhere; another word as it is.
+
+    Args:
+        path: Path of a configuration as `resolve_arguments` gives it, also with `--config=` before it.
+    """
+    if path.startswith("--config="):
+        return f"--config={config_name(path.removeprefix('--config='))}"
+    package = Path(vlbench.__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if Path(path).is_relative_to(folder):
+            name = str(Path(path).relative_to(folder))
+            # A user's file of that name would be found first.
+            return name if find_config(name) == Path(path) else path
+    return path
+
+
 def resolve_arguments(arguments: Sequence[str]) -> list[str]:
     """Command-line arguments with the value of every `--config` made a path.
 

@@ -146,6 +146,23 @@ _DECLARED = (
         },
         inputs={"record": "record", "classes": "file", "ckpt_path": "file", "config": "configuration"},
     ),
+    Command(
+        "audit",
+        _MANY_RUNS,
+        "whether one evaluation uses time: its videos again, reversed, shuffled, as one frame",
+        "vlbench.cli.audit:audit",
+        positional={"record": _RECORD},
+        options={
+            "config": {**_CONFIG, "default": (), "help": "configurations of the test, where the record names none"},
+            "subset": {
+                "nargs": "+",
+                "type": str,
+                "default": (),
+                "help": "subsets of the classes, each with a file of their names, such as temporal=temporal32.csv",
+            },
+        },
+        inputs={"record": "record", "ckpt_path": "file", "config": "configuration"},
+    ),
     Command("data list", _DATA, "datasets, their sizes, licences and sources", "vlbench.cli.data:list_datasets"),
     Command(
         "data describe",

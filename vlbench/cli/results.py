@@ -13,6 +13,7 @@ from rich.table import Table
 from vlbench.datasets.lists.annotations import text_of
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
+from vlbench.results.audits import read_audits
 from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.pairs import read_records
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
@@ -30,6 +31,8 @@ _SHOWN = (
     "base",
     "novel",
     "hm",
+    "order_score",
+    "time_score",
     "runs",
     "videos",
 )
@@ -62,7 +65,7 @@ def leaderboard(
     """
     records = list(read_records(folders))
     check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
-    table = rows(records)
+    table = rows(records, read_audits(folders))
     if csv is not None:
         write_atomically(csv, to_csv(table).encode())
     if html is not None:

@@ -26,7 +26,9 @@ import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
 from vlbench.cli.checks import check_slurm, checked_data, explained
+from vlbench.cli.configs import config_name
 from vlbench.cli.quiet import silence
+from vlbench.cli.step_times import StepTimes, check_logger, log_to_csv
 from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.training_facts import training_data, training_digest
 from vlbench.cli.weights import as_checkpoint
@@ -162,7 +164,9 @@ class VlbenchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         command = self.config["subcommand"]
         config = self.config[command]
-        if command != "fit":
+        if command == "fit":
+            check_logger(config.trainer.logger)
+        else:
             # Nothing is trained, so there is nothing to log over time.
             config.trainer.logger = False
             if config.selection != "last":
@@ -179,7 +183,8 @@ class VlbenchCLI(LightningCLI):
             config.ckpt_path = as_checkpoint(Path(config.ckpt_path), self.temporary_folder)
         text = self.parser.dump(self.config)
         digest = hashlib.blake2b(name_bytes(text), digest_size=16).hexdigest()
-        config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest)
+        command = [config_name(word) for word in sys.argv[1:]]
+        config.record.use(self.datamodule, seed=int(config.seed_everything), config_digest=digest, command=command)
         check_slurm(self.trainer)
         self.model.use(self.datamodule.dataset)
         self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
@@ -217,6 +222,9 @@ class VlbenchCLI(LightningCLI):
             )  # fmt: skip
             trainer.callbacks.insert(position, best)
         trainer.callbacks[:0] = [continuation, Timer()]
+        log_to_csv(trainer)
+        if trainer.loggers:
+            trainer.callbacks.append(StepTimes())
         if config.checkpoint_minutes > 0:
             trainer.callbacks.append(RunningCheckpoint(config.checkpoint_minutes, config.checkpoint))
         if self.datamodule.loading.effective_batch is not None:

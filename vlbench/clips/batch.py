@@ -103,11 +103,11 @@ class PackedVideos(NamedTuple):
         """Copies videos `(..., 3, H, W)` behind each other, in a data worker into shared memory."""
         last = [video.movedim(-3, -1) for video in videos]  # the order in which decoders and resizing leave pixels
         sizes = [video.numel() for video in last]
-        pixels = torch.empty(0, dtype=torch.uint8)
+        pixels = torch.empty(0, dtype=torch.uint8, device=videos[0].device if videos else None)
         if get_worker_info() is not None and sizes:
             pixels.set_(torch.UntypedStorage._new_shared(sum(sizes)))
         else:
-            pixels = torch.empty(sum(sizes), dtype=torch.uint8)
+            pixels = pixels.new_empty(sum(sizes))
         for part, video in zip(pixels.split(sizes), last, strict=True):
             part.view(video.shape).copy_(video)
         return cls(pixels, [tuple(video.shape) for video in last])

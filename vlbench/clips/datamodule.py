@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from lightning import LightningDataModule, Trainer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from vlbench.clips.batch import ClipBatch, CutBatch, ViewBatch
+from vlbench.clips.counterfactual import CounterfactualBatch, CounterfactualViews
 from vlbench.clips.options import (
     DATA_ELSEWHERE,
     DATA_SAME_NUMBERS,
     DATA_SIDES,
+    NORMAL,
     Augmentation,
     ClipOptions,
     Interpolation,
     LoadingOptions,
     ResizeMode,
+    ViewOrder,
 )
 from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
@@ -39,8 +42,13 @@ Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
 
-_USUAL = {"interpolation": "bicubic", "resize_mode": "shortest", "loading.backend": "pyav"}
-"""What most backbones were trained with, and the decoder that refuses damaged frames."""
+_USUAL = {
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "loading.backend": "pyav",
+    "clip.views.order": NORMAL,
+}
+"""What most backbones were trained with, the decoder that refuses damaged frames, and an ordinary test's frames."""
 
 
 class VideoDataModule(LightningDataModule):
@@ -75,6 +83,8 @@ class VideoDataModule(LightningDataModule):
     Attributes:
         dataset: The dataset: its facts, and its videos by part and subset.
         skipped: Ids of the training videos that could not be read.
+        orders: Orders that the test videos are scored in together, from one decoding a video; empty in an ordinary
+            test, which has the order of `clip.views` alone.
 
     Example:
         >>> from vlbench.clips.datamodules import UCF101DataModule
@@ -139,6 +149,7 @@ class VideoDataModule(LightningDataModule):
         self.epochs_before = 0
         self.batches_before = 0
         self.skipped: set[str] = set()
+        self.orders: tuple[ViewOrder, ...] = ()
 
     def prepare_data(self) -> None:
         """Makes the videos that the dataset can make by itself; Lightning calls it in one process a machine."""
@@ -330,12 +341,17 @@ class VideoDataModule(LightningDataModule):
         )
 
     def _evaluation(self, part: Part) -> DataLoader[Any]:
-        dataset = self.test_views(self.dataset.videos(part))
+        clips = self.test_views(self.dataset.videos(part))
         rank, world_size = self._process()
         views = self.clip.views.clips * self.clip.views.crops
         batch_size = self.loading.eval_batch_size or max(1, self.batch_size // views)
-        sampler = UnpaddedSampler(len(dataset), batch_size=batch_size, rank=rank, world_size=world_size)
-        collate = partial(ViewBatch.collate, at_once=self.loading.eval_batch_size or self.batch_size)
+        sampler = UnpaddedSampler(len(clips), batch_size=batch_size, rank=rank, world_size=world_size)
+        at_once = self.loading.eval_batch_size or self.batch_size
+        dataset: Dataset[Any] = clips
+        collate: Callable[..., Any] = partial(ViewBatch.collate, at_once=at_once)
+        if self.orders:
+            dataset = CounterfactualViews(clips, self.orders)
+            collate = partial(CounterfactualBatch.collate, at_once=at_once, orders=self.orders)
         if not len(sampler):
             # One empty batch: Lightning runs no hook of an empty evaluation, and the other processes would wait for it.
             return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate, **self.loader_options())

@@ -28,15 +28,29 @@ ResizeMode = Literal["shortest", "squash"]
 sides to that length."""
 
 
+ViewOrder = Literal[
+    "normal", "reversed", "shuffled", "middle", "first_half", "second_half", "stripes", "half_rate"
+]  # fmt: skip
+"""Frames that a test view shows: `normal`, those that the sampling picks, or a counterfactual of them, see
+`vlbench.clips.orders`."""
+
+NORMAL: ViewOrder = "normal"
+"""Order of the views of an ordinary test."""
+
+
 @dataclass(frozen=True)
 class Views:
-    """How many times a test video is looked at.
+    """How many times a test video is looked at, and in which order of its frames.
 
     Attributes:
         clips: Sets of frames, taken at shifted times.
         crops: Squares of each frame: 1, the centre, or 3 along the longer side.
         right_edge: Place of the second of three crops: `exact`, at the edge, or `quarters`, up to three pixels short
             of it, as in MoTE's released code.
+        order: Frames that a test view shows: `normal`, those that the sampling picks; `reversed`, the last one first;
+            `shuffled`, permuted, by the id of the video; `middle`, the middle one again and again; `first_half` and
+            `second_half`, the sampling of half of the video; `stripes`, the background with stripes in place of what
+            moves; `half_rate`, every second one, twice. Another order than `normal` is never ranked beside it.
 
     Example:
         >>> views = Views(clips=4, crops=3)
@@ -47,6 +61,7 @@ class Views:
     clips: int = 1
     crops: Literal[1, 3] = 1
     right_edge: Literal["exact", "quarters"] = "exact"
+    order: ViewOrder = NORMAL
 
     def __post_init__(self) -> None:
         Range(1, 1_000).check("views.clips", self.clips)
@@ -157,6 +172,7 @@ DATA_SIDES: Mapping[str, Side] = {
     "clip.views.clips": "test",
     "clip.views.crops": "test",
     "clip.views.right_edge": "test",
+    "clip.views.order": "test",
     "clip.test_short_side": "test",
     "augmentation.short_side": "training",
     "augmentation.fused_resize": "training",

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vlbench.clips import sampling
-from vlbench.clips.batch import Clip, Draw
+from vlbench.clips.batch import Box, Clip, Draw
 from vlbench.clips.container import cause_of
 from vlbench.clips.decoding import open_video
-from vlbench.clips.options import Backend, Interpolation, ResizeMode, Sampling, Views
+from vlbench.clips.options import Backend, Interpolation, ResizeMode, Sampling, ViewOrder, Views
+from vlbench.clips.orders import clips_in, shown_in
 from vlbench.clips.transforms import Cut, test_frames
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import ConfigError, DecodeError
@@ -65,7 +66,7 @@ class TrainClips(Dataset[Clip]):
         index, draw = key
         item = self.items[index]
         seed = int(np.random.SeedSequence([self.seed, draw, index]).generate_state(1)[0])
-        return _clip_of(item, lambda: self._read(item, seed))
+        return clip_of(item, lambda: self._read(item, seed))
 
     def _read(self, item: VideoItem, seed: int) -> Clip:
         generator = torch.Generator().manual_seed(seed)
@@ -89,7 +90,7 @@ class TestViews(Dataset[Clip]):
         items: Videos that clips are read from.
         frames: Number T of frames of each view.
         sampling: Choice of a clip's frames, see `Sampling`.
-        views: Clips and crops of a video, V = clips x crops views.
+        views: Clips and crops of a video, V = clips x crops views, and the order of their frames.
         size: Side of the crops, in pixels.
         resize: Short side before cropping, in pixels.
         interpolation: Interpolation by which whole frames are resized.
@@ -130,12 +131,37 @@ class TestViews(Dataset[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         item = self.items[index]
-        return _clip_of(item, lambda: self._read(item))
+        return clip_of(item, lambda: self._read(item))
 
     def _read(self, item: VideoItem) -> Clip:
-        frames = _frames(
-            item, self.backend, self.device, lambda count: list(chain(*self.pick(count, self.frames, self.views.clips)))
-        )
+        order = self.views.order
+        frames, (places,), crops = self.read(item, [order])
+        return Clip(shown_in(order, frames, places), item.label, item.id, crops=crops)
+
+    def read(self, item: VideoItem, orders: Sequence[ViewOrder]) -> tuple[Tensor, Tensor, tuple[Box, ...]]:
+        """Frames of a video for views in some orders, each frame once, from one decoding.
+
+        Args:
+            item: Video that is read.
+            orders: Orders of the frames of the views.
+
+        Returns:
+            U resized frames, uint8 `(U, 3, h, w)`; their positions in the C clips of each of O orders, int64
+            `(O, C, T)`; and the crops that are looked at.
+
+        Raises:
+            DecodeError: If the video cannot be read.
+        """
+        numbers: list[int] = []
+        once: dict[int, int] = {}
+
+        def wanted(count: int) -> list[int]:
+            clips = [clips_in(order, self._clips, count, item.id) for order in orders]
+            numbers[:] = chain(*chain(*clips))
+            once.update((number, place) for place, number in enumerate(dict.fromkeys(numbers)))
+            return list(once)
+
+        frames = _frames(item, self.backend, self.device, wanted)
         resized, crops = test_frames(
             frames,
             size=self.size,
@@ -145,7 +171,12 @@ class TestViews(Dataset[Clip]):
             interpolation=self.interpolation,
             resize_mode=self.resize_mode,
         )
-        return Clip(resized.cpu().unflatten(0, (-1, self.frames)), item.label, item.id, crops=crops)
+        places = torch.tensor([once[number] for number in numbers]).view(len(orders), -1, self.frames)
+        return resized.cpu(), places, crops
+
+    def _clips(self, count: int) -> list[list[int]]:
+        """Frame numbers of the clips of a video, or of a half of one, with a number of frames."""
+        return self.pick(count, self.frames, self.views.clips)
 
 
 def _train_picker(kind: Sampling, shared_ends: bool) -> Callable[..., list[int]]:
@@ -170,8 +201,12 @@ def _pytorchvideo() -> ModuleType:
         ) from error
 
 
-def _clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
+def clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
     """A video as it is read, or why it cannot be: whatever one file does to a decoder, the others are read.
+
+    Args:
+        item: Video that is read.
+        read: Reads the video and makes its clip.
 
     Raises:
         ConfigError: If no video could be read so, such as without the decoder's library.

@@ -59,6 +59,8 @@ class VideoDataset(ABC):
     """Name of the dataset's folder below the data root."""
     variants: ClassVar[tuple[str, ...]]
     """Named variants, the default first."""
+    holds_videos: ClassVar[bool] = True
+    """Whether items are videos; those of a bank are features that were computed before."""
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -13,6 +14,7 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import EvaluatedVideos
 from vlbench.datasets.specs import EvaluationSet
 from vlbench.evaluation.kept import KeptFacts
+from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.metrics import Predictions, classification_metrics
 
 Features: TypeAlias = Any
@@ -27,6 +29,9 @@ class EvaluatedMethod(Protocol):
 
     backbone: DualEncoder
     keeps_features: ClassVar[bool]
+
+    @property
+    def probability(self) -> Probability: ...  # noqa: D102 - explained by the class
 
     def encode_classes(self, class_names: Sequence[str], /) -> ClassState: ...  # noqa: D102 - explained by the class
 
@@ -49,12 +54,14 @@ class Evaluation:
         set: The videos and the classes.
         predictions: Predictions of all processes.
         metrics: Accuracies in per cent, see `classification_metrics`.
+        probability: Rule that makes class probabilities of the predictions.
         kept: What the kept scores of the predictions are of; `None` unless they were asked for.
     """
 
     set: EvaluationSet
     predictions: Predictions
     metrics: dict[str, float]
+    probability: Probability
     kept: KeptFacts | None = None
 
 
@@ -96,6 +103,12 @@ class Evaluator:
             ]
         self._parts = [[self._none(evaluated)] for evaluated in self.sets]
 
+    def anew(self) -> Evaluator:
+        """An evaluator on the same sets, with the same encoded classes, that has seen no video."""
+        other = copy(self)
+        other._parts = [[self._none(evaluated)] for evaluated in self.sets]
+        return other
+
     def update(self, batch: EvaluatedVideos) -> None:
         """Scores the videos of a batch and keeps their predictions.
 
@@ -127,7 +140,8 @@ class Evaluator:
         for evaluated, parts in zip(self.sets, self._parts, strict=True):
             parts[:] = [Predictions.concatenate(parts)]  # the parts are as large as what they are joined to
             predictions = parts[0].gathered()
-            evaluations.append(Evaluation(evaluated, predictions, classification_metrics(predictions), self.kept))
+            metrics = classification_metrics(predictions)
+            evaluations.append(Evaluation(evaluated, predictions, metrics, self.method.probability, self.kept))
         return evaluations
 
     def _none(self, evaluated: EvaluationSet) -> Predictions:

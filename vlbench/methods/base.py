@@ -16,6 +16,7 @@ from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import ClassState, Evaluator, Features
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.kept import Keep, KeptFacts
+from vlbench.evaluation.measures import Probability
 from vlbench.methods.parts.checkpoint import check_complete, read_header, state_digest, write_header
 from vlbench.methods.parts.class_features import frozen_ensemble, prompted
 from vlbench.methods.parts.finite import not_finite
@@ -226,6 +227,24 @@ class VideoTextMethod(TrainingLoops):
     def fuse_views(self, scores: Tensor) -> Tensor:
         """Scores `(B, C)` of videos from the scores `(B, V, C)` of V views, by the method's `view_fusion`."""
         return fused(scores, self.logit_factor, self.view_fusion)
+
+    @property
+    def probability(self) -> Probability:
+        """How the class probabilities of a video follow from its stored scores or cosines, by the `view_fusion`.
+
+        They are what the method is trained to give: the softmax of logits. Scores of `softmax_of_mean` are softmaxes of
+        unscaled cosines and nearly the same for all classes; there the logits are those of the mean cosines. A method
+        that overrides `fuse_views` states its own rule.
+        """
+        if type(self).fuse_views is not VideoTextMethod.fuse_views:
+            return Probability(None, reason=f"{self.name} fuses views in a way of its own and states no probability")
+        factor = float(torch.as_tensor(self.logit_factor).detach())
+        return {
+            "probabilities": Probability("scores"),
+            "logits": Probability("scores", 1.0),
+            "cosines": Probability("scores", factor),
+            "softmax_of_mean": Probability("cosines", factor),
+        }[self.view_fusion]
 
     @property
     def features_depend_on_classes(self) -> bool:

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vlbench.errors import ConfigError, DataError
+from vlbench.errors import ConfigError, DataError, VlbenchError
 from vlbench.files import TEMPORARY, write_atomically
 from vlbench.protocols.failures import diagnose
 from vlbench.protocols.launchers import Job, Launcher, LocalLauncher
 from vlbench.protocols.stages import Stage, checkpoint_folder
 from vlbench.ranges import JOBS
+from vlbench.results.curves import curves_page
 from vlbench.results.pairs import digest_of, read_pair
 from vlbench.yaml_files import read_yaml
 
@@ -174,6 +175,8 @@ class Runner:
     def _finish(self, item: _Running, code: int) -> bool:
         """Notes and reports how a stage ended; returns whether it is done."""
         stage, seconds = item.stage, time.monotonic() - item.started
+        if stage.action == "fit":
+            self._write_curves()
         if code == 0 and stage.leaves_weights:
             write_atomically(self._mark(stage), json.dumps({"digest": self.digests[stage.name]}).encode())
         if code == 0 and self.done(stage):
@@ -193,6 +196,15 @@ class Runner:
         if help_ is not None:
             self._say(f"[yellow]{help_}[/]")
         return False
+
+    def _write_curves(self) -> None:
+        """Writes the page with the curves of every training that has begun; a page that cannot be written is said."""
+        folders = {stage.name: self.out / "runs" / stage.name for stage in self.stages if stage.action == "fit"}
+        try:
+            page = curves_page({name: folder for name, folder in folders.items() if self._overlay_of(name).is_file()})
+            write_atomically(self.out / "training.html", page.encode())
+        except (OSError, VlbenchError) as error:
+            self._say(f"[yellow]no training.html:[/] {escape(str(error))}")
 
     def _sweep(self) -> None:
         """Removes what a killed process was writing, and nothing that anybody else left there."""
@@ -216,7 +228,10 @@ class Runner:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def _overlay(self, stage: Stage) -> Path:
-        return self.out.absolute() / "stages" / f"{stage.name}.yaml"
+        return self._overlay_of(stage.name)
+
+    def _overlay_of(self, name: str) -> Path:
+        return self.out.absolute() / "stages" / f"{name}.yaml"
 
     def _mark(self, stage: Stage) -> Path:
         return self.out / "stages" / f"{stage.name}.done"

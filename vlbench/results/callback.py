@@ -20,10 +20,13 @@ from typing_extensions import override
 import vlbench
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError, DataError
+from vlbench.evaluation.calibration import calibrations
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.kept import Keep, Kept
+from vlbench.evaluation.measures import Calibration, Cost
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
+from vlbench.evaluation.operations import count_test
 from vlbench.evaluation.stored_scores import check_half_classes, digest_of_labels
 from vlbench.files import check_name, check_writable
 from vlbench.names import quoted
@@ -101,25 +104,29 @@ class RecordWriter(Callback):
         self._data: RecordedData | None = None
         self._seed = 0
         self._config_digest: str | None = None
+        self._command: tuple[str, ...] = ()
         self._started = 0.0
         self._validated: tuple[int, float] | None = None
         self._run: dict[Side, dict[str, object]] = {}
         self.settings: dict[str, object] = {}
         self.identities: list[Identity] = []
         self._training_facts: TrainingFacts | None = None
+        self._costs: list[Cost] = []
         self._overlap = Overlap(None, "nothing was trained")
 
-    def use(self, data: RecordedData, seed: int, config_digest: str | None = None) -> None:
+    def use(self, data: RecordedData, seed: int, config_digest: str | None = None, command: Sequence[str] = ()) -> None:
         """Hands over what records and checkpoints say of the run beside the method.
 
         Args:
             data: DataModule of the run.
             seed: Seed of the run.
             config_digest: Digest of the configuration of the run.
+            command: Words of the command line of the run, after `vlbench`.
         """
         self._data = data
         self._seed = seed
         self._config_digest = config_digest
+        self._command = tuple(command)
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -199,6 +206,7 @@ class RecordWriter(Callback):
         )
         self._check(data, method)
         method.keep = self._keep() if self.keep else None
+        self._costs = []
         self._started = time.monotonic()
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -220,6 +228,20 @@ class RecordWriter(Callback):
                     raise ConfigError(f"{written} is a folder, and the name of a file that the test writes; remove it")
             check_replaceable(path, identity, self.settings, self.stage)
 
+    @override
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts operations while the method computes with the weights that it evaluates with."""
+        data, method = self._used(), recorded(pl_module)
+        if self.folder is None or not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        if not data.dataset.holds_videos:
+            self._costs = [Cost(reason="the test is of features of a bank") for _ in self.identities]
+            return
+        began = time.monotonic()
+        lists = [evaluated.classes.names for evaluated in data.dataset.sets("test")]
+        self._costs = count_test(method, data.frames, lists)
+        self._started += time.monotonic() - began  # no part of the test
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rank zero writes; every rank holds the gathered predictions.
 
@@ -231,8 +253,12 @@ class RecordWriter(Callback):
         method = recorded(pl_module)
         seconds = round(time.monotonic() - self._started, 3)
         _check_finite(method)
-        for identity, evaluation in zip(self.identities, method.evaluations, strict=True):
-            record = self._record(trainer, method, evaluation, identity, seconds)
+        measured = calibrations(
+            [(each.set.subset, each.predictions.stored(), each.probability) for each in method.evaluations]
+        )
+        tested = zip(self.identities, method.evaluations, measured, self._costs, strict=True)
+        for identity, evaluation, calibration, cost in tested:
+            record = self._record(trainer, method, evaluation, identity, seconds, calibration, cost)
             kept = kept_scores(evaluation, identity.weights)
             if kept is not None:
                 digest = write_kept(kept, self._path(identity))
@@ -263,7 +289,14 @@ class RecordWriter(Callback):
         return self.folder / "records" / f"{name}.json"
 
     def _record(
-        self, trainer: Trainer, method: RecordedMethod, evaluation: Evaluation, identity: Identity, seconds: float
+        self,
+        trainer: Trainer,
+        method: RecordedMethod,
+        evaluation: Evaluation,
+        identity: Identity,
+        seconds: float,
+        calibration: Calibration,
+        cost: Cost,
     ) -> Record:
         data, training = self._used(), self._training_facts
         of_test = method.deviations("test", with_views(self.settings), training, data.dataset.label)
@@ -294,6 +327,7 @@ class RecordWriter(Callback):
                 total_params=sum(p.numel() for p in method.parameters()),
                 backbone_digest=method.backbone.identity.digest,
                 config_digest=self._config_digest,
+                command=self._command,
                 seconds=seconds,
                 videos_per_second=round(len(data.dataset.videos("test")) / max(seconds, 1e-3), 3),
                 processes=trainer.world_size,
@@ -301,6 +335,8 @@ class RecordWriter(Callback):
                 train_test_overlap=self._overlap.videos,
                 train_test_check=self._overlap.check,
                 precision=str(trainer.precision),
+                calibration=calibration,
+                cost=cost,
                 **_environment(method.device),
             ),
         )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from vlbench.results.record import Record, lineage
+from vlbench.clips.options import NORMAL
+from vlbench.results.record import Record, lineage, order_of_views
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class ComparisonKey:
         train_lists: Origins of the lists of training videos, sorted; empty at 0 shots.
         tests: Test sets of the row, sorted.
         untrained: Whether the weights are the initial ones of a method that trains: no result of it, and not ranked.
+        order: Order of the frames of the tested views; another one than `normal` compares with its own kind alone.
     """
 
     protocol: str
@@ -75,6 +77,7 @@ class ComparisonKey:
     train_lists: tuple[str, ...]
     tests: tuple[TestedVideos, ...]
     untrained: bool = False
+    order: str = NORMAL
 
     @classmethod
     def of(cls, records: Sequence[Record], shots: int | str) -> ComparisonKey:
@@ -95,11 +98,13 @@ class ComparisonKey:
             tuple(sorted({lineage(each.train_list) for each in trained})),
             tuple(sorted({TestedVideos.of(record) for record in records}, key=str)),
             identity.untrained,
+            order_of_views(records[0]),
         )
 
     @cached_property
     def digest(self) -> str:
         """Eight hexadecimal characters, for display."""
-        same = [self.protocol, self.dataset, self.shots, self.selection, *(["untrained"] if self.untrained else [])]
+        same = [self.protocol, self.dataset, self.shots, self.selection]
+        same += ["untrained"] * self.untrained + ([] if self.order == NORMAL else [self.order])
         text = f"({same!r}, {list(self.train_classes)!r}, {list(self.train_lists)!r}, {[*map(str, self.tests)]!r})"
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vlbench.evaluation.calibration import probabilities, rule_of
 from vlbench.evaluation.statistics import wilson_interval
 from vlbench.results.stored import StoredEvaluation
 
@@ -39,9 +40,13 @@ class ConfidenceBin:
 def class_probabilities(stored: StoredEvaluation) -> tuple[Probabilities | None, str]:
     """Probabilities of the classes for each readable video, float64 `(N, C)`, or `None` and why they are not known.
 
-    They follow from the scores where the views were fused as probabilities or as logits. Cosines make no probabilities
-    without the factor of the logits, which a record does not hold.
+    A record states the rule in `details.calibration`. Older records do not: there they follow from the scores
+    where the views were fused as probabilities or as logits, and cosines make none without the factor of the logits.
     """
+    stated = stored.record.details.calibration
+    if stated is not None:
+        shares = probabilities(stored.predictions, rule_of(stated))
+        return shares, "" if shares is not None else stated.reason or "the scores are not those of probabilities"
     fusion = stored.record.details.settings.get("view_fusion")
     scores = stored.predictions.scores.astype(np.float64)
     if not len(scores):
@@ -62,17 +67,17 @@ def class_probabilities(stored: StoredEvaluation) -> tuple[Probabilities | None,
     )
 
 
-def confidence_bins(probabilities: Probabilities, stored: StoredEvaluation, bins: int) -> list[ConfidenceBin]:
+def confidence_bins(shares: Probabilities, stored: StoredEvaluation, bins: int) -> list[ConfidenceBin]:
     """Readable videos by the probability of their predicted class, in ranges of equal width.
 
     Args:
-        probabilities: Probabilities of the classes, float64 `(N, C)`.
+        shares: Probabilities of the classes, float64 `(N, C)`.
         stored: Evaluation that they belong to.
         bins: Number of ranges between 0 and 1.
     """
     predictions = stored.predictions
     best = predictions.best
-    confidence = probabilities[np.arange(len(best)), best]
+    confidence = shares[np.arange(len(best)), best]
     right = best == predictions.labels
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     videos, hits = np.bincount(place, minlength=bins), np.bincount(place[right], minlength=bins)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlbench.datasets.specs import content_digest
 from vlbench.errors import DataError
+from vlbench.evaluation.calibration import calibration, rule_of
 from vlbench.evaluation.stored_scores import (
     StoredScores,
     bootstrap_interval,
@@ -72,6 +73,42 @@ def contradictions_in_draws(record: Record, stored: StoredScores) -> Iterator[st
     for name in sorted(record.metrics.keys() - {"top1", "top5", "mean_per_class", *expected}):
         yield f"metrics.{name} is {record.metrics[name]}, nothing follows for it from the scores"
     yield from _differing(record.metrics, expected)
+
+
+def contradictions_in_calibration(record: Record, stored: StoredScores) -> Iterator[str]:
+    """What a record says of the probabilities of its videos, and its scores do not, a line each.
+
+    The AUROC of base against novel videos is of two records, see `verify`.
+
+    Args:
+        record: Record of an evaluation.
+        stored: Scores that lie beside the record.
+    """
+    stated = record.details.calibration
+    if stated is None:
+        return
+    expected = calibration(stored, rule_of(stated))
+    for name in ("videos", "source", "reason"):
+        said, given = getattr(stated, name), getattr(expected, name)
+        if said != given:
+            yield f"details.calibration.{name} is {shown(said)}, the scores give {shown(given)}"
+    for name in ("ece", "nll", "brier"):
+        yield from differing_value(f"details.calibration.{name}", getattr(stated, name), getattr(expected, name))
+
+
+def differing_value(name: str, stated: float | None, expected: float | None) -> Iterator[str]:
+    """A line if a stated number is not the one that follows.
+
+    Args:
+        name: Name of the number's field.
+        stated: Number that a record states, or none.
+        expected: Number that follows from the scores, or none.
+    """
+    if stated is None or expected is None:
+        if stated is not expected:
+            yield f"{name} is {shown(stated)}, the scores give {shown(expected)}"
+    elif not abs(stated - expected) <= TOLERANCE:
+        yield f"{name} is {stated:.9g}, the scores give {expected:.9g}"
 
 
 def _differing(metrics: Mapping[str, float], expected: Mapping[str, float]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from vlbench.evaluation.measures import Calibration, Cost
 from vlbench.results.fields import checked
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class Details:
         total_params: Number of parameters of backbone and method.
         backbone_digest: Digest of the backbone's original weights.
         config_digest: Digest of the configuration of the test.
+        command: Words of the command line of the test, after `vlbench`.
         seconds: Duration of the test, in seconds.
         videos_per_second: Videos tested in a second, decoding included.
         processes: Number of processes that tested.
@@ -101,6 +103,8 @@ class Details:
         python: Version of Python that tested.
         packages: Version of each package that results depend on.
         kept: Digest of the file of scores by view and templates; `None` if none were kept.
+        calibration: Distance of the class probabilities of the readable videos from the truth.
+        cost: Floating-point operations of the test.
         others: What a newer vlbench says, kept as it is.
     """
 
@@ -119,6 +123,7 @@ class Details:
     total_params: int | None = None
     backbone_digest: str | None = None
     config_digest: str | None = None
+    command: tuple[str, ...] = ()
     seconds: float | None = None
     videos_per_second: float | None = None
     processes: int | None = None
@@ -133,6 +138,8 @@ class Details:
     python: str | None = None
     packages: Mapping[str, object] = field(default_factory=dict)
     kept: str | None = None
+    calibration: Calibration | None = None
+    cost: Cost | None = None
     others: Mapping[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
@@ -145,7 +152,10 @@ class Details:
             **values,
             "classes": list(self.classes),
             "published_as": list(self.published_as),
+            "command": list(self.command),
             "training": {} if self.training is None else dict(self.training.as_dict()),
+            "calibration": None if self.calibration is None else vars(self.calibration),
+            "cost": None if self.cost is None else vars(self.cost),
         }
 
     @classmethod
@@ -173,6 +183,7 @@ class Details:
             total_params=_value(stored, "total_params", int),
             backbone_digest=_value(stored, "backbone_digest", str),
             config_digest=_value(stored, "config_digest", str),
+            command=tuple(_names(stored, "command")),
             seconds=_number(stored, "seconds"),
             videos_per_second=_number(stored, "videos_per_second"),
             processes=_value(stored, "processes", int),
@@ -187,6 +198,8 @@ class Details:
             python=_value(stored, "python", str),
             packages=_mapping(stored, "packages"),
             kept=_value(stored, "kept", str),
+            calibration=checked(stored.get("calibration"), Calibration | None, "details.calibration"),
+            cost=checked(stored.get("cost"), Cost | None, "details.cost"),
             others={key: stored[key] for key in stored.keys() - cls.__dataclass_fields__.keys()},
         )
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vlbench.errors import DataError
+from vlbench.results.audits import AuditedRecord, AuditScores, audited_record
 from vlbench.results.comparison import ComparisonKey
+from vlbench.results.costs import calibration_of, costs
 from vlbench.results.options import differing, settings_of
 from vlbench.results.published_values import published_beside
 from vlbench.results.record import Record
 from vlbench.results.row import COLUMNS, Row, Setting
 
 
-def rows(records: Iterable[Record]) -> list[Row]:
+def rows(records: Iterable[Record], audits: Mapping[AuditedRecord, AuditScores] | None = None) -> list[Row]:
     """One row for each method and setting, ranked among those it can be compared with.
 
     Seeds and test splits are averaged, and nothing else: evaluations that differ in an option, or in weights that seed
@@ -26,6 +28,10 @@ def rows(records: Iterable[Record]) -> list[Row]:
     `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list, selection, and,
     test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists, shots, then the
     best first.
+
+    Args:
+        records: Records of the table.
+        audits: Scores of the audits of records, see `vlbench.results.audits`.
 
     Raises:
         DataError: If two records of one evaluation have different results.
@@ -38,7 +44,10 @@ def rows(records: Iterable[Record]) -> list[Row]:
         for setting, group in groups.items()
         for told_apart, members in _runs(_distinct(group)).items()
     ]
-    table = [_row(part.setting, part.members, options) for part, options in zip(parts, _options(parts), strict=True)]
+    table = [
+        _row(part.setting, part.members, options, audits or {})
+        for part, options in zip(parts, _options(parts), strict=True)
+    ]
     return _ranked(sorted(table, key=_order))
 
 
@@ -141,7 +150,7 @@ def _distinct(members: Sequence[Record]) -> list[Record]:
     return [distinct[digest] for digest in sorted(distinct)]
 
 
-def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
+def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapping[AuditedRecord, AuditScores]) -> Row:
     everything, base, novel = (
         [record for record in members if record.identity.test.classes == classes]
         for classes in ("all", "base", "novel")
@@ -171,15 +180,24 @@ def _row(setting: Setting, members: Sequence[Record], options: str) -> Row:
         hm=hm,
         half_top1=half_top1.mean,
         half_top1_std=half_top1.std,
+        **_audited(everything, audits),
         runs=max(map(len, (everything, base, novel))),
         **coverage._asdict(),
         upper_bound=None if coverage.coverage == 1 else upper_bound,
-        **_costs(members)._asdict(),
+        **costs(members)._asdict(),
+        **calibration_of(members)._asdict(),
         **published_beside(setting, members[0].details.published_as, top1.mean, hm)._asdict(),
         config_digests=_short(record.details.config_digest for record in members),
         git_commits=_short(record.details.git_commit for record in members),
         comparison=ComparisonKey.of(members, setting.shots),
     )
+
+
+def _audited(everything: Sequence[Record], audits: Mapping[AuditedRecord, AuditScores]) -> dict[str, Any]:
+    """Mean order and time score of the runs; none where a run was not audited whose top-1 is in the row's mean."""
+    scores = [audits[key] for key in map(audited_record, everything) if key in audits]
+    whole = len(scores) == len(everything)
+    return {name: _mean([getattr(score, name) for score in scores]) if whole else None for name in AuditScores._fields}
 
 
 def _run(record: Record) -> tuple[int, str]:
@@ -271,42 +289,6 @@ def _coverage(members: Sequence[Record]) -> Coverage:
     evaluated = sum(min(record.evaluated for record in records) for records in sets.values())
     # Rounded down: 1 means that not one video is missing.
     return Coverage(evaluated, videos, math.floor(10_000 * evaluated / videos) / 10_000 if videos else 1.0)
-
-
-class Costs(NamedTuple):
-    """Columns of a row: what training and testing cost, means over the runs."""
-
-    trainable_percent: float | None
-    steps: int | None
-    device_hours: float | None
-    clips_per_second: float | None
-
-
-def _costs(members: Sequence[Record]) -> Costs:
-    details = [record.details for record in members]
-    trainings = [each.training for each in details if each.training is not None]
-    shares = [
-        100 * each.trainable_params / each.total_params
-        for each in details
-        if each.trainable_params is not None and each.total_params
-    ]
-    hours = [
-        training.seconds * training.processes / 3600
-        for training in trainings
-        if training.seconds is not None and training.processes is not None
-    ]
-    clips = [
-        record.details.videos_per_second * math.prod(map(int, record.identity.views.split("x")))
-        for record in members
-        if record.details.videos_per_second is not None
-    ]
-    steps = [training.steps for training in trainings if training.steps is not None]
-    return Costs(
-        trainable_percent=_mean(shares),
-        steps=round(statistics.fmean(steps)) if steps else None,
-        device_hours=round(statistics.fmean(hours), 3) if hours else None,
-        clips_per_second=_mean(clips),
-    )
 
 
 def _short(values: Iterable[str | None]) -> str:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vlbench.clips.options import NORMAL
 from vlbench.datasets.specs import Selection, Subset
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import write_atomically
@@ -163,9 +164,9 @@ class Record:
         try:
             values = parse_json(content, file_names=True)
             if isinstance(values, dict):
-                # Videos are named here and in what a training skipped.
+                # Videos are named here and in what a training skipped, files in the command.
                 details = values.get("details")
-                rest = {**details, "training": None} if isinstance(details, dict) else details
+                rest = {**details, "training": None, "command": None} if isinstance(details, dict) else details
                 check_text(content, {**values, "failures": None, "details": rest})
             return cls._parse(values)
         except (DataError, ConfigError) as error:
@@ -209,6 +210,11 @@ class Record:
             raise DataError(f"identity.frames is {self.identity.frames}; allowed: 1 or more")
         if not re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", self.identity.views):
             raise DataError(f"identity.views is {shown(self.identity.views)}; allowed: clips x crops, such as 4x3")
+
+
+def order_of_views(record: Record) -> str:
+    """Order of the frames of the tested views, `normal` where the record names none."""
+    return str(record.details.settings.get("data.clip.views.order", NORMAL))
 
 
 def record_name(identity: Identity) -> str:

@@ -13,7 +13,7 @@ from vlbench.backbones.base import DualEncoder
 from vlbench.clips.options import ClipOptions, LoadingOptions
 from vlbench.datasets.base import VideoDataset
 from vlbench.errors import ConfigError
-from vlbench.evaluation.evaluator import Evaluation
+from vlbench.evaluation.evaluator import EvaluatedMethod, Evaluation
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.kept import Keep
 from vlbench.settings import Side
@@ -35,7 +35,7 @@ class RecordedData(Protocol):
     def settings(self, side: Side, /) -> dict[str, object]: ...  # noqa: D102
 
 
-class RecordedMethod(Protocol):
+class RecordedMethod(EvaluatedMethod, Protocol):
     """What a record says of the method; a `VideoTextMethod` answers it."""
 
     name: str
@@ -74,7 +74,8 @@ def recorded(method: LightningModule) -> RecordedMethod:
         ConfigError: If the module is no `VideoTextMethod`; names what it lacks.
     """
     # Not isinstance: from Python 3.12 on it looks for attributes statically, and modules keep their parts elsewhere.
-    wanted = {*RecordedMethod.__annotations__, *(name for name in vars(RecordedMethod) if not name.startswith("_"))}
+    kinds = (EvaluatedMethod, RecordedMethod)
+    wanted = {name for kind in kinds for name in (*kind.__annotations__, *vars(kind)) if not name.startswith("_")}
     missing = sorted(name for name in wanted if not hasattr(method, name))
     if missing:
         raise ConfigError(

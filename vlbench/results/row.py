@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from vlbench.clips.options import NORMAL
 from vlbench.results.comparison import ComparisonKey
-from vlbench.results.record import Record, lineage
+from vlbench.results.record import Record, lineage, order_of_views
 
 Shots = int | Literal["all"]
 Cell = str | int | float | None
@@ -46,6 +47,7 @@ class Setting:
         if train is not None and shots == 0:
             lists, parts = lists[1:], [*parts, f"{train.shots} a class" if train.shots else "", lists[0]]
         backbone, _, weights = identity.backbone.partition(":")
+        order = order_of_views(record)
         return cls(
             method=f"{identity.method} (untrained)" if identity.untrained else identity.method,
             backbone=backbone,
@@ -56,7 +58,7 @@ class Setting:
             shots=shots,
             trained_on=", ".join(filter(None, parts)),
             frames=identity.frames,
-            views=identity.views,
+            views=identity.views if order == NORMAL else f"{identity.views} {order}",
             selection=identity.selection,
             deviations=", ".join(f"{key}={value}" for key, value in record.details.deviations.items()),
             trainable_params=record.details.trainable_params,
@@ -99,6 +101,8 @@ class Row:
     hm: float | None
     half_top1: float | None
     half_top1_std: float | None
+    order_score: float | None
+    time_score: float | None
     runs: int
     evaluated: int
     videos: int
@@ -114,6 +118,14 @@ class Row:
     steps: int | None
     device_hours: float | None
     clips_per_second: float | None
+    peak_memory_gb: float | None
+    gflops_view: float | None
+    gflops_video: float | None
+    gflops_classes: float | None
+    ece: float | None
+    nll: float | None
+    brier: float | None
+    base_novel_auroc: float | None
     published: float | None
     published_source: str
     published_practice: str

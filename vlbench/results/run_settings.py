@@ -107,11 +107,12 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
 
 
 def with_views(settings: Mapping[str, object]) -> dict[str, object]:
-    """Settings with the views as papers state them, `data.clip.views: 4x3`."""
+    """Settings with the views as papers state them, `data.clip.views: 4x3`, and their order where no paper has it."""
     if "data.clip.views.clips" not in settings:
         return {**settings}
     clips, crops = (settings[f"data.clip.views.{name}"] for name in ("clips", "crops"))
-    return {**settings, "data.clip.views": f"{clips}x{crops}"}
+    order = settings.get("data.clip.views.order")
+    return {**settings, "data.clip.views": f"{clips}x{crops}" if order is None else f"{clips}x{crops} {order}"}
 
 
 def _attribute(name: str) -> Callable[[Trainer], object]:

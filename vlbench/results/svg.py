@@ -96,7 +96,7 @@ def _draw(panel: Element, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
     def y(value: float) -> float:
         return bottom - _PLOT * (value - low) / (high - low)
 
-    for tick in _ticks(low, high):
+    for tick in round_ticks(low, high):
         _stroke(panel, "grid", _LEFT, y(tick), right, y(tick))
         _text(panel, _LEFT - 6, y(tick) + 4, f"{tick:g}", anchor="end")
     _stroke(panel, "axis", _LEFT, bottom, right, bottom)
@@ -188,8 +188,13 @@ def _ends(rows: Sequence[Row]) -> tuple[float, float]:
     return max(0.0, min(values) - margin), min(100.0, max(values) + margin)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two ends, six or fewer."""
+def round_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two ends, some six of them.
+
+    Args:
+        low: Lower end of the scale.
+        high: Upper end of the scale, above the lower one.
+    """
     power = 10.0 ** math.floor(math.log10((high - low) / 6))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= (high - low) / 6)
     return [step * k for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]

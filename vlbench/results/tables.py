@@ -8,13 +8,15 @@ from csv import DictWriter
 from itertools import groupby
 
 from vlbench.names import one_line
+from vlbench.results.costs import CalibrationColumns
 from vlbench.results.escapes import csv_cell, latex, markdown
 from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
     "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "runs_low",
     "runs_high", "top5", "base",
-    "novel", "hm", "half_top1", "runs", "coverage", "upper_bound", "trainable_params", "published", "difference",
+    "novel", "hm", "half_top1", "order_score", "time_score", "runs", "coverage", "upper_bound", "ece",
+    "base_novel_auroc", "gflops_video", "trainable_params", "published", "difference",
 )  # fmt: skip
 
 
@@ -71,11 +73,13 @@ def cell(row: Row, column: str) -> str:
         return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
+    if column in CalibrationColumns._fields:
+        return f"{value:.3f}"
     if column == "coverage":
         return f"{value:.4f}".rstrip("0").rstrip(".")
     spread = values.get(f"{column}_std")
     several = row.runs > 1 or column == "half_top1"
-    sign = "+" if column == "difference" else ""
+    sign = "+" if column in ("difference", "order_score", "time_score") else ""
     return f"{value:{sign}.2f}" + (f" ± {spread:.2f}" if spread is not None and several else "")
 
 

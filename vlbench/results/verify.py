@@ -8,8 +8,13 @@ from pathlib import Path
 
 from vlbench.errors import DataError
 from vlbench.names import one_line
-from vlbench.results.contradictions import contradictions, contradictions_in_draws
+from vlbench.results.contradictions import (
+    contradictions,
+    contradictions_in_calibration,
+    contradictions_in_draws,
+)
 from vlbench.results.fields import shown
+from vlbench.results.halves import Halves
 from vlbench.results.kept_file import read_kept
 from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
 from vlbench.results.record import Record
@@ -61,20 +66,22 @@ def verify(folders: Sequence[Path]) -> Verification:
         raise DataError(f"no records below {', '.join(map(str, folders))}; give folders that hold a folder `records`")
     findings: list[Finding] = []
     evaluations: dict[str, Path] = {}
+    halves = Halves()
     for path in paths:
         try:
             record, content = read_pair(path, content_of)
         except DataError as error:
             findings.append(Finding(path, str(error)))
             continue
-        findings += [Finding(path, text) for text in _contradictions(record, content, path)]
+        findings += [Finding(path, text) for text in _contradictions(record, content, path, halves)]
         other = evaluations.setdefault(record.identity.digest(), path)
         if other != path:
             findings.append(Finding(path, f"it is of the same evaluation as {other}; keep one of them"))
+    findings += [Finding(path, text) for path, text in halves.contradictions()]
     return Verification(len(paths), tuple(findings))
 
 
-def _contradictions(record: Record, content: bytes, path: Path) -> Iterator[str]:
+def _contradictions(record: Record, content: bytes, path: Path, halves: Halves) -> Iterator[str]:
     try:
         stored, written = read_scores(content, record, predictions_path(path))
     except DataError as error:
@@ -87,6 +94,8 @@ def _contradictions(record: Record, content: bytes, path: Path) -> Iterator[str]
             read_kept(path, record, stored)
         except DataError as error:
             yield str(error)
+    yield from contradictions_in_calibration(record, stored)
+    halves.add(path, record, stored)
     classes = record.details.classes
     if len(set(classes)) < len(classes):
         yield f"details.classes names {shown(next(name for name in classes if classes.count(name) > 1))} twice"

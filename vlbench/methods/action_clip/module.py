@@ -15,6 +15,7 @@ from vlbench.backbones.weight_files import check_keys
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
+from vlbench.evaluation.measures import Probability
 from vlbench.methods.action_clip.blocks import ShiftedBlock
 from vlbench.methods.action_clip.heads import HeadName, make_head
 from vlbench.methods.parts.class_features import ensemble, prompted
@@ -253,6 +254,12 @@ class ActionCLIP(ContrastiveTraining):
         """Mean over the templates of the class probabilities, `(B, C)`, for unit features `(B, D)` and `(A, C, D)`."""
         logits = _TEST_SCALE * torch.einsum("bd,acd->bac", video, classes)
         return logits.softmax(dim=-1).mean(dim=1)
+
+    @property
+    @override
+    def probability(self) -> Probability:
+        """The scores are means of probabilities."""
+        return Probability("scores")
 
     @property
     @override

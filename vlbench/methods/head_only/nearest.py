@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
+from vlbench.evaluation.measures import Probability
 from vlbench.methods.head_only.base import HeadOnly, HeldoutFeatures, TrainingFeatures
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.ranges import COUNTS, FACTORS
@@ -91,3 +92,9 @@ class NearestNeighbours(HeadOnly):
         weights = (cosines / self.temperature).softmax(dim=-1)
         scores = video.new_zeros(len(video), len(self.known_names))
         return scores.scatter_add_(1, self.video_labels[nearest], weights)
+
+    @property
+    @override
+    def probability(self) -> Probability:
+        """None: a class of which no video is among the nearest has no part of the votes, whatever the video shows."""
+        return Probability(None, reason="scores are shares of the votes of neighbours, 0 for most classes")

@@ -8,14 +8,17 @@ const LABELS = {
   rank: "rank", method: "method", protocol: "protocol", dataset: "dataset", lists: "lists", shots: "shots",
   backbone: "backbone", weights: "weights", trained_on: "trained on", top1: "top-1 %", top5: "top-5 %",
   mean_per_class: "mean per class %", base: "base %", novel: "novel %", hm: "harmonic mean %",
-  half_top1: "half classes %", upper_bound: "upper bound %", trainable_params: "trainable",
+  half_top1: "half classes %", order_score: "order score", time_score: "time score", upper_bound: "upper bound %", trainable_params: "trainable",
   trainable_percent: "trainable %", device_hours: "hours × devices", clips_per_second: "clips/s",
+  peak_memory_gb: "peak memory GB", gflops_view: "GFLOPs a view", gflops_video: "GFLOPs × views",
+  gflops_classes: "GFLOPs of the classes", ece: "ECE", nll: "NLL", brier: "Brier score", base_novel_auroc: "AUROC base / novel",
   published: "published %", published_source: "source", published_practice: "its practice", practice: "known practice", config_digests: "configs", git_commits: "commits",
   params_m: "params (M)", contradicted_by: "contradicted by", value: "value %", over: "over",
 };
 const MAIN = [
   "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "half_top1", "published",
-  "difference", "runs", "coverage", "upper_bound", "backbone", "views", "frames", "trainable_params", "device_hours",
+  "difference", "order_score", "time_score", "runs", "coverage", "upper_bound", "backbone", "views", "frames", "trainable_params", "device_hours",
+  "gflops_video", "ece", "base_novel_auroc",
   "lists", "trained_on",
 ];
 const PUBLISHED = [
@@ -33,7 +36,7 @@ function shown(column, value) {
   if (missing(value)) return "";
   if (SCORES.has(column) || column === "trainable_percent") return value.toFixed(2);
   if (column === "value") return value.toFixed(Math.max(1, (String(value).split(".")[1] ?? "").length));
-  if (column === "difference") return (value > 0 ? "+" : "") + value.toFixed(2);
+  if (column === "difference" || column === "order_score" || column === "time_score") return (value > 0 ? "+" : "") + value.toFixed(2);
   if (column === "trainable_params") return compact.format(value);
   return typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 4 }) : String(value);
 }
@@ -151,6 +154,7 @@ const CHARTS = [
   { title: "Accuracy and trainable parameters", column: "trainable_params", axis: "trainable parameters", log: true },
   { title: "Accuracy and shots", column: "shots", axis: "training videos a class", ordinal: true },
   { title: "Accuracy and training cost", column: "device_hours", axis: "hours × devices", log: true },
+  { title: "Accuracy and cost of a video", column: "gflops_video", axis: "GFLOPs × views", log: true },
   { title: "Accuracy and speed of the test", column: "clips_per_second", axis: "clips a second", log: true },
 ];
 const methods = [...new Set(data.rows.map((row) => row.method))].sort();

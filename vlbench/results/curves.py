@@ -1,0 +1,136 @@
+"""Curves of trainings as one HTML file that loads nothing: loss, learning rate, time of a step, waiting for data."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from vlbench.names import one_line
+from vlbench.results.svg import round_ticks
+
+_CURVES = (
+    ("train/loss", "loss"),
+    ("train/lr", "learning rate"),
+    ("train/step_seconds", "seconds a step"),
+    ("train/data_share", "share of waiting for data"),
+)
+"""Columns of a log that are drawn, and their titles."""
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 340, 200, 56, 10, 28, 26
+_MOST = 1000
+"""Most points of a curve; of more, every n-th is drawn."""
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>vlbench trainings</title>
+<style>
+body { margin: 24px auto; max-width: 1460px; padding: 0 24px; font: 14px/1.5 system-ui, sans-serif; }
+section { border-top: 1px solid #8886; padding: 12px 0; }
+h1 { font-size: 20px; } h2 { font-size: 15px; margin: 0 0 8px; overflow-wrap: anywhere; }
+.curves { display: flex; flex-wrap: wrap; gap: 12px; }
+svg { width: 340px; height: 200px; font: 11px system-ui, sans-serif; }
+text { fill: currentColor; } .grid { stroke: #8884; } .curve { fill: none; stroke: #3b82d6; stroke-width: 1.5; }
+</style>
+</head>
+<body>
+<h1>Trainings</h1>
+"""
+
+Curve = list[tuple[int, float]]
+"""Steps of a training and values, by ascending steps."""
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """Curves of a training by the columns of its log.
+
+    A training that was continued has a file for each start, `version_0`, `version_1`, ...; from the first step of a
+    later file on, that one counts. What cannot be read is left out: a log is no result.
+
+    Args:
+        folder: Default root folder of the training, which holds `lightning_logs`.
+    """
+    versions = [path for path in folder.glob("lightning_logs/version_*") if path.name[8:].isdecimal()]
+    curves: dict[str, Curve] = {}
+    for path in sorted(versions, key=lambda path: int(path.name[8:])):
+        for name, points in _read(path / "metrics.csv").items():
+            before = [point for point in curves.get(name, []) if point[0] < points[0][0]]
+            curves[name] = before + points
+    return curves
+
+
+def _read(path: Path) -> dict[str, Curve]:
+    curves: dict[str, dict[int, float]] = {}
+    try:
+        with path.open(newline="", errors="replace") as file:
+            for row in csv.DictReader(file):
+                for name, _ in _CURVES:
+                    try:
+                        step, value = int(row["step"]), float(row[name])
+                    except (KeyError, TypeError, ValueError):  # another column's row, or a line that was cut off
+                        continue
+                    if math.isfinite(value):
+                        curves.setdefault(name, {})[step] = value
+    except (OSError, csv.Error):
+        return {}
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def curves_page(trainings: Mapping[str, Path]) -> str:
+    """A page with the curves of trainings; one without a log says so.
+
+    Args:
+        trainings: Name of each training -> its default root folder.
+    """
+    parts = [_HEAD]
+    for name, folder in trainings.items():
+        curves = read_curves(folder)
+        drawn = [_drawn(title, curves[column]) for column, title in _CURVES if curves.get(column)]
+        body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>no entry of a log</p>"
+        parts.append(f"<section><h2>{escape(one_line(name))}</h2>{body}</section>\n")
+    return "".join([*parts, "</body>\n</html>\n"])
+
+
+def _drawn(title: str, points: Sequence[tuple[int, float]]) -> str:
+    """A curve as SVG; its scale begins at the smallest value, or at 0 for shares and seconds."""
+    points = [*points[: -1 : max(1, len(points) // _MOST)], points[-1]]
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
+    low, high = low - margin if low < 0 else max(0.0, low - margin), high + margin
+    span = max(1, steps[-1] - steps[0])
+
+    def x(step: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (step - steps[0]) / span
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low)
+
+    root = Element("svg", {"viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img", "aria-label": title})
+    _write(root, _LEFT, 16, title, "start")
+    for tick in round_ticks(low, high):
+        places = {"x1": f"{_LEFT}", "x2": f"{_WIDTH - _RIGHT}", "y1": f"{y(tick):.1f}", "y2": f"{y(tick):.1f}"}
+        SubElement(root, "line", {"class": "grid", **places})
+        _write(root, _LEFT - 4, y(tick) + 4, f"{tick:.4g}", "end")
+    for step, anchor in ((steps[0], "start"), (steps[-1], "end")):
+        _write(root, x(step) if len(points) > 1 else _LEFT, _HEIGHT - 8, f"step {step}", anchor)
+        if len(points) == 1:
+            break
+    if len(points) == 1:
+        SubElement(root, "circle", {"cx": f"{x(steps[0]):.1f}", "cy": f"{y(values[0]):.1f}", "r": "2"})
+    path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+    SubElement(root, "polyline", {"class": "curve", "points": path})
+    return tostring(root, encoding="unicode")
+
+
+def _write(parent: Element, x: float, y: float, text: str, anchor: str) -> None:
+    SubElement(parent, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}).text = text
