@@ -269,6 +269,7 @@ def test_there_are_options_of_every_kind():
 # Commands ------------------------------------------------------------------------------------------------------------
 
 LINES = {
+    "audit": "audit a",
     "run": "run --suite demo.yaml --out out",
     "regress": "regress --suite demo.yaml --expected nothing.json",
     "compare": "compare a b",
