@@ -271,3 +271,12 @@ def test_scores_of_audits_are_means_over_runs_that_all_have_one():
     assert (row.order_score, row.time_score) == (None, None)
     (row,) = rows([replace(runs[0], predictions="others")], audits)
     assert (row.order_score, row.time_score) == (None, None)
+
+
+def test_calibration_is_a_mean_over_all_runs_or_none():
+    runs = [record(50 + seed, seed=seed, calibration={"videos": 10, "ece": 0.1 + 0.2 * seed}) for seed in range(2)]
+    (row,) = rows(runs)
+    assert row.ece == pytest.approx(0.2)
+    assert (row.nll, row.base_novel_auroc) == (None, None)
+    (row,) = rows([*runs, record(52, seed=2)])
+    assert row.ece is None
