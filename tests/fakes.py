@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,20 @@ def moving_frames(count: int, height: int = 48, width: int = 64, seed: int = 0) 
     return np.stack([np.roll(picture, (k, 2 * k), (0, 1))[:height, :width] for k in range(count)])
 
 
+@contextlib.contextmanager
+def own_scheduling() -> Iterator[None]:
+    """Context after which the thread is scheduled as before it.
+
+    SVT-AV1 makes the thread that encodes a real-time one where root runs it, and leaves it so: what the process and its
+    children do from then on comes before everything else, and on one core a child never runs while its parent waits.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(
     path: Path,
     frames: int | NDArray[np.uint8],
@@ -72,7 +88,7 @@ def write_video(
     `rotation` is written as display matrix, in degrees counterclockwise.
     """
     pixels = colored_frames(frames) if isinstance(frames, int) else frames
-    with av.open(str(path), "w", options=dict(container_options or {})) as container:
+    with own_scheduling(), av.open(str(path), "w", options=dict(container_options or {})) as container:
         stream = container.add_stream(codec, rate=fps, options=dict(options or {}))
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = pix_fmt

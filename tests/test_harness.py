@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from tests.fakes import write_video
 from tests.processes import HEAP_CHECKS, run_apart
 from tests.tolerance import assert_same_bits, assert_same_but_rounding
 
@@ -96,3 +97,10 @@ def test_same_bits_are_no_rounding():
     assert_same_bits(expected.clone(), expected)
     with pytest.raises(AssertionError, match="not equal"):
         assert_same_bits(torch.nextafter(expected, 2 * expected), expected)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's threads can become real-time ones")
+def test_encoding_a_video_makes_no_real_time_process(tmp_path):
+    before = os.sched_getscheduler(0)
+    write_video(tmp_path / "a.mkv", 4, codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"})
+    assert os.sched_getscheduler(0) == before == os.SCHED_OTHER

@@ -14,7 +14,7 @@ PACKAGE = Path(vlbench.__file__).parent
 
 # What every room may import.
 FOR_ALL = (
-    *("errors", "files", "names", "processes", "ranges", "regular_files"),
+    *("errors", "files", "names", "pages", "processes", "ranges", "regular_files"),
     *("settings", "temporary", "yaml_files"),
 )
 
@@ -60,6 +60,7 @@ ALLOWED = {
     "settings": set(),
     "files": set(),
     "names": set(),
+    "pages": set(),
     "ranges": set(),
     "regular_files": set(),
     "temporary": set(),

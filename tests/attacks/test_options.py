@@ -47,7 +47,7 @@ ACCEPTED: dict[str, dict[str, tuple[float, ...]]] = {
         ("Subset.seed", "MoTE.seed", "ViFiCLIP.seed", "VLPrompting.seed", "OpenVCLIP.seed", "FROSTER.seed",
          "UCF101DataModule.seed", "ProtocolConfig.seeds", "regress.seeds", "compare.seed", "data subset.seed",
          "XCLIP.seed", "TCCLIP.seed", "ActionCLIP.seed", "TipAdapter.seed", "TipAdapterF.seed", "ZeroShotProbe.seed",
-         "CLIPAdapter.seed", "features.seed", "features verify.seed", "compare draws.seed"),
+         "CLIPAdapter.seed", "features.seed", "features verify.seed", "compare draws.seed", "audit.seed"),
         (0, 10**9),
     ),
     "a change of the clips that never happens": {"Augmentation.color_jitter": (0,), "Augmentation.gray": (0,)},
@@ -269,6 +269,7 @@ def test_there_are_options_of_every_kind():
 # Commands ------------------------------------------------------------------------------------------------------------
 
 LINES = {
+    "audit": "audit a",
     "run": "run --suite demo.yaml --out out",
     "regress": "regress --suite demo.yaml --expected nothing.json",
     "compare": "compare a b",

@@ -96,6 +96,15 @@ def test_stripes_take_the_place_of_what_moves_and_leave_the_background():
     assert torch.equal((striped(noisy)[0] == rows[:, None]).all(0) & moves, moves)  # noise does not move
 
 
+@pytest.mark.quick
+def test_a_pixel_moves_from_33_levels_on():
+    clip = torch.full((3, 3, 28, 28), 100, dtype=torch.uint8)
+    clip[1, 0, 5, 5], clip[1, 1, 7, 7] = 132, 133
+    shown = striped(clip)
+    assert shown[0, :, 5, 5].tolist() == [100] * 3
+    assert shown[0, :, 7, 7].tolist() == [255] * 3
+
+
 @pytest.fixture(scope="module")
 def items(tmp_path_factory):
     folder = tmp_path_factory.mktemp("orders")

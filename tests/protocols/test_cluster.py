@@ -109,7 +109,8 @@ def test_a_job_out_of_time_goes_on_from_its_last_checkpoint(lab, cluster):
     assert json.loads((cluster / "100.job").read_text())["starts"] > 1
     starts = lab.calls.count("fit")
     assert starts > 1
-    assert lab.noted.count("end-fit") == 1
+    # Time may be over when the training has ended and its job has not: then it starts once more, and trains no epoch.
+    assert 1 <= lab.noted.count("end-fit") <= starts
     assert lab.noted.count("epoch") <= 8 + starts - 1
 
 
@@ -122,7 +123,8 @@ def test_a_job_of_the_local_executor_out_of_time_goes_on_too(lab):
     assert lab.runner(["one"], launcher=launcher).run() == []
     starts = lab.calls.count("fit")
     assert starts > 1
-    assert lab.noted.count("end-fit") == 1
+    # Time may be over when the training has ended and its job has not: then it starts once more, and trains no epoch.
+    assert 1 <= lab.noted.count("end-fit") <= starts
     assert lab.noted.count("epoch") <= 14 + starts - 1
 
 

@@ -58,6 +58,20 @@ def test_the_page_of_trainings_is_written_after_each_and_costs_no_stage(lab):
     assert "no training.html:" in lab.said
 
 
+def test_the_page_of_trainings_has_the_whole_log_of_one_that_ran_beside_another(lab, monkeypatch):
+    def section(name, folder):
+        weights = lab.out / "checkpoints" / name / "last.ckpt"
+        return f"{name}: {weights.read_text() if weights.is_file() else 'nothing'};"
+
+    monkeypatch.setattr("vlbench.protocols.runner.curves_section", section)
+    lab.behave("one")
+    lab.behave("two", epochs=4, sleep=0.3)
+    assert lab.runner(jobs=2).run() == []
+    page = (lab.out / "training.html").read_text()
+    assert 'one-2shot-seed0-fit: {"epochs": 1};' in page
+    assert 'two-2shot-seed0-fit: {"epochs": 4};' in page
+
+
 @pytest.mark.parametrize(
     ("behaviour", "advice"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlbench.evaluation.stored_scores import StoredScores
-from vlbench.results.class_order import order_by_similarity
+from vlbench.results.class_order import _leaves, order_by_similarity
 
 pytestmark = pytest.mark.quick
 
@@ -66,3 +66,9 @@ def test_the_order_does_not_depend_on_the_order_of_the_videos_nor_on_the_scale()
 )
 def test_without_similarities_it_is_the_order_of_the_labels(cosines, labels):
     assert order_by_similarity(stored(cosines, list(labels))).tolist() == list(range(np.shape(cosines)[1]))
+
+
+def test_groups_are_joined_by_their_mean_similarity():
+    """0 and 1 are the most alike; their mean with 2 is above 3's similarity to 2, and 3 comes to the end beside 1."""
+    similarity = np.array([[1, 0.9, 0.8, 0], [0.9, 1, 0, 0.35], [0.8, 0, 1, 0.3], [0, 0.35, 0.3, 1]])
+    assert _leaves(similarity).tolist() == [2, 0, 1, 3]

@@ -5,11 +5,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vlbench.results.curves import curves_page, read_curves
+from vlbench.results.curves import curves_page, curves_section, read_curves
 
 pytestmark = pytest.mark.quick
 
 HEADER = "epoch,step,train/loss,train/lr,train/step_seconds,train/data_share\n"
+
+
+def page_of(trainings):
+    return curves_page(curves_section(name, folder) for name, folder in trainings.items())
 
 
 def log(folder, version, text):
@@ -34,7 +38,7 @@ class Tags(HTMLParser):
 
 def test_every_training_has_four_curves(tmp_path):
     log(tmp_path / "a", 0, lines(0, 5, 2.0))
-    page = curves_page({"a": tmp_path / "a"})
+    page = page_of({"a": tmp_path / "a"})
     titles = re.findall(r'aria-label="(.*?)"', page)
     assert titles == ["loss", "learning rate", "seconds a step", "share of waiting for data"]
     assert page.count("<polyline") == 4
@@ -61,21 +65,21 @@ def test_logs_without_an_entry_are_survived(tmp_path, text):
     log(tmp_path / "a", 0, text)
     (tmp_path / "a/lightning_logs/version_x").mkdir()
     (tmp_path / "a/lightning_logs/version_1/metrics.csv").mkdir(parents=True)
-    assert curves_page({"a": tmp_path / "a", "gone": tmp_path / "gone"}).count("no entry of a log") == 2
+    assert page_of({"a": tmp_path / "a", "gone": tmp_path / "gone"}).count("no entry of a log") == 2
 
 
 @pytest.mark.parametrize("loss", [0.0, -3.0, 1e-30, 1e30])
 def test_one_point_or_a_flat_curve_has_a_scale(tmp_path, loss):
     for steps in (1, 3):
         log(tmp_path / str(steps), 0, lines(0, steps, loss))
-        page = curves_page({"a": tmp_path / str(steps)})
+        page = page_of({"a": tmp_path / str(steps)})
         assert page.count("<polyline") == 4
         assert "nan" not in page.lower().replace("nano", "")
 
 
 def test_a_long_training_is_drawn_by_some_of_its_points(tmp_path):
     log(tmp_path, 0, lines(0, 50_000, 1.0))
-    page = curves_page({"a": tmp_path})
+    page = page_of({"a": tmp_path})
     assert len(page) < 200_000
     assert page.count("step 49999") == 4
 
@@ -83,7 +87,7 @@ def test_a_long_training_is_drawn_by_some_of_its_points(tmp_path):
 def test_names_are_text_and_nothing_is_loaded(tmp_path):
     name = '</h2><script>alert(1)</script><img src="http://elsewhere/x">\n&'
     log(tmp_path, 0, lines(0, 3, 1.0))
-    page = curves_page({name: tmp_path})
+    page = page_of({name: tmp_path})
     assert not {"script", "img", "iframe"} & {*Tags(page).names}
     assert "default-src 'none'" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)

@@ -260,6 +260,10 @@ def test_a_counterfactual_order_has_no_published_value():
     (normal,), (other,) = (rows([each]) for each in (made, in_order(made, "reversed")))
     assert (normal.published, normal.difference) == (55.8, -5.8)
     assert (other.published, other.published_source, other.difference) == (None, "", None)
+    changes = {"method": "tuned", "published_as": ["X-CLIP"], "frames": 32}  # whose source states no views
+    made = record(50.0, dataset="hmdb51/words", protocol="zero_shot@1", shots=0, **changes)
+    (normal,), (other,) = (rows([each]) for each in (made, in_order(made, "reversed")))
+    assert (normal.published, other.published) == (44.6, None)
 
 
 def test_scores_of_audits_are_means_over_runs_that_all_have_one():
@@ -271,3 +275,17 @@ def test_scores_of_audits_are_means_over_runs_that_all_have_one():
     assert (row.order_score, row.time_score) == (None, None)
     (row,) = rows([replace(runs[0], predictions="others")], audits)
     assert (row.order_score, row.time_score) == (None, None)
+
+
+def test_calibration_is_a_mean_over_all_runs_or_none():
+    runs = [record(50 + seed, seed=seed, calibration={"videos": 10, "ece": 0.1 + 0.2 * seed}) for seed in range(2)]
+    (row,) = rows(runs)
+    assert row.ece == pytest.approx(0.2)
+    assert (row.nll, row.base_novel_auroc) == (None, None)
+    (row,) = rows([*runs, record(52, seed=2)])
+    assert row.ece is None
+
+
+def test_a_video_costs_as_many_views_as_it_has():
+    (row,) = rows([record(views="4x3", cost={"view": 6_000_000_000, "classes": 2_000_000_000})])
+    assert (row.gflops_view, row.gflops_video, row.gflops_classes) == (3.0, 36.0, 1.0)

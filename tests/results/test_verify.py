@@ -129,9 +129,9 @@ def test_the_area_of_base_against_novel_videos_is_recomputed_from_both_records(t
         for labels, scores in [(random.integers(0, 4, 20), (spread * random.normal(size=(20, 4))).astype(np.float32))]
     }
     measured = calibrations([(Subset(classes=classes), stored, LOGITS) for classes, stored in sets.items()])
-    for forged in (False, True):
+    for forged in ((), ("novel",), ("base", "novel")):
         for each, (classes, stored) in zip(measured, sets.items(), strict=True):
-            stated = replace(each, base_novel_auroc=each.base_novel_auroc + 1e-4 * forged * (classes == "novel"))
+            stated = replace(each, base_novel_auroc=each.base_novel_auroc + 1e-4 * (classes in forged))
             digest = digest_of_labels(dict(zip(stored.ids, stored.labels.tolist(), strict=True)))
             made = half(
                 classes, 0, metrics=classification_metrics(stored), expected=20, evaluated=20, test_digest=digest,
@@ -139,8 +139,9 @@ def test_the_area_of_base_against_novel_videos_is_recomputed_from_both_records(t
             )  # fmt: skip
             write_pair(made, partial(write_scores, stored, made), tmp_path, classes)
         said = findings(tmp_path)
-        assert len(said) == forged
-    assert "novel.json: details.calibration.base_novel_auroc is " in said[0]
+        assert len(said) == len(forged)
+        for classes, line in zip(forged, said, strict=True):
+            assert f"{classes}.json: details.calibration.base_novel_auroc is " in line
     shutil.rmtree(tmp_path / "records")
     write_pair(made, partial(write_scores, stored, made), tmp_path, classes)
     assert findings(tmp_path)[0].endswith("and there is no record of the base classes to it")

@@ -18,7 +18,8 @@ def grey_frames(*levels):
 
 def test_ids_name_files_below_the_folder_and_pictures_are_their_middle_frames(tmp_path):
     root = tmp_path / "videos"
-    for name in ("test/jump/a.mp4", "test/run/b.avi", "train/c.mp4", "test/c.mp4", "d.mp4", "one/e.mp4", "two/e.mp4"):
+    for name in ("test/jump/a.mp4", "test/run/b.avi", "train/c.mp4", "test/c.mp4", "d.mp4", "one/e.mp4", "two/e.mp4",
+                 "sub/f.avi", "sub/f.mp4"):  # fmt: skip
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path.with_suffix(".mp4"), grey_frames(0, 60, 120, 180, 240)).rename(path)
@@ -29,7 +30,9 @@ def test_ids_name_files_below_the_folder_and_pictures_are_their_middle_frames(tm
         "run/b": True,  # without the extension
         "test/c.mp4": True,  # one of two is the very path
         "b_gone/d": True,  # only the name is the same
+        "f.avi": True,  # of two names with one stem that one
         "e.mp4": "2 files of this name",
+        "sub/f": "2 files of this name",
         "../outside.mp4": "no files of this name",
         str(tmp_path / "outside.mp4"): "no files of this name",
         "gone\udcff.mp4": "no files of this name",

@@ -24,7 +24,6 @@ BINS = 15
 _SMALLEST = float(np.finfo(np.float32).tiny)
 """Smallest probability whose logarithm is taken; stored probabilities are of single precision and may be 0."""
 
-
 _ROUNDED = 1e-3
 """How far the sum of stored probabilities may be from 1."""
 
@@ -128,12 +127,17 @@ def calibration(stored: StoredScores, probability: Probability) -> Calibration:
         stored: Scores of one test set.
         probability: Rule that makes probabilities of the scores.
     """
+    return _measured(stored, probability)[0]
+
+
+def _measured(stored: StoredScores, probability: Probability) -> tuple[Calibration, Floats | None]:
+    """The calibration of a test set and the confidences of its readable videos, `None` without probabilities."""
     videos = len(stored.ids)
     shares = probabilities(stored, probability)
     if shares is None:
         no_probabilities = "scores are not those of probabilities" if videos else "no video could be read"
-        return Calibration(videos, reason=probability.reason or no_probabilities)
-    return Calibration(
+        return Calibration(videos, reason=probability.reason or no_probabilities), None
+    measured = Calibration(
         videos,
         probability.source,
         probability.factor,
@@ -141,6 +145,7 @@ def calibration(stored: StoredScores, probability: Probability) -> Calibration:
         nll=negative_log_likelihood(shares, stored.labels),
         brier=brier_score(shares, stored.labels),
     )
+    return measured, confidences(shares)
 
 
 def rule_of(stated: Calibration) -> Probability:
@@ -161,21 +166,20 @@ def calibrations(tested: Sequence[tuple[Subset, StoredScores, Probability]]) -> 
     Args:
         tested: Subset, scores and rule of the probabilities of each set.
     """
-    measured = [calibration(stored, probability) for _, stored, probability in tested]
+    measured = [_measured(stored, probability) for _, stored, probability in tested]
     halves = {
-        (subset.classes, subset.split): confidences(shares)
-        for subset, stored, probability in tested
-        if subset.classes != "all" and (shares := probabilities(stored, probability)) is not None
+        (subset.classes, subset.split): sure
+        for (subset, _, _), (_, sure) in zip(tested, measured, strict=True)
+        if sure is not None
     }
-    splits = {subset.split for subset, _, _ in tested}
     values = {
-        split: auroc(halves["base", split], halves["novel", split])
-        for split in splits
-        if ("base", split) in halves and ("novel", split) in halves
+        split: auroc(base, novel)
+        for (classes, split), base in halves.items()
+        if classes == "base" and (novel := halves.get(("novel", split))) is not None
     }
     return [
         replace(each, base_novel_auroc=values[subset.split])
         if subset.classes in ("base", "novel") and subset.split in values
         else each
-        for (subset, _, _), each in zip(tested, measured, strict=True)
+        for (subset, _, _), (each, _) in zip(tested, measured, strict=True)
     ]

@@ -24,7 +24,7 @@ from vlbench.protocols.failures import diagnose
 from vlbench.protocols.launchers import Job, Launcher, LocalLauncher
 from vlbench.protocols.stages import Stage, checkpoint_folder
 from vlbench.ranges import JOBS
-from vlbench.results.curves import curves_page
+from vlbench.results.curves import curves_page, curves_section
 from vlbench.results.pairs import digest_of, read_pair
 from vlbench.yaml_files import read_yaml
 
@@ -70,6 +70,7 @@ class Runner:
         contents = {name: _settings(path) for name, path in self.paths.items()}
         contents |= {file: _file_digest(file) for file in {file for stage in stages for file in stage.files}}
         self.digests = _digests(stages, contents)
+        self._curves: dict[str, str] = {}
 
     def done(self, stage: Stage) -> bool:
         """Whether this very stage was finished: a stage whose configuration has changed since is not."""
@@ -176,7 +177,7 @@ class Runner:
         """Notes and reports how a stage ended; returns whether it is done."""
         stage, seconds = item.stage, time.monotonic() - item.started
         if stage.action == "fit":
-            self._write_curves()
+            self._write_curves(stage)
         if code == 0 and stage.leaves_weights:
             write_atomically(self._mark(stage), json.dumps({"digest": self.digests[stage.name]}).encode())
         if code == 0 and self.done(stage):
@@ -197,12 +198,16 @@ class Runner:
             self._say(f"[yellow]{help_}[/]")
         return False
 
-    def _write_curves(self) -> None:
+    def _write_curves(self, ended: Stage) -> None:
         """Writes the page with the curves of every training that has begun; a page that cannot be written is said."""
-        folders = {stage.name: self.out / "runs" / stage.name for stage in self.stages if stage.action == "fit"}
         try:
-            page = curves_page({name: folder for name, folder in folders.items() if self._overlay_of(name).is_file()})
-            write_atomically(self.out / "training.html", page.encode())
+            for stage in self.stages:
+                # The log of another one is read once here, and again when that one ends.
+                new = stage is ended or (stage.name not in self._curves and self._overlay(stage).is_file())
+                if stage.action == "fit" and new:
+                    self._curves[stage.name] = curves_section(stage.name, self.out / "runs" / stage.name)
+            sections = [self._curves[stage.name] for stage in self.stages if stage.name in self._curves]
+            write_atomically(self.out / "training.html", curves_page(sections).encode())
         except (OSError, VlbenchError) as error:
             self._say(f"[yellow]no training.html:[/] {escape(str(error))}")
 
@@ -228,10 +233,7 @@ class Runner:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def _overlay(self, stage: Stage) -> Path:
-        return self._overlay_of(stage.name)
-
-    def _overlay_of(self, name: str) -> Path:
-        return self.out.absolute() / "stages" / f"{name}.yaml"
+        return self.out.absolute() / "stages" / f"{stage.name}.yaml"
 
     def _mark(self, stage: Stage) -> Path:
         return self.out / "stages" / f"{stage.name}.done"

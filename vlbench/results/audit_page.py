@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
-from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from vlbench.names import one_line
+from vlbench.pages import head, text
 from vlbench.results.audit import Audit, Section, said_of
+from vlbench.results.page_parts import asset
+from vlbench.results.svg import label, stroke
 
-_STYLE = Path(__file__).parent / "assets" / "leaderboard.css"
-_MORE_STYLE = """
+_STYLE = """
 main { max-width: 1300px; padding-top: 24px; padding-bottom: 40px; }
 td.number, th.number { text-align: right; }
 th { padding: 7px 9px; }
@@ -19,16 +18,6 @@ figure { margin: 12px 0; padding: 12px; background: var(--panel); border: 1px so
 figure svg { display: block; width: 100%; height: auto; font-size: 12px; }
 figure text { fill: var(--text); }
 .bar-normal { fill: var(--c0); } .bar-other { fill: var(--c7); } .interval { stroke: var(--text); stroke-width: 1.5; }
-"""
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>vlbench: does it use time?</title>
-<style>
 """
 _WIDTH, _LEFT, _RIGHT, _ROW, _AXIS = 760, 110, 60, 26, 24
 
@@ -52,8 +41,8 @@ def audit_html(audit: Audit) -> str:
         audit: Audit of a record, whose names are shown as text.
     """
     parts = [
-        _HEAD, _STYLE.read_text(), _MORE_STYLE, "</style>\n</head>\n<body>\n<main>\n",
-        f"<h1>Does {_text(audit.record)} use time?</h1>\n",
+        head("vlbench: does it use time?", asset("leaderboard.css") + _STYLE), "<main>\n",
+        f"<h1>Does {text(audit.record)} use time?</h1>\n",
         "<p class='muted'>Top-1 in per cent. The same videos are scored in every order of their frames; bars end at the"
         f" accuracy, lines are the central 95 % over {audit.draws:,} resampled sets of videos. What is lost is paired,"
         " video by video. Another order than the normal one also shows a method what it was not trained on, so that a"
@@ -61,8 +50,8 @@ def audit_html(audit: Audit) -> str:
     ]  # fmt: skip
     for section in audit.sections:
         title = "all classes" if section is audit.sections[0] else f"subset {section.name}"
-        parts.append(f"<h2>{_text(title)}: {section.videos:,} videos of {section.classes} classes</h2>\n")
-        parts += [f"<p>{_text(line)}</p>\n" for line in said_of(section, audit.draws)]
+        parts.append(f"<h2>{text(title)}: {section.videos:,} videos of {section.classes} classes</h2>\n")
+        parts += [f"<p>{text(line)}</p>\n" for line in said_of(section, audit.draws)]
         parts += [f"<figure>{_figure(section)}</figure>\n", _views(section)]
     if audit.unreadable:
         parts.append(f"<p>{audit.unreadable} videos cannot be read and count as wrong in every order.</p>\n")
@@ -83,8 +72,8 @@ def _figure(section: Section) -> str:
 
     bottom = _ROW * len(section.views)
     for tick in range(0, 101, 20):
-        _line(root, "grid", x(tick), 0, x(tick), bottom)
-        _label(root, x(tick), bottom + 16, str(tick), "middle")
+        stroke(root, "grid", x(tick), 0, x(tick), bottom)
+        label(root, x(tick), bottom + 16, str(tick), "middle")
     for place, view in enumerate(section.views):
         top = _ROW * place
         bar = SubElement(root, "rect", {
@@ -92,9 +81,9 @@ def _figure(section: Section) -> str:
             "width": f"{x(view.top1) - _LEFT:.1f}", "height": f"{_ROW - 10}",
         })  # fmt: skip
         SubElement(bar, "title").text = f"{view.order}: {view.top1:.2f}, 95 % in {view.low:.2f} to {view.high:.2f}"
-        _line(root, "interval", x(view.low), top + _ROW / 2, x(view.high), top + _ROW / 2)
-        _label(root, _LEFT - 8, top + _ROW / 2 + 4, view.order, "end")
-        _label(root, _WIDTH - 6, top + _ROW / 2 + 4, f"{view.top1:.1f}", "end")
+        stroke(root, "interval", x(view.low), top + _ROW / 2, x(view.high), top + _ROW / 2)
+        label(root, _LEFT - 8, top + _ROW / 2 + 4, view.order, "end")
+        label(root, _WIDTH - 6, top + _ROW / 2 + 4, f"{view.top1:.1f}", "end")
     return tostring(root, encoding="unicode")
 
 
@@ -133,23 +122,9 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> s
 
     def line(tag: str, cells: Sequence[str]) -> str:
         kinds = ("" if place < words else ' class="number"' for place in range(len(cells)))
-        return "".join(f"<{tag}{kind}>{_text(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return "".join(f"<{tag}{kind}>{text(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
 
     body = "".join(f"<tr>{line('td', cells)}</tr>\n" for cells in rows)
     return (
         f'<div class="scroll"><table><thead><tr>{line("th", names)}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
     )
-
-
-def _line(parent: Element, kind: str, x1: float, y1: float, x2: float, y2: float) -> None:
-    places = {name: f"{value:.1f}" for name, value in (("x1", x1), ("y1", y1), ("x2", x2), ("y2", y2))}
-    SubElement(parent, "line", {"class": kind, **places})
-
-
-def _label(parent: Element, x: float, y: float, text: str, anchor: str) -> None:
-    node = SubElement(parent, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor})
-    node.text = one_line(text)
-
-
-def _text(text: str) -> str:
-    return escape(one_line(text))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from typing_extensions import override
 
-import vlbench
 from vlbench.datasets.specs import Selection
 from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.calibration import calibrations
@@ -32,6 +27,7 @@ from vlbench.files import check_name, check_writable
 from vlbench.names import quoted
 from vlbench.ranges import Range
 from vlbench.results.details import Details
+from vlbench.results.environment import environment
 from vlbench.results.epochs import kept_scores, write_epoch
 from vlbench.results.identities import check_replaceable, identities_of_test
 from vlbench.results.kept_file import remove_stale, write_kept
@@ -42,8 +38,6 @@ from vlbench.results.recorded import RecordedData, RecordedMethod, recorded
 from vlbench.results.run_settings import run_settings, with_views
 from vlbench.results.scores_file import write_scores
 from vlbench.settings import Side, settings_digest
-
-_PACKAGES = ("torch", "torchvision", "lightning", "numpy", "open_clip_torch", "av")
 
 _START = "started_from"
 """Setting of a training that began with a checkpoint of another one: a digest of that one's settings and seed."""
@@ -337,7 +331,7 @@ class RecordWriter(Callback):
                 precision=str(trainer.precision),
                 calibration=calibration,
                 cost=cost,
-                **_environment(method.device),
+                **environment(method.device),
             ),
         )
 
@@ -375,50 +369,3 @@ def _check_finite(method: RecordedMethod) -> None:
                 f" {quoted(stored.ids[rows[0]])} is one; nothing was recorded: test weights of a training that did not"
                 " diverge, or with trainer.precision 32-true"
             )
-
-
-class _Environment(TypedDict):
-    """Fields of `Details` that say where and with what code a test ran."""
-
-    device: str
-    peak_memory_bytes: int
-    vlbench: str
-    git_commit: str | None
-    python: str
-    packages: dict[str, str]
-
-
-def _environment(device: torch.device) -> _Environment:
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else _peak_resident_bytes(),
-        "vlbench": vlbench.__version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "packages": dict(_versions()),
-    }
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _PACKAGES}
-
-
-def _peak_resident_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@cache
-def _git_commit() -> str | None:
-    """Commit of the checkout vlbench runs from, ending in `-dirty` if files differ from it; `None` from a wheel.
-
-    Asked for once: a process goes on with the code that it has loaded, whatever becomes of the files.
-    """
-    checkout = Path(vlbench.__file__).parent.parent
-    if not (checkout / ".git").exists():
-        return None
-    describe = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    return subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() or None

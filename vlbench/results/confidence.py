@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlbench.evaluation.calibration import probabilities, rule_of
+from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.statistics import wilson_interval
 from vlbench.results.stored import StoredEvaluation
 
 Probabilities = NDArray[np.float64]
-_TOLERANCE = 1e-3
-"""Difference from 1 of the sum of a video's probabilities that its number format explains."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,20 @@ def class_probabilities(stored: StoredEvaluation) -> tuple[Probabilities | None,
     A record states the rule in `details.calibration`. Older records do not: there they follow from the scores
     where the views were fused as probabilities or as logits, and cosines make none without the factor of the logits.
     """
-    stated = stored.record.details.calibration
-    if stated is not None:
-        shares = probabilities(stored.predictions, rule_of(stated))
-        return shares, "" if shares is not None else stated.reason or "the scores are not those of probabilities"
-    fusion = stored.record.details.settings.get("view_fusion")
-    scores = stored.predictions.scores.astype(np.float64)
-    if not len(scores):
-        return None, "no video could be read"
-    if fusion == "softmax_of_mean":
+    stated, fusion = stored.record.details.calibration, stored.record.details.settings.get("view_fusion")
+    if stated is None and fusion == "softmax_of_mean":
         return None, (
             "the views were fused by a softmax of softmaxed cosines (view_fusion softmax_of_mean), so that the scores"
             " are nearly equal and no probabilities of the model"
         )
-    if fusion == "logits":
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True), ""
-    if (scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < _TOLERANCE).all():
-        return scores, ""
+    rule = Probability(factor=1.0 if fusion == "logits" else None) if stated is None else rule_of(stated)
+    shares = probabilities(stored.predictions, rule)
+    if shares is not None:
+        return shares, ""
+    if not stored.predictions.ids:
+        return None, rule.reason or "no video could be read"
+    if stated is not None:
+        return None, rule.reason or "the scores are not those of probabilities"
     return None, (
         "the scores are no probabilities and the record does not say which factor makes them logits"
         + (f" (view_fusion {fusion})" if isinstance(fusion, str) else "")

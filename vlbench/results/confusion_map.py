@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlbench.evaluation.stored_scores import Integers
-from vlbench.results.page_parts import text
+from vlbench.pages import text
 from vlbench.results.png import palette_png
 
 _LEVELS = 85

@@ -67,7 +67,8 @@ def costs(members: Sequence[Record]) -> Costs:
 
 
 class CalibrationColumns(NamedTuple):
-    """Columns of a row: what its class probabilities are worth, means over the runs and test sets."""
+    """Columns of a row: what its class probabilities are worth, means over the runs and test sets; none where one of
+    them does not state it."""
 
     ece: float | None
     nll: float | None
@@ -81,13 +82,13 @@ def calibration_of(members: Sequence[Record]) -> CalibrationColumns:
     Args:
         members: Records of the row.
     """
-    measured = [record.details.calibration for record in members if record.details.calibration is not None]
-    return CalibrationColumns(
-        *(
-            _mean((value for each in measured if (value := getattr(each, name)) is not None), 4)
-            for name in CalibrationColumns._fields
-        )
-    )
+    stated = [record.details.calibration for record in members]
+
+    def mean(name: str) -> float | None:
+        values = [value for each in stated if (value := getattr(each, name, None)) is not None]
+        return _mean(values, 4) if len(values) == len(members) else None
+
+    return CalibrationColumns(*map(mean, CalibrationColumns._fields))
 
 
 def _views(record: Record) -> int:

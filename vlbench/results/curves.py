@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from vlbench.names import one_line
-from vlbench.results.svg import round_ticks
+from vlbench.pages import head, text
+from vlbench.results.svg import label, round_ticks, stroke
 
 _CURVES = (
     ("train/loss", "loss"),
@@ -24,26 +23,13 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 340, 200, 56, 10, 28, 26
 _MOST = 1000
 """Most points of a curve; of more, every n-th is drawn."""
 
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>vlbench trainings</title>
-<style>
+_STYLE = """\
 body { margin: 24px auto; max-width: 1460px; padding: 0 24px; font: 14px/1.5 system-ui, sans-serif; }
 section { border-top: 1px solid #8886; padding: 12px 0; }
 h1 { font-size: 20px; } h2 { font-size: 15px; margin: 0 0 8px; overflow-wrap: anywhere; }
 .curves { display: flex; flex-wrap: wrap; gap: 12px; }
 svg { width: 340px; height: 200px; font: 11px system-ui, sans-serif; }
 text { fill: currentColor; } .grid { stroke: #8884; } .curve { fill: none; stroke: #3b82d6; stroke-width: 1.5; }
-</style>
-</head>
-<body>
-<h1>Trainings</h1>
 """
 
 Curve = list[tuple[int, float]]
@@ -85,19 +71,26 @@ def _read(path: Path) -> dict[str, Curve]:
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 
-def curves_page(trainings: Mapping[str, Path]) -> str:
-    """A page with the curves of trainings; one without a log says so.
+def curves_section(name: str, folder: Path) -> str:
+    """The part of a page with the curves of one training; one without a log says so.
 
     Args:
-        trainings: Name of each training -> its default root folder.
+        name: Name of the training.
+        folder: Default root folder of the training.
     """
-    parts = [_HEAD]
-    for name, folder in trainings.items():
-        curves = read_curves(folder)
-        drawn = [_drawn(title, curves[column]) for column, title in _CURVES if curves.get(column)]
-        body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>no entry of a log</p>"
-        parts.append(f"<section><h2>{escape(one_line(name))}</h2>{body}</section>\n")
-    return "".join([*parts, "</body>\n</html>\n"])
+    curves = read_curves(folder)
+    drawn = [_drawn(title, curves[column]) for column, title in _CURVES if curves.get(column)]
+    body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>no entry of a log</p>"
+    return f"<section><h2>{text(name)}</h2>{body}</section>\n"
+
+
+def curves_page(sections: Iterable[str]) -> str:
+    """A page with the curves of trainings.
+
+    Args:
+        sections: What `curves_section` makes of each training.
+    """
+    return "".join([head("vlbench trainings", _STYLE), "<h1>Trainings</h1>\n", *sections, "</body>\n</html>\n"])
 
 
 def _drawn(title: str, points: Sequence[tuple[int, float]]) -> str:
@@ -116,13 +109,12 @@ def _drawn(title: str, points: Sequence[tuple[int, float]]) -> str:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low)
 
     root = Element("svg", {"viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img", "aria-label": title})
-    _write(root, _LEFT, 16, title, "start")
+    label(root, _LEFT, 16, title)
     for tick in round_ticks(low, high):
-        places = {"x1": f"{_LEFT}", "x2": f"{_WIDTH - _RIGHT}", "y1": f"{y(tick):.1f}", "y2": f"{y(tick):.1f}"}
-        SubElement(root, "line", {"class": "grid", **places})
-        _write(root, _LEFT - 4, y(tick) + 4, f"{tick:.4g}", "end")
+        stroke(root, "grid", _LEFT, y(tick), _WIDTH - _RIGHT, y(tick))
+        label(root, _LEFT - 4, y(tick) + 4, f"{tick:.4g}", "end")
     for step, anchor in ((steps[0], "start"), (steps[-1], "end")):
-        _write(root, x(step) if len(points) > 1 else _LEFT, _HEIGHT - 8, f"step {step}", anchor)
+        label(root, x(step) if len(points) > 1 else _LEFT, _HEIGHT - 8, f"step {step}", anchor)
         if len(points) == 1:
             break
     if len(points) == 1:
@@ -130,7 +122,3 @@ def _drawn(title: str, points: Sequence[tuple[int, float]]) -> str:
     path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
     SubElement(root, "polyline", {"class": "curve", "points": path})
     return tostring(root, encoding="unicode")
-
-
-def _write(parent: Element, x: float, y: float, text: str, anchor: str) -> None:
-    SubElement(parent, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}).text = text

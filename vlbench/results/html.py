@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import vlbench
-from vlbench.results.page_parts import asset, filled_in
+from vlbench.results.page_parts import asset, filled_in, script_data
 from vlbench.results.published_values import contradictions, practices, published_results, sources
 from vlbench.results.row import COLUMNS, Row
 
@@ -23,10 +22,9 @@ def to_html(table: Sequence[Row]) -> str:
         "published": _published(),
         "version": vlbench.__version__,
     }
-    # In a script element only `<` could end the data; JSON may escape it in strings, and it occurs nowhere else.
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return filled_in(
-        asset("leaderboard.html"), {"style": asset("leaderboard.css"), "script": asset("leaderboard.js"), "data": text}
+        asset("leaderboard.html"),
+        {"style": asset("leaderboard.css"), "script": asset("leaderboard.js"), "data": script_data(data)},
     )
 
 

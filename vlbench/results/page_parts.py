@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
-
-from vlbench.names import one_line
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -36,6 +34,15 @@ def filled_in(template: str, parts: Mapping[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], template)
 
 
-def text(value: str) -> str:
-    """A name as text in HTML, in its line."""
-    return escape(one_line(value))
+def script_data(data: object) -> str:
+    """Data as JSON that stands in a script element of a page.
+
+    Only `<` could end it there; JSON may escape it in strings, and it occurs nowhere else.
+
+    Args:
+        data: Plain values without numbers that JSON does not have.
+
+    Raises:
+        ValueError: If a number is infinite or none.
+    """
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,11 +12,12 @@ import vlbench
 from vlbench.evaluation.statistics import wilson_interval
 from vlbench.evaluation.stored_scores import Integers
 from vlbench.names import one_line
+from vlbench.pages import text
 from vlbench.results.class_order import order_by_similarity
 from vlbench.results.confidence import class_probabilities, confidence_bins
 from vlbench.results.confidence_charts import histogram, numbers, reliability
 from vlbench.results.confusion_map import cells, frame, widths
-from vlbench.results.page_parts import asset, colours, filled_in, text
+from vlbench.results.page_parts import asset, colours, filled_in, script_data
 from vlbench.results.report import ClassReport, class_reports, confusion_matrix
 from vlbench.results.stored import StoredEvaluation
 
@@ -92,8 +92,7 @@ def to_html(stored: StoredEvaluation, pictures: Mapping[str, bytes | str] | None
     parts = {
         "style": colours() + asset("report.css"),
         "script": asset("report.js"),
-        # In a script element only `<` could end the data; JSON may escape it in strings, and it occurs nowhere else.
-        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        "data": script_data(data),
         "name": text(stored.name),
         "facts": _facts(stored),
         "map": frame(ordered, names),

@@ -79,7 +79,7 @@ def to_svg(table: Sequence[Row]) -> str:
     for (protocol, dataset), rows in panels.items():
         panel = SubElement(root, "g", {"transform": f"translate(0 {height})"})
         bars = "" if all(row.runs_low is None for row in rows) else "; bars: the central 95 % of the draws"
-        _text(panel, _LEFT, 22, f"{protocol} on {dataset}, accuracy in %{bars}")
+        label(panel, _LEFT, 22, f"{protocol} on {dataset}, accuracy in %{bars}")
         lines = _lines(rows)
         _draw(panel, rows, lines)
         height += _TOP + max(_PLOT, _ENTRY * len(lines)) + _BOTTOM
@@ -97,12 +97,12 @@ def _draw(panel: Element, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
         return bottom - _PLOT * (value - low) / (high - low)
 
     for tick in round_ticks(low, high):
-        _stroke(panel, "grid", _LEFT, y(tick), right, y(tick))
-        _text(panel, _LEFT - 6, y(tick) + 4, f"{tick:g}", anchor="end")
-    _stroke(panel, "axis", _LEFT, bottom, right, bottom)
+        stroke(panel, "grid", _LEFT, y(tick), right, y(tick))
+        label(panel, _LEFT - 6, y(tick) + 4, f"{tick:g}", anchor="end")
+    stroke(panel, "axis", _LEFT, bottom, right, bottom)
     for place, value in enumerate(shots):
-        _text(panel, _LEFT + room * (place + 0.5), bottom + 16, str(value), anchor="middle")
-    _text(panel, (_LEFT + right) / 2, bottom + 34, "training videos a class", anchor="middle")
+        label(panel, _LEFT + room * (place + 0.5), bottom + 16, str(value), anchor="middle")
+    label(panel, (_LEFT + right) / 2, bottom + 34, "training videos a class", anchor="middle")
     trained = [line for line in lines if line.points[0].shots != 0]
 
     def x(line: _Line, row: Row) -> float:
@@ -111,8 +111,16 @@ def _draw(panel: Element, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
 
     for place, line in enumerate(lines):
         legend = _TOP + 12 + _ENTRY * place
-        _stroke(panel, "line" if line in trained else "line flat", right + 12, legend - 4, right + 32, legend - 4, line)
-        _text(panel, right + 38, legend, line.name)
+        stroke(
+            panel,
+            "line" if line in trained else "line flat",
+            right + 12,
+            legend - 4,
+            right + 32,
+            legend - 4,
+            stroke=line.colour,
+        )
+        label(panel, right + 38, legend, line.name)
         _curve(panel, line, y, partial(x, line) if line in trained else None)
 
 
@@ -120,7 +128,7 @@ def _curve(panel: Element, line: _Line, y: Callable[[float], float], x: Callable
     """The points of a line with their intervals; a line across where nothing depends on the shots."""
     if x is None:
         height = y(_score(line.points[0]))
-        flat = _stroke(panel, "line flat", _LEFT, height, _WIDTH - _RIGHT, height, line)
+        flat = stroke(panel, "line flat", _LEFT, height, _WIDTH - _RIGHT, height, stroke=line.colour)
         SubElement(flat, "title").text = _said(line, line.points[0])
         return
     path = " ".join(f"{x(row):.1f},{y(_score(row)):.1f}" for row in line.points)
@@ -129,7 +137,7 @@ def _curve(panel: Element, line: _Line, y: Callable[[float], float], x: Callable
         point = SubElement(panel, "g")
         SubElement(point, "title").text = _said(line, row)
         if row.runs_low is not None and row.runs_high is not None:
-            _stroke(point, "interval", x(row), y(row.runs_low), x(row), y(row.runs_high), line)
+            stroke(point, "interval", x(row), y(row.runs_low), x(row), y(row.runs_high), stroke=line.colour)
         SubElement(
             point, "circle", {"cx": f"{x(row):.1f}", "cy": f"{y(_score(row)):.1f}", "r": "3", "fill": line.colour}
         )
@@ -200,13 +208,31 @@ def round_ticks(low: float, high: float) -> list[float]:
     return [step * k for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _text(parent: Element, x: float, y: float, text: str, anchor: str = "start") -> None:
-    node = SubElement(parent, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor})
-    node.text = one_line(text)
+def label(parent: Element, x: float, y: float, text: str, anchor: str = "start") -> None:
+    """Draws a text in one line.
+
+    Args:
+        parent: Element of the picture that the text becomes a part of.
+        x: Place from the left, in units of the picture.
+        y: Place of the base line from the top, in units of the picture.
+        text: Text that is drawn; signs that move a line or a cursor are replaced.
+        anchor: Part of the text that is at the place: `start`, `middle` or `end`.
+    """
+    places = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
+    SubElement(parent, "text", places).text = one_line(text)
 
 
-def _stroke(
-    parent: Element, kind: str, x1: float, y1: float, x2: float, y2: float, line: _Line | None = None
-) -> Element:
+def stroke(parent: Element, kind: str, x1: float, y1: float, x2: float, y2: float, **others: str) -> Element:
+    """Draws a straight line.
+
+    Args:
+        parent: Element of the picture that the line becomes a part of.
+        kind: Classes of the line in the style sheet.
+        x1: Place of its beginning from the left, in units of the picture.
+        y1: Place of its beginning from the top.
+        x2: Place of its end from the left.
+        y2: Place of its end from the top.
+        **others: Other attributes of the element.
+    """
     places = {name: f"{value:.1f}" for name, value in (("x1", x1), ("y1", y1), ("x2", x2), ("y2", y2))}
-    return SubElement(parent, "line", {"class": kind, **places, **({"stroke": line.colour} if line else {})})
+    return SubElement(parent, "line", {"class": kind, **places, **others})

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from html import escape
 
 from vlbench.datasets.specs import VideoItem
-from vlbench.names import one_line
+from vlbench.pages import head, text
 from vlbench.tools.doctor.findings import Report
 from vlbench.tools.parallel import for_each
 from vlbench.tools.strips import strip_of
 
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>vlbench: videos that are alike</title>
-<style>
+_STYLE = """\
 body { margin: 24px auto; max-width: 1100px; padding: 0 24px; font: 14px/1.5 system-ui, sans-serif; }
 section { border-top: 1px solid #8886; padding: 12px 0; }
 h1 { font-size: 20px; } h2 { font-size: 15px; margin: 0 0 8px; }
 figure { margin: 0 0 8px; } figcaption { overflow-wrap: anywhere; }
 img { display: block; max-width: 100%; height: auto; }
 .none { padding: 12px; border: 1px dashed #8888; }
-</style>
-</head>
-<body>
 """
 _REASONS = {"id": "one id in both lists", "content": "files with the same content", "features": "alike by features"}
 
@@ -50,8 +37,8 @@ def to_html(report: Report, videos: Mapping[str, VideoItem], classes: Mapping[st
     # Two ids may be one file.
     shown = {video: strips.get(tasks[videos[video].path, videos[video].span]) for video in wanted if video in videos}
     parts = [
-        _HEAD,
-        f"<h1>{_text(report.subject)}</h1>\n<p>{len(report.pairs)} pairs of a training and a test video</p>\n",
+        head("vlbench: videos that are alike", _STYLE),
+        f"<h1>{text(report.subject)}</h1>\n<p>{len(report.pairs)} pairs of a training and a test video</p>\n",
     ]
     for pair in report.pairs:
         parts.append(f"<section>\n<h2>{pair.score:.3f} {_REASONS[pair.reason]}</h2>\n")
@@ -60,15 +47,11 @@ def to_html(report: Report, videos: Mapping[str, VideoItem], classes: Mapping[st
             known = video in shown
             strip = (shown[video] or "the process that decoded it died") if known else "the file is not there"
             picture = (
-                f'<img alt="{_text(video)}" src="data:image/jpeg;base64,{base64.b64encode(strip).decode()}">'
+                f'<img alt="{text(video)}" src="data:image/jpeg;base64,{base64.b64encode(strip).decode()}">'
                 if isinstance(strip, bytes)
-                else f'<div class="none">{_text(strip)}</div>'
+                else f'<div class="none">{text(strip)}</div>'
             )
-            caption = f"{side}: {_text(video)} ({_text(classes.get(video, 'no class'))})"
+            caption = f"{side}: {text(video)} ({text(classes.get(video, 'no class'))})"
             parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n")
         parts.append("</section>\n")
     return "".join([*parts, "</body>\n</html>\n"])
-
-
-def _text(text: str) -> str:
-    return escape(one_line(text))

@@ -1,0 +1,68 @@
+"""Where and with what code a test ran, as its record says."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+import vlbench
+
+_PACKAGES = ("torch", "torchvision", "lightning", "numpy", "open_clip_torch", "av")
+
+
+class Environment(TypedDict):
+    """Fields of `Details` that say where and with what code a test ran."""
+
+    device: str
+    peak_memory_bytes: int
+    vlbench: str
+    git_commit: str | None
+    python: str
+    packages: dict[str, str]
+
+
+def environment(device: torch.device) -> Environment:
+    """Where and with what code this process runs.
+
+    Args:
+        device: Device that the test computes on.
+    """
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else _peak_resident_bytes(),
+        "vlbench": vlbench.__version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": dict(_versions()),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _peak_resident_bytes() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@cache
+def _git_commit() -> str | None:
+    """Commit of the checkout vlbench runs from, ending in `-dirty` if files differ from it; `None` from a wheel.
+
+    Asked for once: a process goes on with the code that it has loaded, whatever becomes of the files.
+    """
+    checkout = Path(vlbench.__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    describe = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    return subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() or None
