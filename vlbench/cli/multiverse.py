@@ -39,13 +39,14 @@ def multiverse(
         0.
     """
     from vlbench.cli.multiverse_tables import methods, pairs, variance
-    from vlbench.results.multiverse_forms import to_csv, to_html, to_json
+    from vlbench.results.multiverse_forms import to_csv, to_json
+    from vlbench.results.multiverse_page import multiverse_html
     from vlbench.results.multiverse_records import multiverse as of_records
 
     outcome = of_records(
         folders, protocol=protocol, dataset=dataset, shots=shots, classes=classes, allow_dirty=allow_dirty
     )
-    for path, form in ((json, to_json), (csv, to_csv), (html, to_html)):
+    for path, form in ((json, to_json), (csv, to_csv), (html, multiverse_html)):
         if path is not None:
             write_atomically(path, form(outcome).encode())
     # Files and pipes have no width of their own.

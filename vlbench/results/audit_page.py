@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from vlbench.pages import head, text
 from vlbench.results.audit import Audit, Section, said_of
-from vlbench.results.page_parts import asset
+from vlbench.results.page_parts import STYLE_OF_TABLES, asset, table
 from vlbench.results.svg import label, stroke
 
 _STYLE = """
-main { max-width: 1300px; padding-top: 24px; padding-bottom: 40px; }
-td.number, th.number { text-align: right; }
-th { padding: 7px 9px; }
-figure { margin: 12px 0; padding: 12px; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; }
-figure svg { display: block; width: 100%; height: auto; font-size: 12px; }
-figure text { fill: var(--text); }
 .bar-normal { fill: var(--c0); } .bar-other { fill: var(--c7); } .interval { stroke: var(--text); stroke-width: 1.5; }
 """
 _WIDTH, _LEFT, _RIGHT, _ROW, _AXIS = 760, 110, 60, 26, 24
@@ -41,7 +34,7 @@ def audit_html(audit: Audit) -> str:
         audit: Audit of a record, whose names are shown as text.
     """
     parts = [
-        head("vlbench: does it use time?", asset("leaderboard.css") + _STYLE), "<main>\n",
+        head("vlbench: does it use time?", asset("leaderboard.css") + STYLE_OF_TABLES + _STYLE), "<main>\n",
         f"<h1>Does {text(audit.record)} use time?</h1>\n",
         "<p class='muted'>Top-1 in per cent. The same videos are scored in every order of their frames; bars end at the"
         f" accuracy, lines are the central 95 % over {audit.draws:,} resampled sets of videos. What is lost is paired,"
@@ -104,7 +97,7 @@ def _views(section: Section) -> str:
     ]  # fmt: skip
     names = ("frames", "what a view shows", "top-1", "95 %", "normal - it", "95 %", "right only in normal",
              "right only here", "p")  # fmt: skip
-    return _table(names, rows, words=2)
+    return table(names, rows, words=2)
 
 
 def _classes(audit: Audit) -> str:
@@ -114,17 +107,4 @@ def _classes(audit: Audit) -> str:
          f"{each.time_score:+.1f}")
         for each in sorted(audit.classes, key=lambda each: (-each.order_score, each.name))
     ]  # fmt: skip
-    return _table(("class", "videos", *orders, "order score", "time score"), rows, words=1)
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
-    """A table whose first columns are words and whose others are numbers."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = ("" if place < words else ' class="number"' for place in range(len(cells)))
-        return "".join(f"<{tag}{kind}>{text(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-
-    body = "".join(f"<tr>{line('td', cells)}</tr>\n" for cells in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{line("th", names)}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
-    )
+    return table(("class", "videos", *orders, "order score", "time score"), rows, words=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from vlbench.pages import text
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -46,3 +48,33 @@ def script_data(data: object) -> str:
         ValueError: If a number is infinite or none.
     """
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+STYLE_OF_TABLES = """
+main { max-width: 1300px; padding-top: 24px; padding-bottom: 40px; }
+td.number, th.number { text-align: right; }
+th { padding: 7px 9px; }
+figure { margin: 12px 0; padding: 12px; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; }
+figure svg { display: block; width: 100%; height: auto; font-size: 12px; }
+figure text { fill: var(--text); }
+"""
+"""Style of pages of figures and tables without scripts, after leaderboard.css."""
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+    """A table in HTML whose first columns are words and whose others are numbers.
+
+    Args:
+        names: Heads of the columns, as text.
+        rows: Cells of each row, as text.
+        words: Number of columns of words.
+    """
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = ("" if place < words else ' class="number"' for place in range(len(cells)))
+        return "".join(f"<{tag}{kind}>{text(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+
+    body = "".join(f"<tr>{line('td', cells)}</tr>\n" for cells in rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{line("th", names)}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
+    )
