@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -19,8 +19,8 @@ import vlbench.methods  # noqa: F401 - class names in configs are found among im
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.usage import explain
 from vlbench.cli.values import check_types
-from vlbench.cli.weights import as_checkpoint, check_checkpoint
-from vlbench.errors import ConfigError, DataError, user_error
+from vlbench.cli.weights import as_checkpoint, check_checkpoint, header_of
+from vlbench.errors import CheckpointError, ConfigError, DataError, user_error
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.prompts import templates
 from vlbench.results.report import check_fixed_features
@@ -127,16 +127,16 @@ def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
     """The method of some configurations with its weights, in evaluation mode on the CPU.
 
     Args:
-        configs: Configurations by name; only what they say of the model is read.
+        configs: Configurations by name; only what they say of the model is read. Without any the checkpoint says it.
         checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
 
     Raises:
         ConfigError: If they configure no model.
-        CheckpointError: If the checkpoint is not this method's.
+        CheckpointError: If the checkpoint is not this method's, or does not say how its model is configured.
     """
-    method = build(configs, meta=False).eval()
     if checkpoint is None:
-        return method
+        return build(configs, meta=False).eval()
+    method = build(configs, meta=False).eval() if configs else rebuilt(checkpoint).eval()
     with temporary_folder() as folder:
         path = as_checkpoint(checkpoint, folder) if checkpoint.suffix == ".safetensors" else checkpoint
         check_checkpoint(checkpoint, method.name)
@@ -156,24 +156,52 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
     Raises:
         ConfigError: If they configure no model.
     """
+    return _built([read_config(find_config(name)) for name in configs], ", ".join(configs), meta=meta)
+
+
+def rebuilt(checkpoint: Path) -> VideoTextMethod:
+    """The method that a checkpoint was trained with, with its initial weights.
+
+    Args:
+        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or does not say how its model is configured.
+        ConfigError: If the method cannot be built as it says, such as where a file of weights has moved.
+    """
+    configuration = header_of(checkpoint).get("configuration")
+    if configuration is None:
+        raise CheckpointError(
+            f"{checkpoint} does not say how its model is configured, as one that was imported or written by an older"
+            " vlbench; give the configurations of its training"
+        )
+    return _built([configuration], str(checkpoint), meta=False)
+
+
+def _built(contents: Sequence[Mapping[str, Any]], source: str, *, meta: bool) -> VideoTextMethod:
+    """The method of the contents of configurations, of which a later one comes over an earlier one."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(VideoTextMethod, "model", required=True)
     arguments = []
     with temporary_folder() as folder:
-        for index, name in enumerate(configs):
-            content = read_config(find_config(name))
+        for index, content in enumerate(contents):
             path = folder / f"{index}.yaml"
             path.write_text(yaml.safe_dump({key: content[key] for key in ("model",) if key in content}))
             arguments += ["--config", str(path)]
         try:
             values = parser.parse_args(arguments)
         except Exception as error:
-            raise ConfigError(f"{', '.join(configs)} configure no method: {explain(str(error), parser)}") from error
+            raise ConfigError(f"{source} configure no method: {explain(str(error), parser)}") from error
     check_types(values, {"model": VideoTextMethod})
     if meta:
         _leave_out_weights(values.model)
-    with torch.device("meta" if meta else "cpu"):
+    seed = next((content["seed_everything"] for content in reversed(contents) if "seed_everything" in content), 0)
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
+        # Random weights of a backbone are those of a training with this seed.
+        torch.default_generator.manual_seed(seed)
+        if "seed" in values.model.init_args:
+            values.model.init_args.seed = seed  # the command line takes it from `seed_everything`, too
         method = parser.instantiate(values).model
     assert isinstance(method, VideoTextMethod)
     return method

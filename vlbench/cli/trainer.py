@@ -206,6 +206,12 @@ class VlbenchCLI(LightningCLI):
         config = self.config_init["fit"]
         trainer: Any = self.trainer
         plain = yaml.safe_load(self.parser.dump(self.config))["fit"]
+        data = plain["data"]["init_args"]
+        self.model.configuration = {
+            "seed_everything": int(config.seed_everything),
+            "model": plain["model"],
+            "data": {"frames": data["frames"], "clip": data["clip"]},
+        }
         processes, weights = trainer.world_size, self.model.backbone.identity.digest
         continuation = Continuation(
             training_digest(plain, self.datamodule.batch_of_step(trainer), weights),

@@ -52,6 +52,7 @@ class VideoTextMethod(TrainingLoops):
         train_classes: Classes of the training subset, from the start of a fit or an evaluation.
         provenance: What the loaded checkpoint says about its training.
         describe_training: Gives the facts about the training that a checkpoint is to carry.
+        configuration: Plain values that build the method anew, which a checkpoint is to carry.
     """
 
     name: str
@@ -130,6 +131,7 @@ class VideoTextMethod(TrainingLoops):
         self.train_classes: ClassList | None = None
         self.provenance: TrainingFacts | None = None
         self.describe_training: Callable[[], TrainingFacts] | None = None
+        self.configuration: Mapping[str, object] | None = None
 
     @classmethod
     def refusal(cls, name: str, backbone: Described) -> str | None:
@@ -393,7 +395,7 @@ class VideoTextMethod(TrainingLoops):
         keep = self.trained_keys()
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in keep}
         training = self.describe_training() if self.describe_training is not None else None
-        write_header(checkpoint, self.name, self.backbone.identity, training)
+        write_header(checkpoint, self.name, self.backbone.identity, training, self.configuration)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint is this method's, on these frozen weights, complete and finite.

@@ -17,7 +17,11 @@ _KEY = "vlbench"
 
 
 def write_header(
-    checkpoint: dict[str, Any], name: str, backbone: BackboneIdentity, training: TrainingFacts | None
+    checkpoint: dict[str, Any],
+    name: str,
+    backbone: BackboneIdentity,
+    training: TrainingFacts | None,
+    configuration: Mapping[str, object] | None = None,
 ) -> None:
     """Has a checkpoint say what it is.
 
@@ -26,11 +30,13 @@ def write_header(
         name: Name of the method.
         backbone: Identity of the frozen weights.
         training: Facts about the training, where they are known.
+        configuration: Plain values that build the method anew, where they are known.
     """
     checkpoint[_KEY] = {
         "method": name,
         "backbone": backbone.as_dict(),
         "training": training.as_dict() if training is not None else None,
+        "configuration": dict(configuration) if configuration is not None else None,
     }
 
 
