@@ -22,7 +22,7 @@ from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import LogisticProbe, MoTE, TipAdapter, ZeroShot
-from vlbench.methods.head_only.base import TrainingFeatures
+from vlbench.methods.head_only.features import TrainingFeatures
 from vlbench.results.record import Record
 
 VIEWS = {"clips": 2, "crops": 1}

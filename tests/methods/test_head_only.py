@@ -19,8 +19,8 @@ from vlbench.methods import (
     ZeroShot,
     ZeroShotProbe,
 )
-from vlbench.methods.head_only.base import HeldoutFeatures, TrainingFeatures
 from vlbench.methods.head_only.descent import descend
+from vlbench.methods.head_only.features import HeldoutFeatures, TrainingFeatures
 from vlbench.methods.head_only.probes import PENALTIES
 
 pytestmark = pytest.mark.quick

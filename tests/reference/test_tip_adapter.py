@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tests.reference.golden import close, golden_cases
 from vlbench.backbones import OpenAICLIP, OpenCLIP
 from vlbench.methods import TipAdapter, TipAdapterF
-from vlbench.methods.head_only.base import HeldoutFeatures, TrainingFeatures
+from vlbench.methods.head_only.features import HeldoutFeatures, TrainingFeatures
 from vlbench.methods.head_only.tip_adapter import SCALE, CachedClasses, cache_logits, search
 
 pytestmark = pytest.mark.quick

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -18,40 +17,12 @@ from vlbench.datasets.specs import Part
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods.base import Reads, VideoTextMethod
+from vlbench.methods.head_only.features import HeldoutBatch, HeldoutFeatures, Passes, TrainingFeatures
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.settings import Side
 
 _NAMES = "learned_class_names"
 _COLLECTED = "collected_features"
-
-
-class TrainingFeatures(NamedTuple):
-    """Features of the training videos, in the order of their list.
-
-    Attributes:
-        passes: Means of the frame features of each video in each pass, not normalised, float32 `(N, A, D)`.
-        labels: Labels of the videos, int64 `(N,)`.
-    """
-
-    passes: Tensor
-    labels: Tensor
-
-    @property
-    def units(self) -> Tensor:
-        """One unit feature a video `(N, D)`: its mean over the passes, before normalisation."""
-        return F.normalize(self.passes.mean(dim=1), dim=-1)
-
-
-class HeldoutFeatures(NamedTuple):
-    """Features of the training videos that `data.heldout` sets aside.
-
-    Attributes:
-        units: One unit feature a video, float32 `(M, D)`.
-        labels: Labels of the videos, int64 `(M,)`.
-    """
-
-    units: Tensor
-    labels: Tensor
 
 
 class HeadOnly(VideoTextMethod):
@@ -94,8 +65,8 @@ class HeadOnly(VideoTextMethod):
         # Which classes the head knows travels along: a test may have others.
         self.register_buffer(_NAMES, torch.empty(0, dtype=torch.uint8))
         self.learned_class_names: Tensor
-        self._collected: list[dict[str, tuple[Tensor, int]]] = []
-        self._heldout: list[_Kept] = []
+        self._collected = Passes()
+        self._heldout: list[HeldoutBatch] = []
         self._learned = False
 
     # What a head answers -----------------------------------------------------------------------------------------
@@ -172,7 +143,7 @@ class HeadOnly(VideoTextMethod):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":  # before a checkpoint brings what was collected
-            self._collected, self._heldout, self._learned = [], [], False
+            self._collected, self._heldout, self._learned = Passes(), [], False
 
     def on_fit_start(self) -> None:
         """Refuses what a head cannot learn from.
@@ -217,10 +188,7 @@ class HeadOnly(VideoTextMethod):
             means = frames.float().mean(dim=1)
         optimizer: Any = self.optimizers()
         optimizer.step()
-        if self.current_epoch == len(self._collected):
-            self._collected.append({})
-        videos = zip(batch.ids, means, batch.labels.tolist(), strict=True)
-        self._collected[-1].update({video: (feature, label) for video, feature, label in videos})
+        self._collected.add(self.current_epoch, batch.ids, means, batch.labels)
         return torch.zeros((), device=means.device)
 
     @override
@@ -241,11 +209,8 @@ class HeadOnly(VideoTextMethod):
         dataset = self._used()
         assert self.train_classes is not None
         everything = [item.id for item in dataset.videos("train")]
-        read = [video for video in everything if any(video in videos for videos in self._collected)]
-        missing = [video for video in read if not all(video in videos for videos in self._collected)]
         skipped: set[str] = getattr(getattr(self.trainer, "datamodule", None), "skipped", set())
-        known = {*read, *skipped}
-        missing += [video for video in everything if video not in known]
+        missing = self._collected.incomplete(everything, skipped)
         if missing:
             raise ConfigError(
                 f"{self.name} learns from every training video in every epoch, and {len(missing)} of {len(everything)}"
@@ -253,12 +218,9 @@ class HeadOnly(VideoTextMethod):
                 " data.batch_size that divides the number of training videos, and no trainer.max_steps within an epoch"
             )
         with torch.inference_mode(False):
-            # Those of a checkpoint are on the CPU.
-            each = [torch.stack([videos[video][0].to(self.device) for video in read]) for videos in self._collected]
-            passes = torch.stack(each, dim=1)
-            labels = torch.tensor([self._collected[0][video][1] for video in read]).to(passes.device)
-        self._collected = []
-        self.learn_from(TrainingFeatures(passes, labels), heldout, self.train_classes.names)
+            training = self._collected.features(everything, self.device)
+        self._collected = Passes()
+        self.learn_from(training, heldout, self.train_classes.names)
 
     # Validation: held-out videos choose hyper-parameters, so that they are kept until the head has learned ------------
 
@@ -276,7 +238,7 @@ class HeadOnly(VideoTextMethod):
             return
         with torch.no_grad():
             groups = list(batch.encoded(lambda clips: self.encode_frames(self.backbone.normalize(clips))))
-        self._heldout.append(_Kept(list(batch.ids), batch.failures, groups))
+        self._heldout.append(HeldoutBatch(list(batch.ids), batch.failures, groups))
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -286,16 +248,12 @@ class HeadOnly(VideoTextMethod):
         if not self._is_last_epoch():
             return
         dataset = self._used()
-        features = [
-            frames.float().mean(dim=1).unflatten(0, (views, len(batch.ids))).transpose(0, 1)
-            for batch in self._heldout if batch.ids
-            for views, frames in [_all_views(batch)]
-        ]  # fmt: skip
         labels = dataset.sets("validation")[0].labels
+        readable = [batch for batch in self._heldout if batch.ids]
         heldout = None
-        if features and dataset.heldout:
-            units = torch.cat([F.normalize(F.normalize(each, dim=-1).mean(dim=1), dim=-1) for each in features])
-            ids = [video for batch in self._heldout for video in batch.ids]
+        if readable and dataset.heldout:
+            units = torch.cat([batch.units() for batch in readable])
+            ids = [video for batch in readable for video in batch.ids]
             heldout = HeldoutFeatures(units, torch.tensor([labels[video] for video in ids]).to(units.device))
         self._learn_collected(heldout)
         super().on_validation_epoch_start()
@@ -336,14 +294,7 @@ class HeadOnly(VideoTextMethod):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint[_COLLECTED] = [
-            {
-                "ids": [*videos],
-                "means": torch.stack([mean for mean, _ in videos.values()]),
-                "labels": [label for _, label in videos.values()],
-            }
-            for videos in self._collected
-        ]
+        checkpoint[_COLLECTED] = self._collected.state()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -351,23 +302,4 @@ class HeadOnly(VideoTextMethod):
         # What was learned has a size of its own.
         self.set_learned(**{name: torch.empty_like(state[name]) for name in self.trained_keys() if name in state})
         super().on_load_checkpoint(checkpoint)
-        self._collected = [
-            dict(zip(each["ids"], zip(each["means"], each["labels"], strict=True), strict=True))
-            for each in checkpoint.get(_COLLECTED, ())
-        ]
-
-
-class _Kept(NamedTuple):
-    """A batch whose features are kept: ids, failures, and groups of views with their frame features."""
-
-    ids: list[str]
-    failures: dict[str, tuple[int, str]]
-    groups: list[tuple[int, Any]]
-
-    def encoded(self, encode: object) -> Any:  # noqa: ARG002 - they are encoded
-        return iter(self.groups)
-
-
-def _all_views(batch: _Kept) -> tuple[int, Tensor]:
-    """Number V of the views and their frame features `(V * B, F, D)`."""
-    return sum(views for views, _ in batch.groups), torch.cat([frames for _, frames in batch.groups])
+        self._collected = Passes(checkpoint.get(_COLLECTED, ()))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vlbench.methods.head_only.base import TrainingFeatures
+from vlbench.methods.head_only.features import TrainingFeatures
 
 SMALLEST_EPS = 1e-8
 """Smallest `eps` of AdamW in a descent: with a smaller one, roots of the squares that are taken as 0 would count."""

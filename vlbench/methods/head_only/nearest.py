@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.evaluation.measures import Probability
-from vlbench.methods.head_only.base import HeadOnly, HeldoutFeatures, TrainingFeatures
+from vlbench.methods.head_only.base import HeadOnly
+from vlbench.methods.head_only.features import HeldoutFeatures, TrainingFeatures
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.ranges import COUNTS, FACTORS
 from vlbench.settings import Side

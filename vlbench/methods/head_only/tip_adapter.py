@@ -11,8 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
-from vlbench.methods.head_only.base import HeadOnly, HeldoutFeatures, TrainingFeatures
+from vlbench.methods.head_only.base import HeadOnly
 from vlbench.methods.head_only.descent import SMALLEST_EPS, accuracy, descend
+from vlbench.methods.head_only.features import HeldoutFeatures, TrainingFeatures
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.ranges import BATCHES, COUNTS, FACTORS, SEEDS, WEIGHTS, Range
 from vlbench.settings import Side
