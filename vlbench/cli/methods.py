@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 import yaml
@@ -27,6 +27,9 @@ from vlbench.results.report import check_fixed_features
 from vlbench.results.stored import StoredEvaluation
 from vlbench.temporary import temporary_folder
 from vlbench.tools.memory import MemoryEstimate, Precision, estimate
+
+Configured: TypeAlias = Mapping[str, Any] | str
+"""Content of a configuration, or one word of a command line such as `--model.lr=0.001`."""
 
 
 def parameter_table(configs: Sequence[str]) -> Table:
@@ -134,16 +137,29 @@ def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
         ConfigError: If they configure no model.
         CheckpointError: If the checkpoint is not this method's, or does not say how its model is configured.
     """
-    if checkpoint is None:
-        return build(configs, meta=False).eval()
-    method = build(configs, meta=False).eval() if configs else rebuilt(checkpoint).eval()
-    with temporary_folder() as folder:
-        path = as_checkpoint(checkpoint, folder) if checkpoint.suffix == ".safetensors" else checkpoint
-        check_checkpoint(checkpoint, method.name)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    method.on_load_checkpoint(content)
-    method.load_state_dict(content["state_dict"])
-    return method
+    if checkpoint is not None and not configs:
+        return with_weights(rebuilt(checkpoint), checkpoint)
+    return with_weights(build(configs, meta=False), checkpoint)
+
+
+def with_weights(method: VideoTextMethod, checkpoint: Path | None) -> VideoTextMethod:
+    """A method with the weights of a checkpoint, in evaluation mode.
+
+    Args:
+        method: Method on the CPU, which is changed.
+        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file; `None` leaves the weights as they are.
+
+    Raises:
+        CheckpointError: If the checkpoint is not this method's.
+    """
+    if checkpoint is not None:
+        with temporary_folder() as folder:
+            path = as_checkpoint(checkpoint, folder) if checkpoint.suffix == ".safetensors" else checkpoint
+            check_checkpoint(checkpoint, method.name)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        method.on_load_checkpoint(content)
+        method.load_state_dict(content["state_dict"])
+    return method.eval()
 
 
 def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
@@ -156,7 +172,7 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
     Raises:
         ConfigError: If they configure no model.
     """
-    return _built([read_config(find_config(name)) for name in configs], ", ".join(configs), meta=meta)
+    return built([read_config(find_config(name)) for name in configs], ", ".join(configs), meta=meta)
 
 
 def rebuilt(checkpoint: Path) -> VideoTextMethod:
@@ -169,34 +185,52 @@ def rebuilt(checkpoint: Path) -> VideoTextMethod:
         CheckpointError: If the checkpoint cannot be read, or does not say how its model is configured.
         ConfigError: If the method cannot be built as it says, such as where a file of weights has moved.
     """
-    configuration = header_of(checkpoint).get("configuration")
+    return built([configuration_of(checkpoint)], str(checkpoint), meta=False)
+
+
+def configuration_of(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its model, its clips and its seed, as the content of a configuration.
+
+    Args:
+        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or does not say how its model is configured.
+    """
+    configuration: dict[str, Any] | None = header_of(checkpoint).get("configuration")
     if configuration is None:
         raise CheckpointError(
             f"{checkpoint} does not say how its model is configured, as one that was imported or written by an older"
             " vlbench; give the configurations of its training"
         )
-    return _built([configuration], str(checkpoint), meta=False)
+    return configuration
 
 
-def _built(contents: Sequence[Mapping[str, Any]], source: str, *, meta: bool) -> VideoTextMethod:
-    """The method of the contents of configurations, of which a later one comes over an earlier one."""
+def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTextMethod:
+    """The method of configurations and words of a command line, of which a later one comes over an earlier one.
+
+    Args:
+        contents: Contents of configurations, of which the model and the seed are read, and words about the model.
+        source: Name of where they come from, for messages.
+        meta: On the meta device: sizes without memory, weights or data.
+
+    Raises:
+        ConfigError: If they configure no model.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(VideoTextMethod, "model", required=True)
-    arguments = []
     with temporary_folder() as folder:
-        for index, content in enumerate(contents):
-            path = folder / f"{index}.yaml"
-            path.write_text(yaml.safe_dump({key: content[key] for key in ("model",) if key in content}))
-            arguments += ["--config", str(path)]
         try:
-            values = parser.parse_args(arguments)
+            values = parser.parse_args(as_words(contents, folder, _model_of))
         except Exception as error:
             raise ConfigError(f"{source} configure no method: {explain(str(error), parser)}") from error
     check_types(values, {"model": VideoTextMethod})
     if meta:
         _leave_out_weights(values.model)
-    seed = next((content["seed_everything"] for content in reversed(contents) if "seed_everything" in content), 0)
+    seed = 0
+    for content in contents:
+        seed = seed if isinstance(content, str) else content.get("seed_everything", seed)
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         # Random weights of a backbone are those of a training with this seed.
         torch.default_generator.manual_seed(seed)
@@ -205,6 +239,31 @@ def _built(contents: Sequence[Mapping[str, Any]], source: str, *, meta: bool) ->
         method = parser.instantiate(values).model
     assert isinstance(method, VideoTextMethod)
     return method
+
+
+def as_words(
+    contents: Sequence[Configured], folder: Path, read: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> list[str]:
+    """Words of a command line that say what some configurations and words do, in their order.
+
+    Args:
+        contents: Contents of configurations, and words of a command line.
+        folder: Folder for the files of the contents.
+        read: Function from the content of a configuration to the part of it that a parser knows.
+    """
+    words = []
+    for index, content in enumerate(contents):
+        if isinstance(content, str):
+            words.append(content)
+        else:
+            path = folder / f"{index}.yaml"
+            path.write_text(yaml.safe_dump(read(content)))
+            words += ["--config", str(path)]
+    return words
+
+
+def _model_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model": content["model"]} if "model" in content else {}
 
 
 def check_options(model: Namespace) -> None:

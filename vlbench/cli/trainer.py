@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -206,11 +207,11 @@ class VlbenchCLI(LightningCLI):
         config = self.config_init["fit"]
         trainer: Any = self.trainer
         plain = yaml.safe_load(self.parser.dump(self.config))["fit"]
-        data = plain["data"]["init_args"]
+        data = self.datamodule  # of a bank, the bank says what a clip is, and no option does
         self.model.configuration = {
             "seed_everything": int(config.seed_everything),
             "model": plain["model"],
-            "data": {"frames": data["frames"], "clip": data["clip"]},
+            "data": {"frames": data.frames, "clip": asdict(data.clip)},
         }
         processes, weights = trainer.world_size, self.model.backbone.identity.digest
         continuation = Continuation(

@@ -120,6 +120,8 @@ def export_merged(checkpoint: Path, out: Path) -> str:
     if header["method"] != MoTE.name:
         raise CheckpointError(f"{checkpoint} is no MoTE checkpoint of vlbench; only MoTE has experts to merge")
     state = merged_state(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    if header.get("configuration") is not None:
+        header["configuration"]["model"]["init_args"]["experts"] = 0
     write_atomically(out, save(state, metadata={"vlbench": json.dumps(header)}))
     return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
 
