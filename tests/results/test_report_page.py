@@ -4,13 +4,13 @@ import base64
 import json
 import re
 import time
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
 from torchvision.io import ImageReadMode, decode_image
 
+from tests.pages import assert_loads_nothing
 from tests.results.browser import Page
 from tests.results.fakes import store
 from vlbench.results.confusion_map import picture
@@ -19,36 +19,6 @@ from vlbench.results.report_page import confused_pairs, pictured_videos, to_html
 from vlbench.results.stored import StoredEvaluation
 
 EVIL = '</script><script>document.title="broken"</script><b>&"\'{{style}}\x1b[2J\u202e\x00\n'
-VOID = {"meta", "link", "img", "source", "input", "br"}
-
-
-class Elements(HTMLParser):
-    """Elements of a page with their attributes, its text, and whether every element ends where it should."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.found, self.text, self.open = [], "", []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag == "line" or tag == "rect" or tag == "circle":  # they end themselves
-            assert self.open.pop() == tag
-            return
-        assert self.open.pop() == tag, f"{tag} ends within {self.open}"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.found if name == tag]
 
 
 def evaluation(folder, classes=12, videos=300, lost=4, names=None, name="run", seed=0):
@@ -71,18 +41,6 @@ def evaluation(folder, classes=12, videos=300, lost=4, names=None, name="run", s
 def data_of(page):
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     return json.loads(text)
-
-
-def assert_loads_nothing(page):
-    elements = Elements(page)
-    for tag, attributes in elements.found:
-        for key in ("src", "srcset", "href", "data", "action"):
-            assert attributes.get(key, "#").startswith(("#", "data:")), (tag, attributes[key][:80])
-        assert not [key for key in attributes if key.startswith("on")]
-    assert not re.search(r"url\(|@import|https?:", page)
-    (policy,) = [meta["content"] for meta in elements.all("meta") if "http-equiv" in meta]
-    assert policy.startswith("default-src 'none'")
-    return elements
 
 
 # What is in it -------------------------------------------------------------------------------------------------------
