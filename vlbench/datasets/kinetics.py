@@ -17,6 +17,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import csv_rows, read_path_label
 from vlbench.datasets.lists.published import PublishedList, VideoFiles, check_names
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
@@ -104,12 +105,14 @@ class Kinetics400(_Kinetics):
     @cached_property
     @override
     def spec(self) -> DatasetSpec:
+        names = _class_names(self.folder)
         return DatasetSpec(
             name="kinetics400",
-            class_names=tuple((_CLASSES / "kinetics400.txt").read_text().splitlines()),
+            class_names=names,
             base_classes=_BASE,
             lists="k400",
             about={"train": 240_000, "test": 19_900},
+            descriptions=ShippedDescriptions(names, ((self.folder, names),)),
             licence=_LICENCE,
             source=_SOURCE,
         )
@@ -139,9 +142,13 @@ class Kinetics600(_Kinetics):
     @cached_property
     @override
     def spec(self) -> DatasetSpec:
+        names, earlier = _class_names(self.folder), _class_names(Kinetics400.folder)
+        known = frozenset(earlier)
+        added = tuple(name for name in names if name not in known)
         whole = DatasetSpec(
             name="k600",
-            class_names=tuple((_CLASSES / "kinetics600.txt").read_text().splitlines()),
+            class_names=names,
+            descriptions=ShippedDescriptions(names, ((Kinetics400.folder, earlier), (self.folder, added))),
             licence=_LICENCE,
             source=_SOURCE,
         )
@@ -161,6 +168,10 @@ class Kinetics600(_Kinetics):
         items = tuple(item.relabelled(labels[item.label]) for item in listed)
         check_names(PublishedList(str(path), items), self.label_of, self.spec.class_names)
         return [self._item(item.id, item.label) for item in items]
+
+
+def _class_names(dataset: str) -> tuple[str, ...]:
+    return tuple((_CLASSES / f"{dataset}.txt").read_text().splitlines())
 
 
 def _zero_shot(whole: DatasetSpec, variant: str) -> DatasetSpec:

@@ -16,7 +16,7 @@ from vlbench.names import name_bytes
 from vlbench.ranges import COUNTS, SEEDS, Range
 
 if TYPE_CHECKING:
-    from vlbench.datasets.descriptions import Descriptions
+    from vlbench.datasets.descriptions import Descriptions, ShippedDescriptions
 
 ClassSet = Literal["all", "base", "novel"]
 Part = Literal["train", "validation", "test"]
@@ -91,13 +91,13 @@ class ClassList:
         names: Class texts; batch label k means `names[k]`.
         labels: Labels of the classes in the whole dataset.
         all_names: The class texts of the whole dataset.
-        descriptions: Sentences on every class of the dataset, where it ships them.
+        descriptions: Sentences on every class of the dataset, where it ships them; `read` gives them.
     """
 
     names: tuple[str, ...]
     labels: tuple[int, ...]
     all_names: tuple[str, ...]
-    descriptions: Descriptions | None = None
+    descriptions: Descriptions | ShippedDescriptions | None = None
 
 
 class EvaluationSet(NamedTuple):
@@ -131,7 +131,7 @@ class DatasetSpec:
         lists: What the field's published lists call the dataset; empty where there are none.
         counts: Expected videos as `{(part, split): count}`, where known.
         about: Rough number of videos of a part whose lists differ from place to place, for estimates of cost.
-        descriptions: Sentences on every class, where they ship with vlbench.
+        descriptions: Sentences on every class, where they ship with vlbench; `read` gives them.
         licence: One line on the terms of use.
         source: Place that the official files come from.
 
@@ -150,7 +150,7 @@ class DatasetSpec:
     lists: str = ""
     counts: dict[tuple[str, int], int] | None = None
     about: Mapping[str, int] = field(default_factory=dict)
-    descriptions: Descriptions | None = None
+    descriptions: Descriptions | ShippedDescriptions | None = None
     licence: str = ""
     source: str = ""
 
