@@ -11,7 +11,6 @@ from rich.console import Console
 
 from vlbench.cli import results
 from vlbench.cli.configs import find_config
-from vlbench.errors import ConfigError
 from vlbench.ranges import BATCHES, COUNTS, FRAMES, JOBS
 
 
@@ -102,16 +101,36 @@ def describe(
     Returns:
         0.
     """
-    from vlbench.cli.datasets import variants_of
+    from vlbench.cli.datasets import specification
     from vlbench.tools.describe import describe as ask
 
-    variants = dict(variants_of(dataset))
-    names = {label.partition("/")[2] or label: spec.class_names for label, spec in variants.items()}
-    if variant is not None and variant not in names:
-        raise ConfigError(f"{dataset} has no variant {variant!r}; allowed: {', '.join(names)}")
-    ask(
-        names[variant or next(iter(names))], out, base_url=base_url, model=model, number=number, temperature=temperature
-    )
+    names = specification(dataset, variant).class_names
+    ask(names, out, base_url=base_url, model=model, number=number, temperature=temperature)
+    return 0
+
+
+def describe_import(
+    source: str, path: Path, dataset: str, out: Path, variant: str | None = None, number: int | None = None
+) -> int:
+    """Bring published sentences on a dataset's classes into the form of model.descriptions or model.rephrased.
+
+    Args:
+        source: Whose files: etl4video (MSTA's descriptions), ost (OST's descriptors) or froster (rephrased names).
+        path: Folder of the files, whose parts keep their published names; of froster, the file itself.
+        dataset: Name of the dataset, such as UCF101.
+        out: Folder for spatial.json and temporal.json, or for rephrased.json.
+        variant: Which of the dataset's class names; the first ones by default.
+        number: Sentences of each kind a class, as in the files' names; the paper's by default.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.datasets import specification
+    from vlbench.tools.describe_import import import_descriptions
+
+    spec = specification(dataset, variant)
+    option = import_descriptions(source, path, spec.name, spec.class_names, out, number=number)
+    Console(highlight=False).print(f"{len(spec.class_names)} classes; give {option}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -122,3 +122,19 @@ def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
         )
     datasets = [cls(variant=variant) for variant in cls.variants]
     return [(dataset.label, dataset.spec) for dataset in datasets]
+
+
+def specification(dataset: str, variant: str | None) -> DatasetSpec:
+    """Specification of a dataset under one of its variants.
+
+    Args:
+        dataset: Class name or folder of the dataset, such as `HMDB51` or `hmdb51`.
+        variant: Which of the dataset's class names; `None` takes the first ones.
+
+    Raises:
+        ConfigError: If there is no such dataset or variant.
+    """
+    variants = {label.partition("/")[2] or label: spec for label, spec in variants_of(dataset)}
+    if variant is not None and variant not in variants:
+        raise ConfigError(f"{dataset} has no variant {variant!r}; allowed: {', '.join(variants)}")
+    return variants[variant or next(iter(variants))]

@@ -259,6 +259,16 @@ _DECLARED = (
         positional={"dataset": {"type": str, "help": "name, such as UCF101"}},
     ),
     Command(
+        "describe import",
+        _DATA,
+        "published sentences on every class, for MSTA, OST and FROSTER",
+        "vlbench.cli.commands:describe_import",
+        positional={
+            "source": {"type": str, "help": "whose files: etl4video (MSTA's), ost or froster"},
+            "path": {"help": "folder of the files, which keep their published names; of froster, the file itself"},
+        },
+    ),
+    Command(
         "methods show",
         _METHODS,
         "trainable parameters of a method",
