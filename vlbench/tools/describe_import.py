@@ -86,8 +86,8 @@ def import_descriptions(
     wanted = {"dataset": layout.datasets[dataset], "number": layout.number if number is None else number}
     names = LEGACY_NAMES if dataset == "hmdb51" else class_names
     sides = {}
-    for kind, file in (("spatial", layout.spatial), ("temporal", layout.temporal)):
-        described = dict(zip(names, read_sentences(path / file.format(**wanted), names), strict=True))
+    for kind, place in (("spatial", layout.spatial), ("temporal", layout.temporal)):
+        described = dict(zip(names, read_sentences(path / place.format(**wanted), names), strict=True))
         sides[out / f"{kind}.json"] = [described[name] for name in class_names]
     _write(sides)
     return f"--model.descriptions {out}"
