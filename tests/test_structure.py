@@ -34,6 +34,7 @@ ALLOWED = {
         "synthetic",
         "tools",
     },
+    "api": {"cli", "clips", "datasets", "evaluation", "inference", "results"},
     "inference": {"backbones", "clips", "datasets", "evaluation", "methods"},
     "bank": {"", "backbones.base", "clips", "datasets"},
     "protocols": {"datasets.specs", "results.curves", "results.pairs"},
@@ -68,7 +69,7 @@ ALLOWED = {
     "temporary": set(),
     "processes": set(),
     "yaml_files": set(),
-    "__init__": set(),
+    "__init__": {"api"},
     "__main__": {"cli"},
 }
 
@@ -143,7 +144,8 @@ def test_no_circle_between_files():
     graph = {}
     for path in sources():
         name = str(path.relative_to(PACKAGE))
-        graph[name] = imported_files(path)
+        # The package names what `vlbench.api` gives, for editors, and imports it when it is asked for.
+        graph[name] = imported_files(path) if name != "__init__.py" else set()
     assert sum(len(others) for others in graph.values()) > 100, "imports were not resolved to files"
     try:
         TopologicalSorter(graph).prepare()

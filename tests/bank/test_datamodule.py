@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+import vlbench
 from tests.bank.conftest import made, write_config, write_kitchen, write_ucf
 from vlbench.backbones import TinyCLIP
 from vlbench.backbones.preprocess import CLIP
@@ -24,6 +25,7 @@ from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import LogisticProbe, MoTE, TipAdapter, ZeroShot
 from vlbench.methods.head_only.features import TrainingFeatures
 from vlbench.results.record import Record
+from vlbench.results.stored import StoredEvaluation
 
 VIEWS = {"clips": 2, "crops": 1}
 
@@ -236,6 +238,12 @@ def test_a_head_is_trained_and_tested_on_a_bank(at_home, kitchen, capsys):
     assert (settings["data.features.passes"], settings["data.features.dtype"]) == (1, "float32")
     assert settings["data.augmentation.flip"] is True
     assert record.details.settings["data.features.dtype"] == "float32"
+    # The checkpoint alone says what a clip of the bank is, and scores the videos as the test scored their features.
+    stored = StoredEvaluation.load(str(next(Path("results/records").iterdir())), Path("results"))
+    model = vlbench.load("c/last.ckpt", device="cpu")
+    results = model.classify_videos([kitchen / video for video in stored.predictions.ids], stored.classes)
+    scores = torch.tensor([result.scores.tolist() for result in results])
+    assert torch.allclose(scores, torch.from_numpy(stored.predictions.scores), atol=1e-4)
     assert main(["verify", "results"]) == 0
     assert main(["leaderboard", "results", "--csv", "board.csv", "--allow_dirty"]) == 0
 
