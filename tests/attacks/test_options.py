@@ -270,6 +270,7 @@ def test_there_are_options_of_every_kind():
 
 LINES = {
     "audit": "audit a",
+    "classify": "classify a.mp4 --classes a b",
     "run": "run --suite demo.yaml --out out",
     "regress": "regress --suite demo.yaml --expected nothing.json",
     "compare": "compare a b",

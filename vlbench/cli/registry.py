@@ -43,6 +43,35 @@ _DECLARED = (
     ),
     _lightning("predict", "name the best class of every test video"),
     Command(
+        "classify",
+        _ONE_RUN,
+        "name the best classes of any videos",
+        "vlbench.cli.classify:classify",
+        "vlbench classify VIDEO --classes juggling skating",
+        positional={
+            "videos": {
+                "type": str,
+                "nargs": "+",
+                "help": "video files, folders of them, or - for a list of names on standard input",
+            }
+        },
+        options={
+            "classes": {
+                "nargs": "+",
+                "type": str,
+                "default": [],
+                "help": 'names of the classes, such as juggling "flipping a pancake", or one file with a name a line',
+            },
+            "config": {
+                **_CONFIG,
+                "action": "extend",
+                "default": [],
+                "help": "configurations of the model by name, such as zero_shot.yaml backbone/vit_b32.yaml",
+            },
+        },
+        inputs={"record": "record", "ckpt_path": "file", "config": "configuration"},
+    ),
+    Command(
         "run",
         _MANY_RUNS,
         "every run of a suite, skipping what is recorded",
