@@ -270,7 +270,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, videos):
     good = videos / "test" / CLASSES[0] / "0.mp4"
     paths = [tmp_path / "text.mp4", good, tmp_path / "gone.mp4", tmp_path]
     model = Model(method_of("zero_shot"), FRAMES, device="cpu")
-    for options in ({}, {"window": 1.0}, {"batch_size": 4, "num_workers": 2}):
+    for options in ({}, {"window": 1.0}, {"batch_size": 4, "num_workers": 2}, {"window": 0.5, "num_workers": 1}):
         results = [*model.classify_videos(paths, CLASSES, **options)]
         failures = {result.video: result.failure for result in results if result.failure}
         assert list(failures) == [str(paths[0]), str(paths[2]), str(paths[3])]

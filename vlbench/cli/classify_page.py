@@ -67,15 +67,15 @@ class ClassifiedPage:
         method, views = self.model.method, self.model.clip.views
         lost = sum(map(bool, self._videos.values()))
         facts = (
-            f"{method.name} on {method.backbone.identity.name}. Clips of each video, or of each window: {views.clips},"
-            f" of {self.model.frames} frames and {views.crops} crops. The pictures show what is inside the crops. A"
-            " score has a meaning only beside the other scores of the same video."
+            f"{method.name} on {method.backbone.identity.name}. Clips of each video, or of each window: {views.clips};"
+            f" frames of a clip: {self.model.frames}; crops of a frame: {views.crops}. The pictures show what is inside"
+            " the crops. A score has a meaning only beside the other scores of the same video."
         )
         reason = method.probability.reason
         return "".join([
             head("vlbench: classified videos", asset("leaderboard.css") + STYLE_OF_TABLES + _STYLE), "<main>\n",
             f"<h1>{len(self._videos):,} classified videos</h1>\n<p class='muted'>{text(facts)}</p>\n",
             f"<p>There are no probabilities: {text(reason)}</p>\n" if reason else "",
-            f"<p>{lost:,} videos cannot be read.</p>\n" if lost else "",
+            f"<p>Videos that cannot be read: {lost:,}.</p>\n" if lost else "",
             *self._parts, "</main>\n</body>\n</html>\n",
         ])  # fmt: skip
