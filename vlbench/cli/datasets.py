@@ -14,7 +14,6 @@ from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.usage import explain
 from vlbench.cli.values import check_types
 from vlbench.datasets import DATASETS, FolderVideos, VideoDataset
-from vlbench.datasets.specs import DatasetSpec
 from vlbench.errors import ConfigError
 
 _SUFFIX = "DataModule"
@@ -104,8 +103,8 @@ def dataset_class(class_path: str) -> type[VideoDataset]:
     return cls
 
 
-def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
-    """Label and specification of each variant of a dataset, by class name or folder (`HMDB51`, `hmdb51`).
+def variants_of(name: str) -> list[tuple[str, VideoDataset]]:
+    """Label of each variant of a dataset and the dataset in it, by class name or folder (`HMDB51`, `hmdb51`).
 
     Raises:
         ConfigError: If there is no such dataset, or it has no facts of its own.
@@ -121,7 +120,7 @@ def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
             "FolderVideos has the classes that its folder has; `vlbench data check --root DIR` looks at it"
         )
     datasets = [cls(variant=variant) for variant in cls.variants]
-    return [(dataset.label, dataset.spec) for dataset in datasets]
+    return [(dataset.label, dataset) for dataset in datasets]
 
 
 def specification(dataset: str, variant: str | None) -> DatasetSpec:
@@ -134,7 +133,7 @@ def specification(dataset: str, variant: str | None) -> DatasetSpec:
     Raises:
         ConfigError: If there is no such dataset or variant.
     """
-    variants = {label.partition("/")[2] or label: spec for label, spec in variants_of(dataset)}
+    variants = {label.partition("/")[2] or label: known for label, known in variants_of(dataset)}
     if variant is not None and variant not in variants:
         raise ConfigError(f"{dataset} has no variant {variant!r}; allowed: {', '.join(variants)}")
-    return variants[variant or next(iter(variants))]
+    return variants[variant or next(iter(variants))].spec

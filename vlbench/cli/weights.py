@@ -66,10 +66,10 @@ def class_names(source: str) -> list[str]:
     if Path(source).is_file():
         return [line.strip() for line in Path(source).read_text().splitlines() if line.strip()]
     dataset, _, variant = source.partition("/")
-    variants = {label.partition("/")[2] or label: spec for label, spec in variants_of(dataset)}
+    variants = {label.partition("/")[2] or label: known for label, known in variants_of(dataset)}
     if variant and variant not in variants:
         raise ConfigError(f"classes is {source!r}; allowed: a file, or {dataset}/ with {', '.join(variants)}")
-    return [*variants[variant or next(iter(variants))].class_names]
+    return [*variants[variant or next(iter(variants))].spec.class_names]
 
 
 def _wrong_classes(method: str, file: Path, rows: int | None, source: str | None, names: list[str] | None) -> str:

@@ -104,9 +104,14 @@ class VideoDataset(ABC):
         """
 
     @property
+    def facts(self) -> DatasetSpec:
+        """Facts about the dataset that need none of its files; without class names where a file of it has them."""
+        return self.spec
+
+    @property
     def label(self) -> str:
         """Dataset and variant, as records name them."""
-        return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
+        return self.facts.name if self.facts.name == self.variant else f"{self.facts.name}/{self.variant}"
 
     def content(self, part: Part) -> str:  # noqa: ARG002 - for subclasses
         """Digest of what makes two datasets of one name differ: the names of the classes, in the order of their labels.
@@ -162,12 +167,17 @@ class VideoDataset(ABC):
         """Where the dataset is looked for."""
         return Path(root) if root else Path(os.environ.get("VLBENCH_DATA", "data")) / cls.folder
 
-    def missing(self, what: Path) -> DataError:
-        """The one message about a dataset that is not there."""
+    def missing(self, what: Path, role: str = "") -> DataError:
+        """The one message about a dataset that is not there.
+
+        Args:
+            what: File or folder that is not there.
+            role: Clause that says what it is for, where its name does not.
+        """
         return DataError(
-            f"{self.spec.name}: {what} does not exist (looked in {self.root.absolute()}); give the folder by"
-            f" --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}.\n"
-            f"  It comes from {self.spec.source}.\n"
+            f"{self.facts.name}: {what}{role and f', {role},'} does not exist (looked in {self.root.absolute()}); give"
+            f" the folder by --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}.\n"
+            f"  It comes from {self.facts.source}.\n"
             "  Without it: add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
         )
 

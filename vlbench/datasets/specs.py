@@ -134,6 +134,9 @@ class DatasetSpec:
         descriptions: Sentences on every class, where they ship with vlbench; `read` gives them.
         licence: One line on the terms of use.
         source: Place that the official files come from.
+        class_count: Number of classes, where their names are read from a file of the dataset.
+        names_file: File of the dataset, below its root, that the class names are read from; empty where they are known
+            without.
 
     Example:
         >>> spec = DatasetSpec("kitchen", ("cut", "stir", "pour"), base_classes=(0, 2))
@@ -153,6 +156,13 @@ class DatasetSpec:
     descriptions: Descriptions | ShippedDescriptions | None = None
     licence: str = ""
     source: str = ""
+    class_count: int | None = None
+    names_file: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, also where their names are not read yet."""
+        return len(self.class_names) or self.class_count or 0
 
     def labels(self, classes: ClassSet, test_split: int | None = None) -> tuple[int, ...]:
         """Labels of a class set, ascending.
@@ -164,7 +174,7 @@ class DatasetSpec:
         Raises:
             ConfigError: If one half is asked for and the dataset defines none.
         """
-        everything = tuple(range(len(self.class_names)))
+        everything = tuple(range(self.num_classes))
         of_split = everything if test_split is None else self.split_classes.get(test_split, everything)
         if classes == "all":
             return of_split

@@ -39,9 +39,14 @@ def check(
         workers: Processes that decode; 0 for this one, `None` for one a core.
         progress: Whether to show progress bars.
     """
+    subject = f"{dataset.label} at {dataset.root}"
+    try:
+        class_names = dataset.spec.class_names
+    except DataError as error:
+        return Report(subject, 0, 0, (_refused("class names", error),))
     findings: list[Finding] = []
     listings = list(_listings(dataset, findings))
-    findings += check_listings(listings, dataset.spec.class_names)
+    findings += check_listings(listings, class_names)
     names: dict[Path, str] = {}
     uses: dict[Path, list[Use]] = defaultdict(list)
     for listing in listings:
@@ -51,7 +56,7 @@ def check(
     files = {path: File(name, tuple(uses[path])) for path, name in names.items()}
     index = FileIndex(dataset.root)
     decoded, of_files = check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
-    return Report(f"{dataset.label} at {dataset.root}", len(files), decoded, (*findings, *of_files))
+    return Report(subject, len(files), decoded, (*findings, *of_files))
 
 
 def check_folder(
