@@ -97,6 +97,24 @@ def test_scores_from_a_bank_are_those_from_the_videos(ucf, make, dtype, allowed)
         torch.testing.assert_close(now, before, rtol=0, atol=allowed * largest)
 
 
+def test_a_list_of_classes_means_the_same_from_a_bank_and_from_videos(ucf, tmp_path):
+    root, banks = ucf
+    (tmp_path / "some.txt").write_text("archery\nBasketball\n")
+    some = {"class_list": str(tmp_path / "some.txt")}
+    bank, whole = (FeatureBankDataModule(root=str(banks["float32"]), batch_size=5, **each) for each in (some, {}))
+    videos = evaluated(zero_shot(), from_videos(root, **some))
+    from_bank = evaluated(zero_shot(), bank)
+    assert from_bank.set.classes == videos.set.classes
+    assert from_bank.set.classes.names == ("Archery", "Basketball")
+    assert from_bank.set.list_name == videos.set.list_name
+    assert from_bank.predictions.ids == videos.predictions.ids
+    assert len(videos.predictions.ids) == 6
+    torch.testing.assert_close(from_bank.predictions.scores, videos.predictions.scores, rtol=0, atol=1e-5)
+    assert bank.dataset.label == f"{whole.dataset.label}/some"
+    for side in ("training", "test"):
+        assert {k for k, v in bank.settings(side).items() if whole.settings(side)[k] != v} == {"dataset"}
+
+
 def test_a_training_sees_the_views_in_turn_or_the_augmented_passes(kitchen_bank):
     bank = FeatureBank(kitchen_bank)
     for passes, kind in ((None, "augmented"), (0, "views")):

@@ -314,7 +314,8 @@ class RecordWriter(Callback):
                 sampling=data.clip.sampling,
                 settings=self.settings,
                 training_settings=(training.settings_behind(self.selection) if training else None) or {},
-                published_as=() if identity.untrained else method.published_as,
+                # Published values are of all classes.
+                published_as=() if identity.untrained or data.dataset.class_list else method.published_as,
                 # The settings of the training once: as those that the weights depend on.
                 training=replace(training, settings=None, validation=None) if training else None,
                 trainable_params=sum(p.numel() for p in method.parameters() if p.requires_grad),

@@ -42,7 +42,8 @@ def check(
     subject = f"{dataset.label} at {dataset.root}"
     try:
         class_names = dataset.spec.class_names
-    except DataError as error:
+        dataset.listed_classes  # noqa: B018 - reads the list of classes, where there is one
+    except (ConfigError, DataError) as error:
         return Report(subject, 0, 0, (_refused("class names", error),))
     findings: list[Finding] = []
     listings = list(_listings(dataset, findings))
@@ -140,7 +141,7 @@ def _configured(dataset: VideoDataset, findings: list[Finding]) -> Iterator[List
             continue
         labels = (dataset.train_classes if part == "train" else dataset.test_classes).labels
         items = [item.relabelled(labels[item.label]) for item in videos]
-        whole = subset.classes == "all" and subset.shots is None
+        whole = subset.classes == "all" and subset.shots is None and dataset.class_list is None
         count = (dataset.spec.counts or {}).get((part, subset.split)) if whole else None
         if "altered" in name:
             text = "it is not the published list of that name; fetch it again, or call it by another name"
