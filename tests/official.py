@@ -95,11 +95,27 @@ def breakfast(root: Path, *, made: bool = True) -> None:
         text(folder, f"cam01/{person}_friedegg.avi.labels", "1-9 SIL\n")
 
 
+def charades(root: Path, *, made: bool = True) -> None:
+    """Charades: two training and four test videos, of which one has no action and one is not there."""
+    text(root, "Charades/Charades_v1_classes.txt", "".join(f"c{k:03} Doing deed {k:03}\n" for k in range(157)))
+    header = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
+
+    def row(video: str, actions: str) -> str:
+        return f'{video},S1,Kitchen,6,7,Yes,"A person, at home.",bag;cup,"Eats, then sits.",{actions},24.83\n'
+
+    train = row("46GP8", "c092 11.90 21.20;c147 0.00 12.60") + row("N11GT", "c098 8.60 14.20")
+    test = row("YSKX3", "c156 0.00 9.00;c001 2.00 4.50;c001 6 8") + row("EDNNV", "") + row("5W5B7", "c001 0.00 3.00")
+    text(root, "Charades/Charades_v1_train.csv", header + train)
+    text(root, "Charades/Charades_v1_test.csv", header + test + row("GONE0", "c156 1.00 2.00;c000 1.00 2.00"))
+    put(root, *(f"Charades_v1_480/{video}.mp4" for video in ("46GP8", "N11GT", "YSKX3", "EDNNV", "5W5B7")), made=made)
+
+
 OFFICIAL: dict[str, Callable[..., None]] = {
     "kinetics700": kinetics700,
     "moments": moments,
     "diving48": diving48,
     "jester": jester,
     "breakfast": breakfast,
+    "charades": charades,
 }
 """What writes a small copy, by the folder of the dataset, which its configuration is called after too."""

@@ -29,6 +29,7 @@ _SHOWN = (
     "runs_low",
     "runs_high",
     "top5",
+    "map",
     "base",
     "novel",
     "hm",

@@ -16,6 +16,12 @@ class BreakfastDataModule(VideoDataModule):
     dataset_class = datasets.Breakfast
 
 
+class CharadesDataModule(VideoDataModule):
+    """Charades, evaluated by mean average precision, see `vlbench.datasets.Charades`."""
+
+    dataset_class = datasets.Charades
+
+
 class Diving48DataModule(VideoDataModule):
     """Diving48, see `vlbench.datasets.Diving48`."""
 

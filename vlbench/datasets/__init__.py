@@ -3,6 +3,7 @@
 from vlbench.datasets.activitynet import ActivityNet
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.breakfast import Breakfast
+from vlbench.datasets.charades import Charades
 from vlbench.datasets.diving48 import Diving48
 from vlbench.datasets.folder import FolderVideos
 from vlbench.datasets.hmdb51 import HMDB51
@@ -19,6 +20,7 @@ __all__ = [
     "UCF101",
     "ActivityNet",
     "Breakfast",
+    "Charades",
     "Diving48",
     "FolderVideos",
     "Jester",
@@ -45,6 +47,7 @@ DATASETS: dict[str, type[VideoDataset]] = {
         Diving48,
         Jester,
         Breakfast,
+        Charades,
         FolderVideos,
         SyntheticActions,
     )

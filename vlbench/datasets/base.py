@@ -249,8 +249,9 @@ class VideoDataset(ABC):
             EvaluationSet(
                 subset,
                 self._classes(source, subset),
-                {item.id: item.label for item in self._list(source, subset).items},
+                {item.id: item.truth for item in self._list(source, subset).items},
                 self._list(source, subset).name,
+                self.facts.multi_label,
             )
             for source, subset in self._sources(part)
         ]
@@ -267,6 +268,11 @@ class VideoDataset(ABC):
             DataError: If videos or lists are missing, or training and test lists of one split overlap.
             ConfigError: If the dataset has no such part, or training and test lists of different splits overlap.
         """
+        if part == "train" and self.facts.multi_label:
+            raise ConfigError(
+                f"a video of {self.label} has several labels, and methods train on one label a video: test on it, and"
+                " train on another dataset"
+            )
         if not self.videos(part):
             hint = "; `vlbench test` evaluates on the test part" if part == "validation" else ""
             raise ConfigError(f"{self.label} has no {part} part{hint}")
@@ -363,6 +369,11 @@ class VideoDataset(ABC):
         return ClassList(names, labels, spec.class_names, spec.descriptions)
 
     def _labels(self, part: _Source, subset: Subset) -> tuple[int, ...]:
+        if self.facts.multi_label and (subset.classes != "all" or self.class_list is not None):
+            raise ConfigError(
+                f"classes of {self.label} are {self.class_list or subset.classes}, and a video has several: average"
+                " precision over some of them is of other videos; leave data.class_list out and set classes: all"
+            )
         labels = self._halved(subset).labels(subset.classes, subset.split if part in ("validation", "test") else None)
         return labels if self.listed_classes is None else self.listed_classes.among(labels, subset)
 

@@ -23,6 +23,10 @@ Part = Literal["train", "validation", "test"]
 Selection = Literal["last", "heldout", "best_on_test"]
 """Which epoch of a training is tested: the last one, or the best on held-out training videos or on the test videos."""
 
+Truth = int | tuple[int, ...]
+"""What is right for a video: the position of its class, or those of all its classes, ascending, where a video may have
+several or none."""
+
 
 class VideoItem(NamedTuple):
     """One labelled video.
@@ -33,16 +37,24 @@ class VideoItem(NamedTuple):
         id: Name of the video inside its dataset; unique, stable across machines (usually the path below the root).
         span: Start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
             all of it.
+        labels: Every label of the video, ascending, where a video of the dataset may have several or none; `label` is
+            the first one then. `None` where each video has one.
     """
 
     path: Path
     label: int
     id: str
     span: tuple[float, float] | None = None
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def truth(self) -> Truth:
+        """The label, or all labels where there may be several."""
+        return self.label if self.labels is None else self.labels
 
     def relabelled(self, label: int) -> VideoItem:
         """The same video under another label."""
-        return self if label == self.label else VideoItem(self.path, label, self.id, self.span)
+        return self if label == self.label else self._replace(label=label)
 
 
 @dataclass(frozen=True)
@@ -106,14 +118,16 @@ class EvaluationSet(NamedTuple):
     Attributes:
         subset: Which part of the dataset it is.
         classes: What the videos are scored against.
-        labels: Id of each video -> position of its class in `classes`.
+        labels: Id of each video -> position of its class in `classes`, or positions of all its classes.
         list_name: What records call the list of videos.
+        multi_label: Whether a video may have several classes or none.
     """
 
     subset: Subset
     classes: ClassList
-    labels: dict[str, int]
+    labels: Mapping[str, Truth]
     list_name: str
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,8 @@ class DatasetSpec:
         licence: One line on the terms of use.
         source: Place that the official files come from.
         class_count: Number of classes, where their names are read from a file of the dataset.
+        multi_label: Whether a video may have several labels or none; such a dataset is evaluated by mean average
+            precision and not trained on.
         names_file: File of the dataset, below its root, that the class names are read from; empty where they are known
             without.
 
@@ -158,6 +174,7 @@ class DatasetSpec:
     source: str = ""
     class_count: int | None = None
     names_file: str = ""
+    multi_label: bool = False
 
     @property
     def num_classes(self) -> int:

@@ -133,6 +133,8 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
     SEEDS.check("seed", seed)
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")
+    if dataset.facts.multi_label:
+        raise ConfigError(f"a video of {dataset.label} may have several labels, which no list of a copy holds")
     listed = dataset.listed_classes
     labels = range(dataset.spec.num_classes) if listed is None else listed.labels
     names = [dataset.spec.class_names[label] for label in labels]

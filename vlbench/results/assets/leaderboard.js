@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 
 const LABELS = {
   rank: "rank", method: "method", protocol: "protocol", dataset: "dataset", lists: "lists", shots: "shots",
-  backbone: "backbone", weights: "weights", trained_on: "trained on", top1: "top-1 %", top5: "top-5 %",
+  backbone: "backbone", weights: "weights", trained_on: "trained on", top1: "top-1 %", top5: "top-5 %", map: "mAP %",
   mean_per_class: "mean per class %", base: "base %", novel: "novel %", hm: "harmonic mean %",
   half_top1: "half classes %", order_score: "order score", time_score: "time score", upper_bound: "upper bound %", trainable_params: "trainable",
   trainable_percent: "trainable %", device_hours: "hours × devices", clips_per_second: "clips/s",
@@ -16,7 +16,7 @@ const LABELS = {
   params_m: "params (M)", contradicted_by: "contradicted by", value: "value %", over: "over",
 };
 const MAIN = [
-  "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "half_top1", "published",
+  "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "map", "base", "novel", "hm", "half_top1", "published",
   "difference", "order_score", "time_score", "runs", "coverage", "upper_bound", "backbone", "views", "frames", "trainable_params", "device_hours",
   "gflops_video", "ece", "base_novel_auroc",
   "lists", "trained_on",
@@ -26,7 +26,7 @@ const PUBLISHED = [
   "frames", "views", "selection", "over", "params_m", "practice", "note",
 ];
 const WIDE = new Set(["published_source", "published_practice", "practice", "source", "contradicted_by", "note", "deviations", "options"]);
-const SCORES = new Set(["top1", "top5", "mean_per_class", "base", "novel", "hm", "half_top1", "upper_bound", "published"]);
+const SCORES = new Set(["top1", "top5", "mean_per_class", "map", "base", "novel", "hm", "half_top1", "upper_bound", "published"]);
 const SPREAD = new Set(["top1", "base", "novel", "half_top1"]);
 
 const missing = (value) => value === null || value === undefined || value === "";
@@ -119,7 +119,7 @@ function decorate(cell, column, row) {
     cell.append(element("span", { class: "spread" }, ` ± ${row[`${column}_std`].toFixed(2)}`));
   if (column === "difference" && row.difference) cell.classList.add(row.difference > 0 ? "up" : "down");
   if (column === "coverage" && row.coverage < 1) cell.classList.add("warn");
-  if (row.rank === 1 && column === (missing(row.hm) ? "top1" : "hm")) cell.classList.add("best");
+  if (row.rank === 1 && column === (missing(row.hm) ? (missing(row.map) ? "top1" : "map") : "hm")) cell.classList.add("best");
   if (column === "published") cell.title = [row.published_source, row.published_practice].filter((text) => text).join("; ");
   if (column === "trainable_params" && !missing(row[column])) cell.title = row[column].toLocaleString("en");
 }
