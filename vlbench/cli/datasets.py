@@ -14,6 +14,7 @@ from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.usage import explain
 from vlbench.cli.values import check_types
 from vlbench.datasets import DATASETS, FolderVideos, VideoDataset
+from vlbench.datasets.specs import DatasetSpec
 from vlbench.errors import ConfigError
 
 _SUFFIX = "DataModule"
