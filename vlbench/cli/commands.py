@@ -276,17 +276,31 @@ def weights_choose(checkpoints: Sequence[Path], out: Path) -> int:
     return 0
 
 
-def weights_export(checkpoint: Path, out: Path) -> int:
-    """Merge the experts of a trained MoTE once and write safetensors; evaluation then costs one plain MLP a layer.
+def weights_export(
+    checkpoint: Path | None,
+    out: Path,
+    format: Literal["safetensors", "torch_export", "onnx"] = "safetensors",  # noqa: A002 - the option's name
+    classes: str | None = None,
+    config: Sequence[str] = (),
+) -> int:
+    """Write a trained method for where vlbench is not: on a fixed list of classes, as a program or as its weights.
+
+    The file is read back and compared with the method on random pixels; one whose outputs differ by more than 1e-4 is
+    not written. A MoTE checkpoint without --classes becomes safetensors with merged experts for `vlbench test`.
 
     Args:
         checkpoint: Checkpoint of `vlbench fit` or `vlbench weights import`.
-        out: Safetensors file to write; `vlbench test --ckpt_path` takes it.
+        out: File to write; its name ends in .safetensors, .pt2 (torch_export) or .onnx.
+        format: Format of the file; onnx needs onnx, onnxscript and onnxruntime, the extra onnx.
+        classes: Fixed list of the classes: a dataset, such as kinetics400 or ucf101/camel, or a file with one name a
+            line; of a method without an open vocabulary its training classes by default.
+        config: Configurations of the training by name, where the checkpoint does not say how its model is configured.
 
     Returns:
         0.
     """
-    from vlbench.cli.weights import export_merged
+    from vlbench.cli.exports import export
 
-    Console().print(export_merged(checkpoint, out), markup=False, highlight=False, soft_wrap=True)
+    for line in export(checkpoint, out, format, classes, config):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -201,7 +201,7 @@ def configuration_of(checkpoint: Path) -> dict[str, Any]:
     if configuration is None:
         raise CheckpointError(
             f"{checkpoint} does not say how its model is configured, as one that was imported or written by an older"
-            " vlbench; give the configurations of its training"
+            " vlbench; give the configurations of its training by --config"
         )
     return configuration
 

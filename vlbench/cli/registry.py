@@ -363,10 +363,18 @@ _DECLARED = (
     Command(
         "weights export",
         _WEIGHTS,
-        "a MoTE checkpoint with merged experts, as safetensors",
+        "a method on fixed classes for ONNX Runtime and torch.export, or a MoTE with merged experts",
         "vlbench.cli.commands:weights_export",
-        positional={"checkpoint": {"help": "a MoTE checkpoint"}},
-        inputs={"checkpoint": "file"},
+        "vlbench weights export last.ckpt --classes ucf101 --format onnx --out msta.onnx",
+        positional={"checkpoint": {"nargs": "?", "help": "a checkpoint; none for a method that nothing trains of"}},
+        options={
+            "config": {
+                **_CONFIG,
+                "default": (),
+                "help": "configurations of the training, if the checkpoint has none",
+            }
+        },
+        inputs={"checkpoint": "file", "config": "configuration"},
     ),
 )
 
