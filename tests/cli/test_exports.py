@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from tests.deploy.methods import NAMES, moved
+from tests.deploy.test_formats import needs_onnx
 from tests.test_docs import ROOT, blocks
 from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
@@ -39,7 +40,7 @@ def configuration(kind):
 
 def checkpoint(kind, path, *, configured=True):
     """A file as a training leaves it, without the training."""
-    method = moved(kind)
+    method = moved(kind, blocks=None)
     method.configuration = configuration(kind) if configured else None
     content = {"state_dict": dict(method.state_dict())}
     method.on_save_checkpoint(content)
@@ -158,7 +159,7 @@ def test_a_damaged_checkpoint_is_named(names, capsys):
 
 
 def test_a_checkpoint_without_frames_needs_them(names, capsys):
-    method = moved(MSTA)
+    method = moved(MSTA, blocks=None)
     method.configuration = {key: value for key, value in configuration(MSTA).items() if key != "data"}
     content = {"state_dict": dict(method.state_dict())}
     method.on_save_checkpoint(content)
@@ -167,7 +168,10 @@ def test_a_checkpoint_without_frames_needs_them(names, capsys):
     assert "the number of frames of a view is not known; give a --config with data.frames" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("kind", "script"), [("onnx", "classify_onnx.py"), ("torch_export", "classify_torch.py")])
+@pytest.mark.parametrize(
+    ("kind", "script"),
+    [pytest.param("onnx", "classify_onnx.py", marks=needs_onnx), ("torch_export", "classify_torch.py")],
+)
 def test_the_documented_scripts_name_the_class(kind, script, names, rendered, capsys, monkeypatch):
     """As they are written, on a video of shapes-s, with the probabilities that vlbench's views of it have."""
     video = min(rendered.rglob("*.mp4"))

@@ -81,7 +81,8 @@ class ImageParts(Parts):
     def project(self, x: Tensor) -> Tensor:
         """Features `(B, D)` of the tokens after the last block, `(B, 1, D)` where the class token alone is read."""
         if self.read is not None:
-            x = self.ln_post(x.squeeze(1))
+            # ONNX squeezes no dimension that is larger than 1.
+            x = self.ln_post(x.squeeze(1) if x.shape[1] == 1 else x)
         elif self._attention_pool:
             x = self.ln_post(self._asked(x))
         elif self._mean_first:

@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from vlbench.deploy.fixed import FixedClasses
 from vlbench.deploy.interface import KEY, Interface
-from vlbench.errors import CheckpointError, ConfigError, user_error
+from vlbench.errors import CheckpointError, ConfigError, VlbenchError, user_error
 from vlbench.files import replacing
 
 Format = Literal["safetensors", "torch_export", "onnx"]
@@ -83,9 +83,16 @@ def write(module: FixedClasses, interface: Interface, path: Path, kind: Format) 
     writer, reader = _FORMATS[kind]
     program = exported(module)
     with replacing(path) as temporary:
-        with _quiet():
-            writer(program, temporary, interface)
-            computed = reader(temporary, module)
+        try:
+            with _quiet():
+                writer(program, temporary, interface)
+                computed = reader(temporary, module)
+        except (VlbenchError, OSError):
+            raise
+        except Exception as error:  # of whichever exporter or runtime
+            raise ConfigError(
+                f"{module.method.name} cannot be written with the format {kind}: {_cause(error)}; try another format"
+            ) from error
         pixels = [example(module, *batch, seed=seed) for seed, batch in enumerate(_BATCHES)]
         with torch.no_grad():
             expected = torch.cat([module(each) for each in pixels])
@@ -151,9 +158,8 @@ def exported(module: FixedClasses) -> ExportedProgram:
         refused = user_error(error)
         if refused is not None:
             raise refused from error
-        cause = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{module.method.name} cannot be exported: torch.export stops with {type(error).__name__}: {cause}"
+            f"{module.method.name} cannot be exported: torch.export stops with {_cause(error)}"
         ) from error
     _leave_out_unused(program)
     return program
@@ -191,11 +197,15 @@ def _computed(program: Program, pixels: Tensor) -> Tensor:
     try:
         return program(pixels)
     except Exception as error:  # of whichever runtime
-        cause = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"the program stops at {pixels.shape[0]} videos of {pixels.shape[1]} views, {type(error).__name__}: {cause};"
-            " the method's code may ask for the number of videos, as len(tensor) does: write tensor.shape[0]"
+            f"the program stops at {len(pixels)} videos of {pixels.shape[1]} views with {_cause(error)}; the method's"
+            " code may ask for the number of videos, as len(tensor) does: write tensor.shape[0]"
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What an error of another library says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 # Formats ---------------------------------------------------------------------------------------------------------
