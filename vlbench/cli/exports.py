@@ -50,12 +50,12 @@ def _export_fixed(
 ) -> list[str]:
     check_ending(out, kind)
     check_writable(out.absolute().parent, "out")
-    names = class_names(classes) if classes is not None else None
+    given = class_names(classes) if classes is not None else None
     method = load(configs, checkpoint)
     if checkpoint is None and method.trained_keys():
         raise ConfigError(f"{method.name} trains, and its weights are in no configuration; give a checkpoint")
     weights = method.trained_digest() if checkpoint is not None else None
-    names = _names(method, names)
+    names = _names(method, given)
     frames, clip = _clips(configs, header.get("configuration"))
     _prepare(method, names, _descriptions(classes))
     with method.evaluation_weights():

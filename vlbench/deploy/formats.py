@@ -68,7 +68,7 @@ def write(module: FixedClasses, interface: Interface, path: Path, kind: Format) 
     Args:
         module: Method on fixed classes, with the weights that it evaluates with.
         interface: What the program takes and gives; the file says it too.
-        path: File to write.
+        path: File that is written, with the ending of its format.
         kind: Format of the file.
 
     Returns:
@@ -151,7 +151,9 @@ def exported(module: FixedClasses) -> ExportedProgram:
     shapes = {_INPUT: {0: Dim("videos", min=1), 1: Dim("views", min=1)}}
     try:
         with torch.no_grad(), _quiet():
-            program = torch.export.export(module, (example(module, 2, 3),), dynamic_shapes=shapes, strict=False)
+            program: ExportedProgram = torch.export.export(
+                module, (example(module, 2, 3),), dynamic_shapes=shapes, strict=False
+            )
             # Contexts such as autocast become part of the graph's operations, which no runtime has to know then.
             program = program.run_decompositions({})
     except Exception as error:  # torch raises whatever it stumbles over
