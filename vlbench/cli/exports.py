@@ -12,14 +12,14 @@ from jsonargparse import ArgumentParser
 
 import vlbench
 from vlbench.cli.configs import find_config, read_config
-from vlbench.cli.datasets import overlaid, variants_of
+from vlbench.cli.datasets import overlaid, specification
 from vlbench.cli.methods import load
 from vlbench.cli.usage import explain
 from vlbench.cli.values import check_types
 from vlbench.cli.weights import class_names, export_merged, header_of
 from vlbench.clips.options import ClipOptions
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.descriptions import Descriptions
+from vlbench.datasets.descriptions import Descriptions, ShippedDescriptions
 from vlbench.datasets.specs import ClassList
 from vlbench.deploy import FixedClasses, Format, Interface, check_ending, write
 from vlbench.errors import CheckpointError, ConfigError
@@ -105,16 +105,17 @@ def _names(method: VideoTextMethod, names: Sequence[str] | None) -> tuple[str, .
     return scored
 
 
-def _descriptions(classes: str | None) -> Descriptions | None:
+def _descriptions(classes: str | None) -> Descriptions | ShippedDescriptions | None:
     """Descriptions that a dataset ships; `None` for a file of names."""
     if classes is None or Path(classes).is_file():
         return None
     dataset, _, variant = classes.partition("/")
-    specs = {label.partition("/")[2] or label: spec for label, spec in variants_of(dataset)}
-    return specs[variant or next(iter(specs))].descriptions
+    return specification(dataset, variant or None).descriptions
 
 
-def _prepare(method: VideoTextMethod, names: tuple[str, ...], descriptions: Descriptions | None) -> None:
+def _prepare(
+    method: VideoTextMethod, names: tuple[str, ...], descriptions: Descriptions | ShippedDescriptions | None
+) -> None:
     """Hands the classes over as those of a dataset, for methods that read more of them than their names."""
     listed = ClassList(names, tuple(range(len(names))), names, descriptions)
     if getattr(method, "grad_checkpointing", False):
