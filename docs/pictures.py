@@ -33,8 +33,8 @@ def main() -> None:
         subprocess.run(["vlbench", "audit", str(record), "--html", str(audit)], check=True)
         tables = [str(folders.demo), str(folders.field), "--html", str(board), "--allow_dirty"]
         subprocess.run(["vlbench", "leaderboard", *tables], check=True)
-        photograph(board, DOCS / "leaderboard.png", 1400, 1000)
-        photograph(audit, DOCS / "audit.png", 1000, 460)
+        photograph(board, DOCS / "leaderboard.png", 1500, 900)
+        photograph(audit, DOCS / "audit.png", 1000, 610)
 
 
 def photograph(page: Path, picture: Path, width: int, height: int) -> None:

@@ -29,6 +29,7 @@ socket.socket.connect = connect_here
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute where nothing else runs
 def test_the_cells_run_as_a_script(tmp_path, rendered):
     """The videos are rendered already, which takes a minute more."""
     script = tmp_path / "tour.py"

@@ -82,9 +82,7 @@ def curves_section(name: str, folder: Path) -> str:
         folder: Default root folder of the training.
     """
     curves = read_curves(folder)
-    drawn = [
-        _drawn(title, curves[column], column in _FROM_ZERO) for column, title in _CURVES if curves.get(column)
-    ]
+    drawn = [_drawn(title, curves[column], column in _FROM_ZERO) for column, title in _CURVES if curves.get(column)]
     body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>no entry of a log</p>"
     return f"<section><h2>{text(name)}</h2>{body}</section>\n"
 

@@ -203,7 +203,7 @@ function horizontal(chart, values) {
   for (let power = Math.floor(low); power <= Math.ceil(high); power++)
     for (const factor of high - low > 2.5 ? [1] : high - low > 1 ? [1, 3] : [1, 2, 3, 5])
       if (Math.log10(factor) + power >= low && Math.log10(factor) + power <= high) ticks.push(factor * 10 ** power);
-  return { ticks: zero ? [0, ...ticks] : ticks, place };
+  return { ticks: zero ? [0, ...ticks.filter((tick) => place(tick) > LEFT + zero / 2 + 30)] : ticks, place };
 }
 
 function drawChart(chart, rows) {
