@@ -167,7 +167,9 @@ def test_every_option_of_a_datamodule_is_on_one_side():
                for kind in DATAMODULES if issubclass(kind, VideoDataModule))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in DATA_OPTIONS if name not in ("root", "variant", "splits_dir")])
+@pytest.mark.parametrize(
+    "name", [name for name in DATA_OPTIONS if name not in ("root", "variant", "splits_dir", "class_list")]
+)
 def test_an_option_of_the_data_changes_its_side(kitchen, name):
     change = changed_data(name, DATA_OTHERS[name])
     after = identified(kitchen, data=change, seed=change.get("seed", 0))
@@ -176,6 +178,14 @@ def test_an_option_of_the_data_changes_its_side(kitchen, name):
         assert changed == EXPECTED[DATA_SIDES[name]]
     else:
         assert bool(changed) == (name in DATA_ELSEWHERE)
+
+
+def test_a_list_of_classes_changes_training_and_test(kitchen, tmp_path):
+    names = FolderVideos(str(kitchen)).spec.class_names[1:]
+    (tmp_path / "some.txt").write_text("\n".join(names))
+    after = identified(kitchen, data={"class_list": str(tmp_path / "some.txt")})
+    assert sides(identified(kitchen), after) == EXPECTED["both"]
+    assert after[0].dataset == after[1].dataset == f"{identified(kitchen)[0].dataset}/some"
 
 
 def test_folders_of_one_name_are_told_apart_by_what_lies_in_them(kitchen, tmp_path):
