@@ -90,8 +90,7 @@ class HMDB51(VideoDataset):
     @property
     @override
     def video_folder(self) -> Path:
-        layouts = [self.root / name for name in ("hmdb51_org", "videos")]
-        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+        return self.folder_of("hmdb51_org", "videos")
 
     @override
     def video_id(self, name: str, label: int) -> str:

@@ -59,7 +59,7 @@ class SomethingSomethingV2(VideoDataset):
         for needed in (annotations, self.video_folder):
             if not needed.exists():
                 raise self.missing(needed)
-        return _items(annotations, VideoFiles(self.video_folder), self.spec.class_names)
+        return _items(annotations, self.files_below(self.video_folder), self.spec.class_names)
 
     def _annotations(self, official: str) -> Path:
         alone = self.root / f"something-something-v2-{official}.json"
@@ -68,7 +68,7 @@ class SomethingSomethingV2(VideoDataset):
     @property
     @override
     def video_folder(self) -> Path:
-        return self.root / "20bn-something-something-v2"
+        return self.folder_of("20bn-something-something-v2", "videos")
 
     @override
     def video_id(self, name: str, label: int) -> str:

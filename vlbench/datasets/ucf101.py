@@ -26,8 +26,9 @@ _BASE = (
 class UCF101(VideoDataset):
     """UCF-101: 13,320 videos of 101 actions, three official splits.
 
-    Below `root`: `UCF-101/<class>/<video>.avi` and `ucfTrainTestlist/{train,test}list0{1,2,3}.txt`, as the official
-    archives unpack. Variants: `words` ("Apply Eye Makeup") and `camel` ("ApplyEyeMakeup"), which differ as text.
+    Below `root`: `UCF-101/<class>/<video>.avi` (or `videos/` for `UCF-101/`) and the lists
+    `ucfTrainTestlist/{train,test}list0{1,2,3}.txt`, as the official archives unpack. Variants: `words` ("Apply Eye
+    Makeup") and `camel` ("ApplyEyeMakeup"), which differ as text.
     """
 
     folder: ClassVar[str] = "ucf101"
@@ -69,7 +70,7 @@ class UCF101(VideoDataset):
     @property
     @override
     def video_folder(self) -> Path:
-        return self.root / "UCF-101"
+        return self.folder_of("UCF-101", "videos")
 
     @override
     def video_id(self, name: str, label: int) -> str:

@@ -17,13 +17,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vlbench.datasets.frames import PICTURE_EXTENSIONS, TAR, frame_places
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.specs import VideoItem
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, Stored, VideoItem
 from vlbench.errors import DataError
 from vlbench.names import is_text, quoted
-
-VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-"""What counts as a video in a class-folder tree; upper case counts too."""
 
 PATH_COLUMNS: tuple[str, ...] = ("path", "video")
 """Header names of a CSV's path column."""
@@ -90,7 +88,11 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
 
 
 def read_class_folders(
-    root: str | Path, *, prefix: str = "", extensions: Collection[str] = VIDEO_EXTENSIONS
+    root: str | Path,
+    *,
+    prefix: str = "",
+    extensions: Collection[str] = VIDEO_EXTENSIONS,
+    stored: Stored = "videos",
 ) -> tuple[tuple[str, ...], list[VideoItem]]:
     """Read a tree of one folder a class; a folder's name is the class name.
 
@@ -103,6 +105,7 @@ def read_class_folders(
         root: Folder of the class folders.
         prefix: Beginning of every video's id, before its path below the root.
         extensions: Extensions of videos, with their dot; upper case counts too.
+        stored: What a video is on the disk; of videos that are kept as frames, those that `frame_places` names.
 
     Raises:
         DataError: If the root is no folder or has no class folders, a class has no video or a name that is no UTF-8, a
@@ -112,9 +115,10 @@ def read_class_folders(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; allowed: a folder with one folder of videos a class")
-    suffixes = frozenset(extension.lower() for extension in extensions)
+    kinds = extensions if stored == "videos" else (TAR, *PICTURE_EXTENSIONS)
+    suffixes = frozenset(extension.lower() for extension in kinds)
     try:
-        return _class_folders(root, prefix, suffixes)
+        return _class_folders(root, prefix, suffixes, stored)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}; its videos would be missing, mend it") from error
 
@@ -251,7 +255,9 @@ def named_label(where: str, name: str, by_name: Mapping[str, int]) -> int:
     return by_name[name]
 
 
-def _class_folders(root: Path, prefix: str, suffixes: Collection[str]) -> tuple[tuple[str, ...], list[VideoItem]]:
+def _class_folders(
+    root: Path, prefix: str, suffixes: Collection[str], stored: Stored
+) -> tuple[tuple[str, ...], list[VideoItem]]:
     visible = sorted((entry for entry in root.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
     folders = [entry for entry in visible if entry.is_dir()]
     for entry in visible:
@@ -264,9 +270,27 @@ def _class_folders(root: Path, prefix: str, suffixes: Collection[str]) -> tuple[
     index = FileIndex(root)
     items: list[VideoItem] = []
     for label, folder in enumerate(folders):
-        items += _folder_items(index, folder, label, prefix, suffixes)
+        if stored == "frames":
+            items += _frame_items(folder, label, prefix)
+        else:
+            items += _folder_items(index, folder, label, prefix, suffixes)
     index.save()
     return tuple(folder.name for folder in folders), items
+
+
+def _frame_items(folder: Path, label: int, prefix: str) -> Iterable[VideoItem]:
+    if not is_text(folder.name):
+        raise DataError(f"class folder {quoted(str(folder))} has a name that is no UTF-8; rename it")
+    places: dict[str, Path] = {}
+    for name, path in sorted(frame_places(folder)):
+        if places.setdefault(name, path) != path:
+            raise DataError(f"{name!r} of class folder {folder} is {places[name]} or {path}; keep one of them")
+    if not places:
+        raise DataError(
+            f"class folder {folder} holds no frames; allowed: a folder, or a tar, of numbered pictures for each video,"
+            " such as video/img_00001.jpg; add frames or remove the folder"
+        )
+    return [VideoItem(path, label, f"{prefix}{folder.name}/{name}") for name, path in places.items()]
 
 
 def _folder_items(
