@@ -121,6 +121,10 @@ class VideoDataset(ABC):
         """Dataset and variant, as records name them."""
         return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
 
+    def lineage(self, part: Part, split: int) -> str:  # noqa: ARG002 - for subclasses
+        """Whose list `items` reads, as records name it before the slash."""
+        return "official"
+
     def content(self, part: Part) -> str:  # noqa: ARG002 - for subclasses
         """Digest of what makes two datasets of one name differ: the names of the classes, in the order of their labels.
 
@@ -391,10 +395,12 @@ class VideoDataset(ABC):
 
     def _official(self, part: Part, subset: Subset) -> _VideoList:
         items = select(self.listed(part, subset.split), self._labels(part, subset))
+        lineage = self.lineage(part, subset.split)
         if part != "train" or subset.shots is None:
-            return _VideoList(f"official/split {subset.split}", items)
+            return _VideoList(f"{lineage}/split {subset.split}", items)
         drawn = draw_shots(items, subset.shots, subset.seed, class_names=self._classes(part, subset).names)
-        return _VideoList(f"own/{subset.shots}-shot seed {subset.seed}", drawn)
+        drawn_from = "own" if lineage == "official" else f"own of {lineage}"
+        return _VideoList(f"{drawn_from}/{subset.shots}-shot seed {subset.seed}", drawn)
 
     def _published(self, part: Part, subset: Subset) -> _VideoList | None:
         if self._published_lists is None or part == "validation":

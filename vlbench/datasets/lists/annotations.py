@@ -51,7 +51,7 @@ def read_path_label(
         fields = line.rsplit(maxsplit=1)
         if len(fields) != 2:
             raise DataError(f"{where}: {line!r} has one field; allowed: a path, a space and a label counted from 0")
-        listed.add(where, fields[0], _label(where, fields[1], class_names))
+        listed.add(where, fields[0], listed_label(where, fields[1], class_names))
     return listed.finish(list_file)
 
 
@@ -80,7 +80,7 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
             )
         value = row[class_column].strip()
         if columns[class_column] in LABEL_COLUMNS:
-            label = _label(where, value, class_names)
+            label = listed_label(where, value, class_names)
         else:
             label = named_label(where, value, by_name)
         listed.add(where, row[path_column].strip(), label)
@@ -131,12 +131,12 @@ class ItemList:
         self._first: dict[str, str] = {}
         self._items: list[VideoItem] = []
 
-    def add(self, where: str, path: str, label: int) -> None:
-        """Append a video; `where` is the place that errors name."""
+    def add(self, where: str, path: str, label: int, video_id: str | None = None) -> None:
+        """Append a video; `where` is the place that errors name, and the path is the id of a video without one."""
         relative = PurePosixPath(path)
         if not relative.name or relative.is_absolute() or ".." in relative.parts:
             raise DataError(f"{where}: path {path!r}; allowed: a path relative to {self._root} that stays below it")
-        video_id = str(relative)
+        video_id = str(relative) if video_id is None else video_id
         if video_id in self._first:
             raise DataError(
                 f"{where}: {video_id!r} was listed before, at {self._first[video_id]}; a video may be listed once,"
@@ -213,7 +213,17 @@ def _one_column(where: str, columns: Sequence[str], allowed: Sequence[str], kind
     return positions[0]
 
 
-def _label(where: str, text: str, class_names: Sequence[str] | None) -> int:
+def listed_label(where: str, text: str, class_names: Sequence[str] | None) -> int:
+    """Label that a list states as a number counted from 0.
+
+    Args:
+        where: Place in the list that errors name, `file:line`.
+        text: Number in the list.
+        class_names: Class names in label order; without them a label has no upper limit.
+
+    Raises:
+        DataError: If it is no number, or that of no class.
+    """
     allowed = "0 or more" if class_names is None else f"0 to {len(class_names) - 1}"
     # int() also accepts "1_0" and digits of other scripts, which in a list are slips, and refuses thousands of digits.
     if not (text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= _LONGEST_LABEL):
