@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _VERSION = 1
-_KEPT = 256  # indices in memory; a shard of 100,000 frames takes about 4 MB
+_KEPT = 256  # indices in memory; a shard of 100,000 frames takes 3 MB
 
 
 class TarIndex:

@@ -149,7 +149,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
             copy_regular(item.path, out / _file_name(item))
         if drawn:
             rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
-            write_atomically(out / f"{part}.csv", _csv(rows))
+            write_atomically(out / f"{part}.csv", csv_bytes(rows))
     write_atomically(out / "classes.txt", "".join(f"{name}\n" for name in names).encode())
 
 
@@ -301,7 +301,8 @@ def _file_name(item: VideoItem) -> str:
     return item.id if named else item.id + item.path.suffix
 
 
-def _csv(rows: list[tuple[str, str]]) -> bytes:
+def csv_bytes(rows: list[tuple[str, str]]) -> bytes:
+    """A CSV file of rows, every field in quotation marks, so that names may hold line breaks."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)  # Python 3.11 quotes no "\r" else
     return text.getvalue().encode()
