@@ -49,7 +49,7 @@ endef
 .venv-newest/.installed: PYTHON = python3.12
 .venv-newest/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,describe,parquet,slurm,torchcodec]'
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,describe,onnx,parquet,slurm,torchcodec]'
 	touch $@
 
 .venv-minimum/.installed: requirements/minimum.txt

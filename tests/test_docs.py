@@ -5,58 +5,23 @@ import inspect
 import os
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
-import yaml
 
 from tests import hub
+from tests.documentation import PAGES, README, ROOT, SHORTER, blocks, commands, inline, leaves, navigation
 from vlbench.cli.configs import find_config
 from vlbench.cli.main import main
 from vlbench.cli.preflight import LINKED
 from vlbench.cli.registry import COMMANDS, find_command, lightning_commands
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
 EXTENDING = ROOT / "docs" / "extending.md"
-# The commands run as they stand, only shorter: a training would take minutes.
-SHORTER = {
-    "fit": ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--data.num_workers=0"],
-    "test": ["--data.num_workers=0"],
-}
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-
-
-class Block(NamedTuple):
-    """A fenced block of a page; `title` is the name of the file it is."""
-
-    language: str
-    title: str
-    text: str
-
-
-def blocks(text: str) -> list[Block]:
-    found = re.findall(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
-    return [Block(*parts) for parts in found]
-
-
-def commands(text: str) -> list[list[str]]:
-    """Words of every command that a page tells the reader to type."""
-    text = re.sub(r"\\\n *", "", text)
-    lines = [line for block in blocks(text) if block.language == "bash" for line in block.text.splitlines()]
-    indented = re.findall(r"^    ((?:vlbench|make) .*)", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in (*lines, *indented) if line]
-
-
-def inline(page: Path) -> list[str]:
-    """Inline code of a page, without its blocks; a span may go on in the next line."""
-    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+pages = pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
 
 
 # Examples --------------------------------------------------------------------------------------------------------
@@ -150,15 +115,30 @@ def test_trainings_can_be_configured(words, tmp_path, monkeypatch, capsys):
     assert "class_path: vlbench." in capsys.readouterr().out
 
 
+def test_the_readme_names_every_group_of_commands():
+    """A command without a group of its own counts as one."""
+    named = {text.split()[1] for text in inline(README.read_text()) if re.match(r"vlbench [a-z]", text)}
+    assert {name.split()[0] for name in COMMANDS} - named == set()
+
+
 # Names -----------------------------------------------------------------------------------------------------------
 
 
 @pages
 def test_configurations_exist(page):
     own = {block.title for block in blocks(page.read_text())} | {"here.yaml"}  # what is the reader's, in protocols.md
-    code = [*inline(page), *(block.text for block in blocks(page.read_text()))]
+    code = [*inline(page.read_text()), *(block.text for block in blocks(page.read_text()))]
     for name in {name for text in code for name in re.findall(r"(?<![\w*/.])[\w/]+\.yaml", text)} - own:
         find_config(name.removeprefix("configs/"), below="suite")
+
+
+def test_every_configuration_is_listed():
+    """Those that suites of the synthetic set share among their methods are the suites' own."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    configs = ROOT / "configs"
+    names = {path.relative_to(configs).as_posix() for path in configs.rglob("*.yaml")}
+    theirs = {name for name in names if name.split("/")[0] in ("audit", "demo", "field", "regression", "smoke")}
+    assert {name for name in names - theirs if f"`{name}`" not in text} == set()
 
 
 @pages
@@ -167,7 +147,7 @@ def test_inline_commands_and_plain_options_exist(page):
     known += " --config --print_config --ckpt_path --selection --resume --compile --matmul_precision"
     known += " --checkpoint_minutes"
     known += " --seed_everything --help --model.help"
-    for text in inline(page):
+    for text in inline(page.read_text()):
         words = re.match(r"vlbench ([a-z]+(?: [a-z]+)*)", text)
         if words and words[1].split()[0] not in lightning_commands():
             typed = words[1].split()
@@ -181,7 +161,8 @@ def test_dotted_options_exist(page):
     """`data.clip.views.crops`, `--model.init_args.lr`: looked up in the signatures of their classes."""
     roots = option_roots()
     pattern = rf"(?<![\w.])({'|'.join(roots)})((?:\.[a-z_]+)+)"
-    for text in [*inline(page), *(block.text for block in blocks(page.read_text()) if block.language == "bash")]:
+    typed = [block.text for block in blocks(page.read_text()) if block.language == "bash"]
+    for text in [*inline(page.read_text()), *typed]:
         for root, path in re.findall(pattern, text):
             plain = f"{root}{path}".replace(".init_args", "")
             assert plain not in LINKED, f"{page.name}: {plain} is no option, {LINKED[plain]}"
@@ -243,11 +224,5 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_navigation_has_every_page_once():
-    def leaves(entry: Any) -> list[str]:
-        if isinstance(entry, str):
-            return [entry]
-        return [leaf for part in (entry.values() if isinstance(entry, dict) else entry) for leaf in leaves(part)]
-
-    navigation = leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     pages = (ROOT / "docs").rglob("*.md")
-    assert sorted(navigation) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in pages)
+    assert sorted(leaves(navigation())) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in pages)

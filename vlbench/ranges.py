@@ -85,3 +85,5 @@ JOBS = Range(1, 100_000)
 """Stages of a suite at once."""
 SIDES = Range(1, 8_192)
 """Sides of a frame, in pixels."""
+SECONDS = Range(0.01, 1_000_000)
+"""Lengths of parts of a video, and distances between them, in seconds."""

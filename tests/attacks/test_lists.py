@@ -12,16 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.official import DIVES, charades, diving48, moments
 from vlbench.datasets.activitynet import ActivityNet
+from vlbench.datasets.charades import Charades
 from vlbench.datasets.descriptions import read_descriptions
+from vlbench.datasets.diving48 import Diving48
 from vlbench.datasets.folder import FolderVideos
 from vlbench.datasets.hmdb51 import _class_items
-from vlbench.datasets.kinetics import Kinetics400
+from vlbench.datasets.jester import Jester
+from vlbench.datasets.kinetics import Kinetics400, Kinetics700
 from vlbench.datasets.lists.annotations import read_csv, read_path_label
 from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.lists.published import PublishedLists
 from vlbench.datasets.lists.splits import draw_shots
+from vlbench.datasets.moments import MomentsInTime
 from vlbench.datasets.something import SomethingSomethingV2
 from vlbench.datasets.specs import Subset
 from vlbench.datasets.ucf101 import OFFICIAL_NAMES, read_ucf_list
@@ -111,6 +116,9 @@ ACTIVITYNET = {"database": {"abc": {"subset": "validation", "annotations": [SEGM
 SOMETHING = [{"id": "1", "template": "Holding [something]"}, {"id": "2", "template": "Holding [something]"}]
 KINETICS = b"label,youtube_id,time_start,time_end,split\nabseiling,abc,1,11,val\nyoga,def,0,10,val\n"
 
+KINETICS700 = "label,youtube_id,time_start,time_end,split\n" + "".join(f"act {k},v{k},0,10,val\n" for k in range(700))
+MOMENTS = "".join(f"acting{k},{k}\n" for k in range(305))
+
 READERS: dict[str, Reader] = {
     "path_label": Reader("list.txt", b"a/b.mp4 0\nc d.mp4 0\n", drawn),
     "csv": Reader(
@@ -142,6 +150,52 @@ READERS: dict[str, Reader] = {
         as_lines(ACTIVITYNET),
         lambda folder: ActivityNet(str(folder)).videos("test"),
         make("videos"),
+    ),
+    "kinetics700": Reader(
+        "annotations/val.csv",
+        KINETICS700.encode(),
+        lambda folder: Kinetics700(str(folder)).videos("test"),
+        make("val"),
+    ),
+    "moments": Reader(
+        "moments_categories.txt",
+        "".join(f"acting{k},{k}\n" for k in range(305)).encode(),
+        lambda folder: MomentsInTime(str(folder)).spec,
+    ),
+    "moments_list": Reader(
+        "validationSet.csv",
+        b"acting3/a.mp4,acting3,3,0\nacting0/b.mp4,acting0,1,1\n",
+        lambda folder: MomentsInTime(str(folder)).videos("test"),
+        lambda folder: (moments(folder, made=False), (folder / "moments_categories.txt").write_text(MOMENTS)),
+    ),
+    "diving48": Reader("Diving48_vocab.json", as_lines(DIVES), lambda folder: Diving48(str(folder)).spec),
+    "diving48_list": Reader(
+        "Diving48_V2_test.json",
+        as_lines([{"vid_name": "a", "label": 3, "start_frame": 0, "end_frame": 9}]),
+        lambda folder: Diving48(str(folder)).videos("test"),
+        lambda folder: diving48(folder, made=False),
+    ),
+    "jester": Reader(
+        "jester-v1-validation.csv",
+        b"12;Thumb Up\n3;No gesture\n",
+        lambda folder: Jester(str(folder)).videos("test"),
+        make("20bn-jester-v1"),
+    ),
+    "charades": Reader(
+        "Charades_v1_test.csv",
+        b'id,script,actions\nAB12C,"A, b.",c001 0.5 3;c156 1 2\nXX,,\n',
+        lambda folder: Charades(str(folder)).videos("test"),
+        lambda folder: (charades(folder, made=False), (folder / "Charades/Charades_v1_test.csv").unlink()),
+    ),
+    "charades_classes": Reader(
+        "Charades_v1_classes.txt",
+        "".join(f"c{k:03} Doing {k}\n" for k in range(157)).encode(),
+        lambda folder: Charades(str(folder)).spec,
+    ),
+    "class_list": Reader(
+        "classes.csv",
+        b"id,name\n0,Thumb Up\n1,No gesture\n",
+        lambda folder: Jester(class_list=str(folder / "classes.csv")).test_classes,
     ),
     "hmdb51": Reader("brush_hair_test_split1.txt", HMDB_LIST, hmdb),
     "ucf101": Reader(

@@ -270,6 +270,7 @@ def test_there_are_options_of_every_kind():
 
 LINES = {
     "audit": "audit a",
+    "classify": "classify a.mp4 --classes a b",
     "run": "run --suite demo.yaml --out out",
     "regress": "regress --suite demo.yaml --expected nothing.json",
     "compare": "compare a b",
@@ -279,6 +280,7 @@ LINES = {
     "data subset": "data subset copy --config data/ucf101.yaml",
     "data synth": "data synth rendered",
     "describe": "describe UCF101 --out out --base_url http://localhost:1/v1 --model none",
+    "describe import": "describe import ost files --dataset ucf101 --out out",
     "features": "features --config data/ucf101.yaml backbone/tiny.yaml --out empty/banks",
     "features verify": "features verify empty",
     "methods show": "methods show zero_shot.yaml",

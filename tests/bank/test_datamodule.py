@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+import vlbench
 from tests.bank.conftest import made, write_config, write_kitchen, write_ucf
 from vlbench.backbones import TinyCLIP
 from vlbench.backbones.preprocess import CLIP
@@ -24,6 +25,7 @@ from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import LogisticProbe, MoTE, TipAdapter, ZeroShot
 from vlbench.methods.head_only.features import TrainingFeatures
 from vlbench.results.record import Record
+from vlbench.results.stored import StoredEvaluation
 
 VIEWS = {"clips": 2, "crops": 1}
 
@@ -93,6 +95,24 @@ def test_scores_from_a_bank_are_those_from_the_videos(ucf, make, dtype, allowed)
         before, now = getattr(videos.predictions, name), getattr(bank.predictions, name)
         largest = max([1.0, *before.abs().flatten().tolist()])  # a head's scores are logits
         torch.testing.assert_close(now, before, rtol=0, atol=allowed * largest)
+
+
+def test_a_list_of_classes_means_the_same_from_a_bank_and_from_videos(ucf, tmp_path):
+    root, banks = ucf
+    (tmp_path / "some.txt").write_text("archery\nBasketball\n")
+    some = {"class_list": str(tmp_path / "some.txt")}
+    bank, whole = (FeatureBankDataModule(root=str(banks["float32"]), batch_size=5, **each) for each in (some, {}))
+    videos = evaluated(zero_shot(), from_videos(root, **some))
+    from_bank = evaluated(zero_shot(), bank)
+    assert from_bank.set.classes == videos.set.classes
+    assert from_bank.set.classes.names == ("Archery", "Basketball")
+    assert from_bank.set.list_name == videos.set.list_name
+    assert from_bank.predictions.ids == videos.predictions.ids
+    assert len(videos.predictions.ids) == 6
+    torch.testing.assert_close(from_bank.predictions.scores, videos.predictions.scores, rtol=0, atol=1e-5)
+    assert bank.dataset.label == f"{whole.dataset.label}/some"
+    for side in ("training", "test"):
+        assert {k for k, v in bank.settings(side).items() if whole.settings(side)[k] != v} == {"dataset"}
 
 
 def test_a_training_sees_the_views_in_turn_or_the_augmented_passes(kitchen_bank):
@@ -236,6 +256,12 @@ def test_a_head_is_trained_and_tested_on_a_bank(at_home, kitchen, capsys):
     assert (settings["data.features.passes"], settings["data.features.dtype"]) == (1, "float32")
     assert settings["data.augmentation.flip"] is True
     assert record.details.settings["data.features.dtype"] == "float32"
+    # The checkpoint alone says what a clip of the bank is, and scores the videos as the test scored their features.
+    stored = StoredEvaluation.load(str(next(Path("results/records").iterdir())), Path("results"))
+    model = vlbench.load("c/last.ckpt", device="cpu")
+    results = model.classify_videos([kitchen / video for video in stored.predictions.ids], stored.classes)
+    scores = torch.tensor([result.scores.tolist() for result in results])
+    assert torch.allclose(scores, torch.from_numpy(stored.predictions.scores), atol=1e-4)
     assert main(["verify", "results"]) == 0
     assert main(["leaderboard", "results", "--csv", "board.csv", "--allow_dirty"]) == 0
 

@@ -351,6 +351,12 @@ def test_a_bank_holds_whole_splits(kitchen, tmp_path, capsys):
     config = write_config(tmp_path / "few.yaml", "FolderVideosDataModule", kitchen, train={"shots": 2})
     assert main(["features", "--config", config, "backbone/tiny.yaml", "--out", str(tmp_path / "out")]) == 2
     assert "a bank holds all videos of a split, and subsets are drawn from the bank" in capsys.readouterr().err
+    (tmp_path / "cut.txt").write_text("cut\n")
+    config = write_config(
+        tmp_path / "some.yaml", "FolderVideosDataModule", kitchen, class_list=str(tmp_path / "cut.txt")
+    )
+    assert main(["features", "--config", config, "backbone/tiny.yaml", "--out", str(tmp_path / "out")]) == 2
+    assert "a bank holds the videos of all classes: leave it out here" in capsys.readouterr().err
     assert main(["features", "--config", "backbone/tiny.yaml", "--out", str(tmp_path / "out")]) == 2
     assert "configure no data; add --config data/hmdb51.yaml" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.official import diving48
 from vlbench.cli.main import main
 from vlbench.datasets import DATASETS
 
@@ -20,6 +21,12 @@ def test_every_dataset_is_listed_with_licence_and_source(capsys):
         assert name in text
     for fact in ("hmdb51/legacy-names", "k600/vifi 160 classes, 3 splits", "13,978", "ucf101/camel", "3,734"):
         assert fact in text
+    for fact in (
+        "k700 700 classes",
+        "moments/mit-339 339 classes, 1 split, test videos: 33,900",
+        "breakfast 10 classes",
+    ):
+        assert fact in text
     assert text.count("licence:") == text.count("source:") >= len(DATASETS) - 1
 
 
@@ -31,6 +38,24 @@ def test_a_dataset_is_described_in_full(capsys):
     assert "26 base classes" in text
     assert main(["data", "describe", "hmdb52"]) == 2
     assert "allowed: UCF101, HMDB51" in capsys.readouterr().err
+
+
+def test_a_dataset_is_described_without_and_with_the_file_of_its_classes(capsys, workplace, monkeypatch):
+    assert main(["data", "describe", "diving48"]) == 0
+    text = output(capsys)
+    assert "classes 48, named by Diving48_vocab.json below the root" in text
+    assert "train 1: 15,027, test 1: 1,970" in text
+    assert "NoTwis" not in text
+    monkeypatch.setenv("VLBENCH_DATA", str(workplace))
+    diving48(workplace / "diving48", made=False)
+    assert main(["data", "describe", "diving48"]) == 0
+    assert "47 Back 47som NoTwis PIKE" in output(capsys)
+
+
+def test_descriptions_of_classes_that_are_not_known_are_refused(capsys, tmp_path):
+    options = ["--out", str(tmp_path), "--base_url", "http://localhost:1/v1", "--model", "none"]
+    assert main(["describe", "kinetics700", *options]) == 1
+    assert "val.csv, which names the classes, does not exist" in capsys.readouterr().err
 
 
 def test_the_doctor_looks_at_a_configured_dataset(workplace, capsys):

@@ -80,7 +80,7 @@ def test_descriptions_go_with_the_names() -> None:
     for variant in HMDB51.variants:
         spec = HMDB51(variant=variant).spec
         assert spec.descriptions is not None
-        texts.append(dict(zip(spec.class_names, spec.descriptions.spatial, strict=True)))
+        texts.append(dict(zip(spec.class_names, spec.descriptions.read().spatial, strict=True)))
     assert texts[0] == texts[1]
 
 

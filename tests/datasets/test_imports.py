@@ -23,7 +23,8 @@ def test_a_dataset_states_facts_without_torch(name, tmp_path):
 from vlbench.datasets import {name}
 for variant in {name}.variants:
     dataset = {name}({str(tmp_path)!r}, variant)
-    assert dataset.spec.class_names
+    assert dataset.facts.num_classes
+    assert dataset.facts.names_file or dataset.spec.class_names
     assert dataset.label
 """
     assert loaded_by(code) == set()

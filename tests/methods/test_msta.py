@@ -1,7 +1,9 @@
 """MSTA against literal restatements in float64."""
 
+import json
 from functools import partial
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,10 +11,12 @@ import torch.nn.functional as F
 from benchmarks.plain import plain_block, plain_clip
 from tests.tolerance import assert_same_bits, assert_same_but_rounding
 from vlbench.backbones import OpenCLIP, TinyCLIP, ViCLIP
+from vlbench.backbones.openclip import CLIPEncoder
 from vlbench.backbones.viclip_parts import ViCLIPSizes
 from vlbench.clips.batch import ClipBatch
-from vlbench.datasets.descriptions import Descriptions
-from vlbench.datasets.specs import ClassList
+from vlbench.datasets import HMDB51, UCF101, ActivityNet, Kinetics400, Kinetics600, SomethingSomethingV2
+from vlbench.datasets.descriptions import Descriptions, sentences_json
+from vlbench.datasets.specs import ClassList, content_digest
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA
 from vlbench.methods.parts.multimodal_adapter import BlockAdapter, scale_gradient
@@ -30,6 +34,14 @@ def build(**options):
     method.train_classes = ClassList(NAMES, (0, 1, 2), NAMES, SENTENCES)
     method.on_fit_start()
     return method
+
+
+def narrow_clip():
+    """A CLIP of one narrow block a tower with all of CLIP's words, and ViCLIP's context, the shortest of a backbone."""
+    image = {"image_size": 32, "patch_size": 16, "width": 32, "head_width": 32, "layers": 1}
+    text = {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}
+    clip = open_clip.CLIP(embed_dim=16, vision_cfg=image, text_cfg=text, quick_gelu=True)
+    return CLIPEncoder(clip, open_clip.get_tokenizer("ViT-B-32"), name="narrow-clip", pretrained=None)
 
 
 def batch():
@@ -278,6 +290,40 @@ def test_descriptions_follow_the_training_subset():
 
 def test_descriptions_come_from_the_frozen_tower():
     assert_same_bits(build(scale=0.005).description_features, build(scale=5.0).description_features)
+
+
+@pytest.mark.parametrize("dataset", [HMDB51, UCF101, Kinetics400, Kinetics600, SomethingSomethingV2, ActivityNet])
+def test_the_text_side_trains_on_the_classes_of_every_dataset(dataset):
+    torch.manual_seed(0)
+    method = MSTA(narrow_clip(), blocks=1, bottleneck=32)
+    method.train_classes = dataset().train_classes
+    method.on_fit_start()
+    classes = len(method.train_classes.names)
+    assert method.description_features.shape == (2, classes, method.backbone.embed_dim)
+    # No two classes have the same sentences, so none has another's features.
+    near = method.description_features[0] @ method.description_features[0].T
+    assert (near - torch.eye(classes)).max() < 0.9999
+    loss = method.training_loss(ClipBatch(batch().video, torch.tensor([0, classes - 1, 1]), ["a", "b", "c"], {}))
+    loss["loss"].backward()
+    assert 0 < loss["consistency"].item() < 4
+    assert all(part.grad.isfinite().all() for part in method.adapters.parameters())
+
+
+def test_a_training_names_the_sentences_that_it_used(tmp_path):
+    def named(descriptions=None):
+        method = MSTA(TinyCLIP(), blocks=1, bottleneck=32, descriptions=descriptions)
+        method.train_classes = HMDB51().train_classes
+        return method.settings("training")["descriptions"]
+
+    shipped = HMDB51().spec.descriptions.read()
+    assert named() == content_digest(text for side in (shipped.spatial, shipped.temporal) for c in side for text in c)
+    (tmp_path / "spatial.json").write_bytes(sentences_json(shipped.spatial))
+    (tmp_path / "temporal.json").write_bytes(sentences_json(shipped.temporal))
+    assert named(str(tmp_path)) == named()
+    changed = json.loads((tmp_path / "temporal.json").read_text())
+    changed["50"][1] += " Twice."
+    (tmp_path / "temporal.json").write_text(json.dumps(changed))
+    assert named(str(tmp_path)) != named()
 
 
 def test_missing_descriptions_are_an_error_with_a_way_out():

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from vlbench.datasets import VideoDataset
-from vlbench.datasets.kinetics import Kinetics400, Kinetics600
+from vlbench.datasets.diving48 import Diving48
+from vlbench.datasets.jester import GESTURES
+from vlbench.datasets.kinetics import Kinetics400, Kinetics600, Kinetics700
 from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.moments import MomentsInTime, words_of
 from vlbench.datasets.something import SomethingSomethingV2
 from vlbench.datasets.specs import ClassSet, Subset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 LABELS, SPLITS = SHARED / "labels", SHARED / "splits"
+NAMES = SHARED / "subsets" / "class_names"
 
 pytestmark = pytest.mark.skipif(
     not LABELS.is_dir() or not SPLITS.is_dir(), reason=f"the published lists are not at {SHARED}"
@@ -55,6 +59,21 @@ def test_halves_hold_the_published_classes(dataset: type[VideoDataset], publishe
 def test_zero_shot_classes_equal_the_published_ones(variant: str, split: int) -> None:
     data = Kinetics600(variant=variant, test=Subset(split=split))
     assert list(data.test_classes.names) == published_names(f"ZS_split{split}_K600")
+
+
+@pytest.mark.skipif(not NAMES.is_dir(), reason=f"the class lists of other datasets are not at {NAMES}")
+def test_names_of_other_datasets_equal_those_of_an_independent_list() -> None:
+    assert list(GESTURES) == (NAMES / "jester_label_map.txt").read_text().splitlines()
+    actions = (NAMES / "kinetics_label_map_k700.txt").read_text().splitlines()
+    assert (len(actions), actions) == (
+        Kinetics700().facts.class_count,
+        sorted(set(actions)),
+    )  # the order of Kinetics700
+    events = {words_of(name) for name in (NAMES / "mit_label_map.txt").read_text().splitlines()}
+    assert len(events) == MomentsInTime(variant="mit-339").facts.class_count
+    dives = set((NAMES / "diving48_label_map.txt").read_text().splitlines())
+    assert {name.count("+") for name in dives} == {3}
+    assert len(dives) == Diving48().facts.class_count
 
 
 # ---- lists: every line is read, under the class it was published under ----

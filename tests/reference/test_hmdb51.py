@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -17,10 +16,9 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 LABELS = SHARED / "labels"
 SPLITS = SHARED / "splits" / "hmdb_splits"
 HALVES = SHARED / "splits" / "base2novel_splits" / "hmdb_splits"
-DESCRIPTIONS = SHARED / "descriptions"
 
 pytestmark = pytest.mark.skipif(
-    not all(folder.is_dir() for folder in (LABELS, SPLITS, HALVES, DESCRIPTIONS)),
+    not all(folder.is_dir() for folder in (LABELS, SPLITS, HALVES)),
     reason=f"the published lists are not at {SHARED}",
 )
 
@@ -91,21 +89,3 @@ def test_labels_of_the_half_lists_count_inside_the_half(name: str, half: str, co
     items = read_path_label(HALVES / f"{name}.txt", "videos", class_names=names)
     assert [(item.id, names[item.label]) for item in items] == [(item.id, class_in(item.id)) for item in items]
     assert Counter(item.label for item in items) == dict.fromkeys(range(len(labels)), count)
-
-
-def test_no_description_equals_a_published_one() -> None:
-    described = HMDB51().spec.descriptions
-    assert described is not None
-    own = {
-        normalized(sentence) for part in (described.spatial, described.temporal) for pair in part for sentence in pair
-    }
-    files = sorted(DESCRIPTIONS.glob("*.json"))
-    assert files
-    for path in files:
-        published = {normalized(s) for sentences in json.loads(path.read_text()).values() for s in sentences}
-        assert not own & published, path.name
-
-
-def normalized(sentence: str) -> str:
-    """The words alone, without the lead-in that the published sentences share."""
-    return " ".join(re.findall(r"[a-z]+", sentence.lower().removeprefix("a video about ")))

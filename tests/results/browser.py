@@ -70,6 +70,10 @@ class Page:
         self.send("Emulation.setDeviceMetricsOverride", width=1400, height=1000, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.open(path)
+
+    def open(self, path: Path) -> None:
+        """Goes to another page, with the same window."""
         self.send("Page.navigate", url=path.as_uri())
         while self._receive().get("method") != "Page.loadEventFired":
             pass

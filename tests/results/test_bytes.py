@@ -65,6 +65,7 @@ def records():
         record(method="nothing", metrics={"top1": nan, "top5": nan, "mean_per_class": nan}, expected=0, evaluated=0),
         record(51.5, method="full", train=EVERYTHING, git_commit=f"{commit}-dirty"),
         record(52.5, method="old", test_list=None, train_list=None),
+        record(method="zero_shot", dataset="charades", shots=0, metrics={"map": 20.456}),
         record(
             method="halves",
             metrics={"top1": 50.0, "top5": 90.0, "mean_per_class": 49.0, "half_top1": 61.234, "half_top1_std": 2.345},

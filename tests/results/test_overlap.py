@@ -59,3 +59,21 @@ def test_shots_and_held_out_videos_are_drawn_again():
     assert train_test_overlap(Splits(), heldout, trained=True).videos == 0
     with pytest.raises(DataError, match=r"12 of the 12 training videos of official, 0\.3 held out/split 1"):
         train_test_overlap(Leaking(), heldout, trained=True)
+
+
+def test_some_classes_are_compared_with_the_training_on_all_and_on_the_same(tmp_path):
+    (tmp_path / "some.txt").write_text("walk\nsit\n")
+    some = Splits(class_list=str(tmp_path / "some.txt"))
+    name = some.list_name("test")
+    assert name.startswith("official, classes of some ")
+    of_all = train_test_overlap(some, FACTS, trained=True)
+    assert of_all == (0, f"12 videos of official/split 1 with those of {name}")
+    facts = replace(FACTS, dataset="fake/some", list=name, videos=6)
+    assert train_test_overlap(some, facts, trained=True) == (0, f"6 videos of {name} with those of {name}")
+    with pytest.raises(DataError, match="6 of the 12 training videos"):
+        train_test_overlap(Leaking(class_list=str(tmp_path / "some.txt")), FACTS, trained=True)
+
+
+def test_all_classes_are_not_compared_with_a_training_on_some():
+    facts = replace(FACTS, dataset="fake/some", list="official, classes of some 01234567/split 1", videos=6)
+    assert train_test_overlap(Splits(), facts, trained=True).check.startswith("not known: trained on 6 videos of")

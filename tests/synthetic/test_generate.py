@@ -107,7 +107,7 @@ def test_interrupted_rendering_is_incomplete_and_can_go_on(tmp_path: Path, monke
         written.append(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "_encode", encode_ten)
+        patch.setattr(generate, "write_clip", encode_ten)
         with pytest.raises(KeyboardInterrupt):
             render(tmp_path)
     assert len(clips(tmp_path)) == 10

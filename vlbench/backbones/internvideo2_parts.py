@@ -104,7 +104,7 @@ class VideoParts(nn.Module):
             ConfigError: If clips have a number of frames that there are no positions for.
         """
         x = self.conv1(clips.transpose(1, 2)).flatten(2).transpose(1, 2)  # (B, T·N, D)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         return x + self._table(clips.shape[1])
 
     def _table(self, frames: int) -> Tensor:

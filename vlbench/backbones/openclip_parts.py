@@ -71,7 +71,7 @@ class ImageParts(Parts):
             `(B, 1 + N, D)`, the class token first.
         """
         x = self.conv1(frames).flatten(2).transpose(1, 2)  # (B, N, D)
-        token = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([token, x], dim=1) + self.positional_embedding.to(x.dtype)
         if positions is not None:
             x = x + positions.to(x.dtype)
@@ -81,7 +81,8 @@ class ImageParts(Parts):
     def project(self, x: Tensor) -> Tensor:
         """Features `(B, D)` of the tokens after the last block, `(B, 1, D)` where the class token alone is read."""
         if self.read is not None:
-            x = self.ln_post(x.squeeze(1))
+            # ONNX squeezes no dimension that is larger than 1.
+            x = self.ln_post(x.squeeze(1) if x.shape[1] == 1 else x)
         elif self._attention_pool:
             x = self.ln_post(self._asked(x))
         elif self._mean_first:
@@ -94,7 +95,7 @@ class ImageParts(Parts):
     def _asked(self, x: Tensor) -> Tensor:
         """What the first query of the attention pool reads of tokens `(B, 1 + N, D)`; of the others nothing is used."""
         pool: Any = self.attn_pool
-        query = pool.ln_q(pool.query[:1]).expand(len(x), 1, -1)
+        query = pool.ln_q(pool.query[:1]).expand(x.shape[0], 1, -1)
         tokens = pool.ln_k(x)
         read: Tensor = pool.attn(query, tokens, tokens, need_weights=False)[0]
         return read.squeeze(1)

@@ -182,7 +182,7 @@ class TimmImage(Parts):
         """
         trunk: Any = self.trunk
         x = trunk.patch_embed(frames)  # (B, N, D)
-        prefix = [getattr(trunk, name).expand(len(x), -1, -1) for name in self._prefix]
+        prefix = [getattr(trunk, name).expand(x.shape[0], -1, -1) for name in self._prefix]
         positions = trunk._parameters.get("pos_embed", 0)
         if self._positions_of_patches:
             x = torch.cat([*prefix, x + positions], dim=1)

@@ -117,7 +117,7 @@ class VideoParts(nn.Module):
             + resized_grid(self.positional_embedding[None, 1:], self.grid)[0][:, None]
             + temporal_positions(self.temporal_positional_embedding, clips.shape[1], self.resizing)
         )
-        token = (self.class_embedding + self.positional_embedding[0]).expand(len(x), 1, -1)
+        token = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
         tokens: Tensor = self.ln_pre(torch.cat([token, x.flatten(1, 2)], dim=1))
         return tokens
 

@@ -55,6 +55,7 @@ class FeatureBankDataModule(VideoDataModule):
         resize_mode: Resize mode of whole frames; the backbone's `preprocess.resize_mode`.
         seed: Seed of the order of training clips.
         validate_on_test: Whether the test part also is the validation part.
+        class_list: File that names the classes that the dataset is restricted to, see `VideoDataModule`.
 
     Raises:
         ConfigError: If an option is out of its range.
@@ -79,6 +80,7 @@ class FeatureBankDataModule(VideoDataModule):
         resize_mode: ResizeMode = "shortest",
         seed: int = 0,
         validate_on_test: bool = False,
+        class_list: str | None = None,
     ) -> None:
         Range(0, 1_000).check("passes", passes, "all that the bank has")
         bank = BankDataset(root).bank
@@ -88,7 +90,7 @@ class FeatureBankDataModule(VideoDataModule):
             frames=bank.facts.frames, batch_size=batch_size, num_workers=0,
             clip=ClipOptions(**{**bank.facts.clip, "views": views}), augmentation=Augmentation(), loading=loading,
             image_size=image_size, interpolation=interpolation, resize_mode=resize_mode, seed=seed,
-            validate_on_test=validate_on_test,
+            validate_on_test=validate_on_test, class_list=class_list,
         )  # fmt: skip
         assert isinstance(self.dataset, BankDataset)
         self.dataset.bank = bank  # its files are opened and checked once
@@ -129,6 +131,8 @@ class FeatureBankDataModule(VideoDataModule):
         of_training = facts.settings["augmented" if self.passes else "views"]
         settings = dict(of_training if side == "training" else facts.settings["views"])
         options: dict[str, object] = {"features.dtype": facts.dtype}
+        if self.dataset.class_list is not None:
+            options["dataset"] = self.dataset.digest("train" if side == "training" else "test")
         if side == "training":
             options |= {"heldout": self.dataset.heldout, "features.passes": self.passes}
             options |= {"features.seed": facts.seed} if self.passes else {}

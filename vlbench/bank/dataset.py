@@ -38,7 +38,7 @@ class BankDataset(VideoDataset):
 
     @property
     @override
-    def label(self) -> str:
+    def variant_label(self) -> str:
         return str(self.bank.facts.dataset["label"])
 
     @override

@@ -109,6 +109,15 @@ class Encoder:
                     f"the subset has classes {subset.classes} and shots {subset.shots}; a bank holds all videos of a "
                     "split, and subsets are drawn from the bank: leave both out"
                 )
+        if dataset.facts.multi_label:
+            raise ConfigError(
+                f"a video of {dataset.label} may have several labels, and a bank holds one a video; test on the videos"
+            )
+        if dataset.class_list is not None:
+            raise ConfigError(
+                f"data.class_list is {dataset.class_list}; a bank holds the videos of all classes: leave it out here,"
+                " and set it for the trainings and tests on the bank"
+            )
         self.data = data
         self.backbone = backbone
         lists: dict[str, list[VideoItem]] = {}

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from vlbench.cli import results
 from vlbench.cli.configs import find_config
-from vlbench.errors import ConfigError
 from vlbench.ranges import BATCHES, COUNTS, FRAMES, JOBS
 
 
@@ -102,16 +101,36 @@ def describe(
     Returns:
         0.
     """
-    from vlbench.cli.datasets import variants_of
+    from vlbench.cli.datasets import specification
     from vlbench.tools.describe import describe as ask
 
-    variants = dict(variants_of(dataset))
-    names = {label.partition("/")[2] or label: spec.class_names for label, spec in variants.items()}
-    if variant is not None and variant not in names:
-        raise ConfigError(f"{dataset} has no variant {variant!r}; allowed: {', '.join(names)}")
-    ask(
-        names[variant or next(iter(names))], out, base_url=base_url, model=model, number=number, temperature=temperature
-    )
+    names = specification(dataset, variant).class_names
+    ask(names, out, base_url=base_url, model=model, number=number, temperature=temperature)
+    return 0
+
+
+def describe_import(
+    source: str, path: Path, dataset: str, out: Path, variant: str | None = None, number: int | None = None
+) -> int:
+    """Bring published sentences on a dataset's classes into the form of model.descriptions or model.rephrased.
+
+    Args:
+        source: Whose files: etl4video (MSTA's descriptions), ost (OST's descriptors) or froster (rephrased names).
+        path: Folder of the files, whose parts keep their published names; of froster, the file itself.
+        dataset: Name of the dataset, such as UCF101.
+        out: Folder for spatial.json and temporal.json, or for rephrased.json.
+        variant: Which of the dataset's class names; the first ones by default.
+        number: Sentences of each kind a class, as in the files' names; the paper's by default.
+
+    Returns:
+        0.
+    """
+    from vlbench.cli.datasets import specification
+    from vlbench.tools.describe_import import import_descriptions
+
+    spec = specification(dataset, variant)
+    option = import_descriptions(source, path, spec.name, spec.class_names, out, number=number)
+    Console(highlight=False).print(f"{len(spec.class_names)} classes; give {option}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -257,17 +276,31 @@ def weights_choose(checkpoints: Sequence[Path], out: Path) -> int:
     return 0
 
 
-def weights_export(checkpoint: Path, out: Path) -> int:
-    """Merge the experts of a trained MoTE once and write safetensors; evaluation then costs one plain MLP a layer.
+def weights_export(
+    checkpoint: Path | None,
+    out: Path,
+    format: Literal["safetensors", "torch_export", "onnx"] = "safetensors",  # noqa: A002 - the option's name
+    classes: str | None = None,
+    config: Sequence[str] = (),
+) -> int:
+    """Write a trained method for where vlbench is not: on a fixed list of classes, as a program or as its weights.
+
+    The file is read back and compared with the method on random pixels; one whose outputs differ by more than 1e-4 is
+    not written. A MoTE checkpoint without --classes becomes safetensors with merged experts for `vlbench test`.
 
     Args:
         checkpoint: Checkpoint of `vlbench fit` or `vlbench weights import`.
-        out: Safetensors file to write; `vlbench test --ckpt_path` takes it.
+        out: File to write; its name ends in .safetensors, .pt2 (torch_export) or .onnx.
+        format: Format of the file; onnx needs onnx, onnxscript and onnxruntime, the extra onnx.
+        classes: Fixed list of the classes: a dataset, such as kinetics400 or ucf101/camel, or a file with one name a
+            line; of a method without an open vocabulary its training classes by default.
+        config: Configurations of the training by name, where the checkpoint does not say how its model is configured.
 
     Returns:
         0.
     """
-    from vlbench.cli.weights import export_merged
+    from vlbench.cli.exports import export
 
-    Console().print(export_merged(checkpoint, out), markup=False, highlight=False, soft_wrap=True)
+    for line in export(checkpoint, out, format, classes, config):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

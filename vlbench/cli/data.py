@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vlbench.errors import ConfigError
+from vlbench.errors import ConfigError, DataError
 from vlbench.ranges import FRAMES, PROCESSES, Range
 
 _SIMILARITIES = Range(0, 1, above=True)
@@ -29,12 +29,13 @@ def list_datasets() -> int:
         if name == "FolderVideos":
             console.print("  your own: class folders, or lists, below train/ and test/", markup=False)
             continue
-        for label, spec in variants_of(name):
-            classes = len(spec.split_classes[1]) if spec.split_classes else len(spec.class_names)
+        variants = [(label, dataset.facts) for label, dataset in variants_of(name)]
+        for label, spec in variants:
+            classes = len(spec.split_classes[1]) if spec.split_classes else spec.num_classes
             tested = ", ".join(f"{n:,}" for (part, _), n in (spec.counts or {}).items() if part == "test")
             facts = f"{classes} classes, {spec.splits} split{'s' * (spec.splits > 1)}"
             console.print(f"  {label:20} {facts}, test videos: {tested or 'not stated'}", soft_wrap=True)
-        origins = dict.fromkeys((spec.licence, spec.source) for _, spec in variants_of(name))
+        origins = dict.fromkeys((spec.licence, spec.source) for _, spec in variants)
         for licence, source in origins:
             console.print(f"  licence: {licence}\n  source:  {source}", soft_wrap=True, markup=False)
     return 0
@@ -52,12 +53,16 @@ def describe_dataset(dataset: str) -> int:
     from vlbench.cli.datasets import variants_of
 
     console = Console(highlight=False)
-    for label, spec in variants_of(dataset):
+    for label, variant in variants_of(dataset):
+        try:
+            spec = variant.spec
+        except DataError:  # the file with the class names is not there
+            spec = variant.facts
         base = set(spec.base_classes)
         counts = ", ".join(f"{part} {split}: {n:,}" for (part, split), n in (spec.counts or {}).items())
         lines = [
             f"[bold]{label}[/]",
-            f"classes       {len(spec.class_names)}",
+            f"classes       {spec.num_classes}{spec.names_file and f', named by {spec.names_file} below the root'}",
             f"base/novel    {f'{len(base)} base classes, marked *' if base else 'by frequency in the training list'}",
             f"splits        {spec.splits}",
             f"videos        {counts or 'not stated'}",

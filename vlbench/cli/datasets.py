@@ -107,8 +107,8 @@ def dataset_class(class_path: str) -> type[VideoDataset]:
     return cls
 
 
-def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
-    """Label and specification of each variant of a dataset, by class name or folder (`HMDB51`, `hmdb51`).
+def variants_of(name: str) -> list[tuple[str, VideoDataset]]:
+    """Label of each variant of a dataset and the dataset in it, by class name or folder (`HMDB51`, `hmdb51`).
 
     Raises:
         ConfigError: If there is no such dataset, or it has no facts of its own.
@@ -124,4 +124,20 @@ def variants_of(name: str) -> list[tuple[str, DatasetSpec]]:
             "FolderVideos has the classes that its folder has; `vlbench data check --root DIR` looks at it"
         )
     datasets = [cls(variant=variant) for variant in cls.variants]
-    return [(dataset.label, dataset.spec) for dataset in datasets]
+    return [(dataset.label, dataset) for dataset in datasets]
+
+
+def specification(dataset: str, variant: str | None) -> DatasetSpec:
+    """Specification of a dataset under one of its variants.
+
+    Args:
+        dataset: Class name or folder of the dataset, such as `HMDB51` or `hmdb51`.
+        variant: Which of the dataset's class names; `None` takes the first ones.
+
+    Raises:
+        ConfigError: If there is no such dataset or variant.
+    """
+    variants = {label.partition("/")[2] or label: known for label, known in variants_of(dataset)}
+    if variant is not None and variant not in variants:
+        raise ConfigError(f"{dataset} has no variant {variant!r}; allowed: {', '.join(variants)}")
+    return variants[variant or next(iter(variants))].spec

@@ -118,7 +118,7 @@ def _content(name: str) -> Mapping[str, Any]:
 
 
 def _spec(class_path: str, variant: str | None) -> DatasetSpec:
-    return dataset_class(class_path)(None, variant).spec
+    return dataset_class(class_path)(None, variant).facts
 
 
 def _clips(stage: Stage, known: _Known) -> int | None:
@@ -156,7 +156,7 @@ def _videos(stage: Stage, known: _Known, part: Part, subset: Subset) -> int | No
     if part == "train" and subset.shots is not None:
         return subset.shots * len(labels)
     count = (spec.counts or {}).get((part, subset.split)) or spec.about.get(part)
-    return None if count is None else round(count * len(labels) / len(spec.class_names))
+    return None if count is None else round(count * len(labels) / spec.num_classes)
 
 
 def _operations(stage: Stage, known: _Known) -> Any:

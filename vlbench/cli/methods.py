@@ -201,7 +201,7 @@ def configuration_of(checkpoint: Path) -> dict[str, Any]:
     if configuration is None:
         raise CheckpointError(
             f"{checkpoint} does not say how its model is configured, as one that was imported or written by an older"
-            " vlbench; give the configurations of its training"
+            " vlbench; give the configurations of its training by --config"
         )
     return configuration
 
@@ -215,7 +215,7 @@ def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTe
         meta: On the meta device: sizes without memory, weights or data.
 
     Raises:
-        ConfigError: If they configure no model.
+        VlbenchError: If they configure no model, or the method refuses its options, or weights cannot be loaded.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
@@ -236,7 +236,13 @@ def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTe
         torch.default_generator.manual_seed(seed)
         if "seed" in values.model.init_args:
             values.model.init_args.seed = seed  # the command line takes it from `seed_everything`, too
-        method = parser.instantiate(values).model
+        try:
+            method = parser.instantiate(values).model
+        except Exception as error:
+            refused = user_error(error)  # a parser wraps what a constructor raises
+            if refused is None or refused is error:
+                raise
+            raise refused from error
     assert isinstance(method, VideoTextMethod)
     return method
 

@@ -43,6 +43,35 @@ _DECLARED = (
     ),
     _lightning("predict", "name the best class of every test video"),
     Command(
+        "classify",
+        _ONE_RUN,
+        "name the best classes of any videos",
+        "vlbench.cli.classify:classify",
+        "vlbench classify VIDEO --classes juggling skating",
+        positional={
+            "videos": {
+                "type": str,
+                "nargs": "+",
+                "help": "video files, folders of them, or - for a list of names on standard input",
+            }
+        },
+        options={
+            "classes": {
+                "nargs": "+",
+                "type": str,
+                "default": [],
+                "help": 'names of the classes, such as juggling "flipping a pancake", or one file with a name a line',
+            },
+            "config": {
+                **_CONFIG,
+                "action": "extend",
+                "default": [],
+                "help": "configurations of the model by name, such as zero_shot.yaml backbone/vit_b32.yaml",
+            },
+        },
+        inputs={"record": "record", "ckpt_path": "file", "config": "configuration"},
+    ),
+    Command(
         "run",
         _MANY_RUNS,
         "every run of a suite, skipping what is recorded",
@@ -271,6 +300,16 @@ _DECLARED = (
         positional={"dataset": {"type": str, "help": "name, such as UCF101"}},
     ),
     Command(
+        "describe import",
+        _DATA,
+        "published sentences on every class, for MSTA, OST and FROSTER",
+        "vlbench.cli.commands:describe_import",
+        positional={
+            "source": {"type": str, "help": "whose files: etl4video (MSTA's), ost or froster"},
+            "path": {"help": "folder of the files, which keep their published names; of froster, the file itself"},
+        },
+    ),
+    Command(
         "methods show",
         _METHODS,
         "trainable parameters of a method",
@@ -336,10 +375,18 @@ _DECLARED = (
     Command(
         "weights export",
         _WEIGHTS,
-        "a MoTE checkpoint with merged experts, as safetensors",
+        "a method on fixed classes for ONNX Runtime and torch.export, or a MoTE with merged experts",
         "vlbench.cli.commands:weights_export",
-        positional={"checkpoint": {"help": "a MoTE checkpoint"}},
-        inputs={"checkpoint": "file"},
+        "vlbench weights export last.ckpt --classes ucf101 --format onnx --out msta.onnx",
+        positional={"checkpoint": {"nargs": "?", "help": "a checkpoint; none for a method that nothing trains of"}},
+        options={
+            "config": {
+                **_CONFIG,
+                "default": (),
+                "help": "configurations of the training, if the checkpoint has none",
+            }
+        },
+        inputs={"checkpoint": "file", "config": "configuration"},
     ),
 )
 

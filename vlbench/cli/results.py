@@ -16,6 +16,7 @@ from vlbench.files import write_atomically
 from vlbench.results.audits import read_audits
 from vlbench.results.leaderboard import check_provenance, rows
 from vlbench.results.pairs import read_records
+from vlbench.results.row import Row
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
 
 _SHOWN = (
@@ -28,6 +29,7 @@ _SHOWN = (
     "runs_low",
     "runs_high",
     "top5",
+    "map",
     "base",
     "novel",
     "hm",
@@ -63,9 +65,7 @@ def leaderboard(
     Returns:
         0.
     """
-    records = list(read_records(folders))
-    check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
-    table = rows(records, read_audits(folders))
+    table = leaderboard_rows(folders, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
     if csv is not None:
         write_atomically(csv, to_csv(table).encode())
     if html is not None:
@@ -87,6 +87,22 @@ def leaderboard(
     # Files and pipes have no width of their own.
     Console(width=None if sys.stdout.isatty() else 140).print(view)
     return 0
+
+
+def leaderboard_rows(folders: Sequence[Path], *, allow_dirty: bool = False, allow_mixed: bool = False) -> list[Row]:
+    """Rows of all records below some folders.
+
+    Args:
+        folders: Results folders, searched for records.
+        allow_dirty: Take records of code that differed from its commit.
+        allow_mixed: Take records of different schemas in one table.
+
+    Raises:
+        DataError: If a folder does not exist, or a table should not rest on some of them.
+    """
+    records = list(read_records(folders))
+    check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
+    return rows(records, read_audits(folders))
 
 
 def verify(folders: Sequence[Path]) -> int:

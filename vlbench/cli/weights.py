@@ -17,9 +17,9 @@ from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.backbones.internvideo2 import read_internvideo2, released_model
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
 from vlbench.cli.datasets import variants_of
+from vlbench.deploy.interface import KEY
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import write_atomically
-from vlbench.methods import MoTE
 from vlbench.methods.mote.released import merged_state
 from vlbench.methods.released import IMPORTERS
 
@@ -66,10 +66,10 @@ def class_names(source: str) -> list[str]:
     if Path(source).is_file():
         return [line.strip() for line in Path(source).read_text().splitlines() if line.strip()]
     dataset, _, variant = source.partition("/")
-    variants = {label.partition("/")[2] or label: spec for label, spec in variants_of(dataset)}
+    variants = {label.partition("/")[2] or label: known for label, known in variants_of(dataset)}
     if variant and variant not in variants:
         raise ConfigError(f"classes is {source!r}; allowed: a file, or {dataset}/ with {', '.join(variants)}")
-    return [*variants[variant or next(iter(variants))].class_names]
+    return [*variants[variant or next(iter(variants))].spec.class_names]
 
 
 def _wrong_classes(method: str, file: Path, rows: int | None, source: str | None, names: list[str] | None) -> str:
@@ -112,14 +112,8 @@ def import_internvideo2(file: Path, out: Path, vision: Path | None, text: Path |
 
 def export_merged(checkpoint: Path, out: Path) -> str:
     """Writes a MoTE checkpoint with merged experts; see `commands.weights_export`."""
-    if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint} does not exist; give a checkpoint of `vlbench fit`")
-    if checkpoint.suffix == ".safetensors":
-        raise CheckpointError(f"{checkpoint} is safetensors, as exports are; give a checkpoint of `vlbench fit`")
-    header = header_of(checkpoint)
-    if header["method"] != MoTE.name:
-        raise CheckpointError(f"{checkpoint} is no MoTE checkpoint of vlbench; only MoTE has experts to merge")
     state = merged_state(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    header = header_of(checkpoint)
     if header.get("configuration") is not None:
         header["configuration"]["model"]["init_args"]["experts"] = 0
     write_atomically(out, save(state, metadata={"vlbench": json.dumps(header)}))
@@ -139,9 +133,11 @@ def header_of(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                header = json.loads((file.metadata() or {}).get("vlbench", "null"))
+                header = json.loads(_metadata(path, file).get("vlbench", "null"))
         else:
             header = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("vlbench")
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises whatever a damaged or foreign file makes it stumble over
         kind = "safetensors" if path.suffix == ".safetensors" else "a checkpoint"
         cause = str(error).strip().splitlines()[0].split(". ")[0]
@@ -149,6 +145,21 @@ def header_of(path: Path) -> dict[str, Any]:
     if header is None:
         raise CheckpointError(f"{path} was not written by vlbench: it names no method and no backbone")
     return header
+
+
+def _metadata(path: Path, file: Any) -> dict[str, str]:
+    """What a safetensors file says of itself.
+
+    Raises:
+        CheckpointError: If it has the weights of a program on fixed classes, which no method loads.
+    """
+    metadata: dict[str, str] = file.metadata() or {}
+    if KEY in metadata:
+        raise CheckpointError(
+            f"{path} has the weights of a program on fixed classes, which vlbench does not load; give the checkpoint"
+            " that it was exported from"
+        )
+    return metadata
 
 
 def check_checkpoint(path: Path, method: str) -> None:
@@ -177,7 +188,7 @@ def as_checkpoint(path: Path, folder: Path) -> Path:
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            metadata = _metadata(path, file)
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error

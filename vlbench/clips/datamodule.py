@@ -79,6 +79,8 @@ class VideoDataModule(LightningDataModule):
             `squash`; the backbone's `preprocess.resize_mode`.
         seed: Seed of the order and the augmentation of training clips.
         validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
+        class_list: File that names the classes that the dataset is restricted to, in training and test, a name a line
+            or a CSV file with a column `name`; null means all of them. Labels stay in the dataset's order.
 
     Attributes:
         dataset: The dataset: its facts, and its videos by part and subset.
@@ -118,6 +120,7 @@ class VideoDataModule(LightningDataModule):
         resize_mode: ResizeMode = "shortest",
         seed: int = 0,
         validate_on_test: bool = False,
+        class_list: str | None = None,
     ) -> None:
         super().__init__()
         if not hasattr(self, "dataset_class"):
@@ -126,7 +129,9 @@ class VideoDataModule(LightningDataModule):
                 "UCF101DataModule"
             )
         stored: Stored = "frames" if loading.backend == "rawframes" else "videos"
-        self.dataset = self.dataset_class(root, variant, train, test, splits_dir, heldout, validate_on_test, stored)
+        self.dataset = self.dataset_class(
+            root, variant, train, test, splits_dir, heldout, validate_on_test, class_list, stored
+        )
         FRAMES.check("frames", frames)
         BATCHES.check("batch_size", batch_size)
         PROCESSES.check("num_workers", num_workers, "the cores there are")
@@ -174,7 +179,7 @@ class VideoDataModule(LightningDataModule):
         Args:
             side: What the option can change.
         """
-        options: dict[str, object] = {"dataset": self.dataset.content("train" if side == "training" else "test")}
+        options: dict[str, object] = {"dataset": self.dataset.digest("train" if side == "training" else "test")}
         for name in inspect.signature(type(self)).parameters.keys() - DATA_ELSEWHERE.keys():
             kept_by = self.dataset if name in ("heldout", "validate_on_test") else self
             if not hasattr(kept_by, name):

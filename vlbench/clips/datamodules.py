@@ -10,6 +10,24 @@ class ActivityNetDataModule(VideoDataModule):
     dataset_class = datasets.ActivityNet
 
 
+class BreakfastDataModule(VideoDataModule):
+    """Breakfast Actions, see `vlbench.datasets.Breakfast`."""
+
+    dataset_class = datasets.Breakfast
+
+
+class CharadesDataModule(VideoDataModule):
+    """Charades, evaluated by mean average precision, see `vlbench.datasets.Charades`."""
+
+    dataset_class = datasets.Charades
+
+
+class Diving48DataModule(VideoDataModule):
+    """Diving48, see `vlbench.datasets.Diving48`."""
+
+    dataset_class = datasets.Diving48
+
+
 class FolderVideosDataModule(VideoDataModule):
     """Your own videos in a folder, see `vlbench.datasets.FolderVideos`."""
 
@@ -22,6 +40,12 @@ class HMDB51DataModule(VideoDataModule):
     dataset_class = datasets.HMDB51
 
 
+class JesterDataModule(VideoDataModule):
+    """Jester, see `vlbench.datasets.Jester`."""
+
+    dataset_class = datasets.Jester
+
+
 class Kinetics400DataModule(VideoDataModule):
     """Kinetics-400, see `vlbench.datasets.Kinetics400`."""
 
@@ -32,6 +56,18 @@ class Kinetics600DataModule(VideoDataModule):
     """Kinetics-600, see `vlbench.datasets.Kinetics600`."""
 
     dataset_class = datasets.Kinetics600
+
+
+class Kinetics700DataModule(VideoDataModule):
+    """Kinetics-700, see `vlbench.datasets.Kinetics700`."""
+
+    dataset_class = datasets.Kinetics700
+
+
+class MomentsInTimeDataModule(VideoDataModule):
+    """Moments in Time, see `vlbench.datasets.MomentsInTime`."""
+
+    dataset_class = datasets.MomentsInTime
 
 
 class SomethingSomethingV2DataModule(VideoDataModule):

@@ -196,6 +196,7 @@ DATA_SIDES: Mapping[str, Side] = {
 DATA_ELSEWHERE: Mapping[str, str] = {
     "root": "the dataset's digest says what lies in the folder",
     "variant": "in the name of the dataset, and the dataset's digest has the names of its classes",
+    "class_list": "in the name of the dataset, and the dataset's digest has the names of its classes",
     "train": "identity.train",
     "test": "identity.test",
     "splits_dir": "identity.train_list and identity.test_list name the lists",

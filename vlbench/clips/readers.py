@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from itertools import chain
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from vlbench.clips import sampling
 from vlbench.clips.batch import Box, Clip, Draw
 from vlbench.clips.container import cause_of
-from vlbench.clips.decoding import open_video
+from vlbench.clips.decoding import VideoReader, open_video
 from vlbench.clips.options import Backend, Interpolation, ResizeMode, Sampling, ViewOrder, Views
 from vlbench.clips.orders import clips_in, shown_in
 from vlbench.clips.transforms import Cut, test_frames
@@ -70,9 +71,8 @@ class TrainClips(Dataset[Clip]):
 
     def _read(self, item: VideoItem, seed: int) -> Clip:
         generator = torch.Generator().manual_seed(seed)
-        video = _frames(
-            item, self.backend, self.device, lambda count: self.pick(count, self.frames, generator=generator)
-        )
+        with open_video(item.path, backend=self.backend, device=self.device) as reader:
+            video = _frames(item, reader, lambda count: self.pick(count, self.frames, generator=generator))
         # torchvision's transforms know the global generator only. `torch.manual_seed` would also seed accelerators, and
         # without one format three stack traces a clip, a tenth of the time that a short clip takes.
         with torch.random.fork_rng(devices=[]):
@@ -130,20 +130,32 @@ class TestViews(Dataset[Clip]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Clip:
-        item = self.items[index]
-        return clip_of(item, lambda: self._read(item))
+        return self.clip(self.items[index])
 
-    def _read(self, item: VideoItem) -> Clip:
-        order = self.views.order
-        frames, (places,), crops = self.read(item, [order])
-        return Clip(shown_in(order, frames, places), item.label, item.id, crops=crops)
+    def clip(self, item: VideoItem, reader: VideoReader | None = None) -> Clip:
+        """Frames of any video and the crops that its views are, or why it cannot be read.
 
-    def read(self, item: VideoItem, orders: Sequence[ViewOrder]) -> tuple[Tensor, Tensor, tuple[Box, ...]]:
+        Args:
+            item: Video that is read.
+            reader: Reader of the video's file; `None` opens the file.
+        """
+
+        def read() -> Clip:
+            order = self.views.order
+            frames, (places,), crops = self.read(item, [order], reader)
+            return Clip(shown_in(order, frames, places), item.label, item.id, crops=crops)
+
+        return clip_of(item, read)
+
+    def read(
+        self, item: VideoItem, orders: Sequence[ViewOrder], reader: VideoReader | None = None
+    ) -> tuple[Tensor, Tensor, tuple[Box, ...]]:
         """Frames of a video for views in some orders, each frame once, from one decoding.
 
         Args:
             item: Video that is read.
             orders: Orders of the frames of the views.
+            reader: Reader of the video's file; `None` opens the file.
 
         Returns:
             U resized frames, uint8 `(U, 3, h, w)`; their positions in the C clips of each of O orders, int64
@@ -161,7 +173,9 @@ class TestViews(Dataset[Clip]):
             once.update((number, place) for place, number in enumerate(dict.fromkeys(numbers)))
             return list(once)
 
-        frames = _frames(item, self.backend, self.device, wanted)
+        opened = nullcontext(reader) if reader is not None else self.open(item)
+        with opened as video:
+            frames = _frames(item, video, wanted)
         resized, crops = test_frames(
             frames,
             size=self.size,
@@ -173,6 +187,17 @@ class TestViews(Dataset[Clip]):
         )
         places = torch.tensor([once[number] for number in numbers]).view(len(orders), -1, self.frames)
         return resized.cpu(), places, crops
+
+    def open(self, item: VideoItem) -> VideoReader:
+        """A reader of a video's file, which may serve several parts of it.
+
+        Args:
+            item: Video whose file is opened.
+
+        Raises:
+            DecodeError: If the file cannot be read, or holds no video.
+        """
+        return open_video(item.path, backend=self.backend, device=self.device)
 
     def _clips(self, count: int) -> list[list[int]]:
         """Frame numbers of the clips of a video, or of a half of one, with a number of frames."""
@@ -222,27 +247,25 @@ def clip_of(item: VideoItem, read: Callable[[], Clip]) -> Clip:
         return Clip(None, item.label, item.id, cause_of(error))
 
 
-def _frames(item: VideoItem, backend: Backend, device: str, pick: Callable[[int], list[int]]) -> Tensor:
+def _frames(item: VideoItem, reader: VideoReader, pick: Callable[[int], list[int]]) -> Tensor:
     """Frames `(N, 3, H, W)` uint8 of a video.
 
     Args:
         item: Video that is read.
-        backend: Decoder of the video.
-        device: Device that decodes the video.
+        reader: Reader of the video's file.
         pick: Function from the number of frames, 1 or more, to the N numbers of those wanted.
 
     Raises:
-        DecodeError: If the video cannot be read, has no frame or another number of frames than its list says, or a
-            reader gives fewer than it promised.
+        DecodeError: If the video cannot be read, has no frame or another number of frames than its list
+            says, or the reader gives fewer than it promised.
     """
-    with open_video(item.path, backend=backend, device=device) as reader:
-        if item.frames not in (None, reader.num_frames):
-            raise DecodeError(item.path, f"it has {reader.num_frames} frames, and its list says {item.frames}")
-        frames = range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
-        if not frames:
-            raise DecodeError(item.path, "decoding yields no frame")
-        wanted = [frames[k] for k in pick(len(frames))]
-        images = reader.frames_at(wanted)
+    if item.frames not in (None, reader.num_frames):
+        raise DecodeError(item.path, f"it has {reader.num_frames} frames, and its list says {item.frames}")
+    frames = range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
+    if not frames:
+        raise DecodeError(item.path, "decoding yields no frame")
+    wanted = [frames[k] for k in pick(len(frames))]
+    images = reader.frames_at(wanted)
     if len(images) != len(wanted):
         raise DecodeError(item.path, f"decoding yields {len(images)} of the {len(wanted)} frames of a clip")
     return images

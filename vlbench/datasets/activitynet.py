@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -37,9 +38,11 @@ class ActivityNet(VideoDataset):
     @cached_property
     @override
     def spec(self) -> DatasetSpec:
+        names = tuple(_NAMES.read_text().splitlines())
         return DatasetSpec(
             name="activitynet",
-            class_names=tuple(_NAMES.read_text().splitlines()),
+            class_names=names,
+            descriptions=ShippedDescriptions(names, ((self.folder, names),)),
             licence="annotations MIT; the videos come from YouTube and belong to their uploaders",
             source="http://activity-net.org (activity_net.v1-3.min.json)",
         )

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, NamedTuple, Self
 
+from vlbench.datasets.lists.class_names import ListedClasses, name_of
 from vlbench.datasets.lists.frame_folders import FRAMES, FrameFolders, frame_folders
 from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.lists.overlap import refuse_shared
@@ -53,6 +54,8 @@ class VideoDataset(ABC):
         splits_dir: Folder of the field's published lists; `None` uses the official ones.
         heldout: Part of the training videos of each class that is the validation part instead, in [0, 1).
         validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
+        class_list: File that names the classes that the dataset is restricted to, in training and test, see
+            `read_class_names`; `None` for all of them. Labels stay in the dataset's order.
         stored: What a video is on the disk, see `vlbench.datasets.frames`.
 
     Example:
@@ -63,7 +66,7 @@ class VideoDataset(ABC):
 
     Raises:
         ConfigError: If there is no such variant, a test subset is given twice or not at all, or `heldout` is out of
-            range.
+            range, or the list of classes is not there.
     """
 
     folder: ClassVar[str]
@@ -82,6 +85,7 @@ class VideoDataset(ABC):
         splits_dir: str | None = None,
         heldout: float = 0.0,
         validate_on_test: bool = False,
+        class_list: str | None = None,
         stored: Stored = "videos",
     ) -> None:
         if variant is not None and variant not in self.variants:
@@ -97,6 +101,9 @@ class VideoDataset(ABC):
         self.splits_dir = Path(splits_dir) if splits_dir else None
         self.heldout = heldout
         self.validate_on_test = validate_on_test
+        self.class_list = Path(class_list) if class_list else None
+        if self.class_list is not None and not self.class_list.is_file():
+            raise ConfigError(f"class_list is {class_list}, which is no file; give one with the name of a class a line")
         self.stored = stored
         self._lists: dict[tuple[_Source, Subset], _VideoList] = {}
         self._whole_lists: dict[tuple[Part, Subset], _VideoList] = {}
@@ -117,9 +124,19 @@ class VideoDataset(ABC):
         """
 
     @property
+    def facts(self) -> DatasetSpec:
+        """Facts about the dataset that need none of its files; without class names where a file of it has them."""
+        return self.spec
+
+    @property
     def label(self) -> str:
-        """Dataset and variant, as records name them."""
-        return self.spec.name if self.spec.name == self.variant else f"{self.spec.name}/{self.variant}"
+        """Dataset and variant, as records name them, and after another slash the name of the list of classes."""
+        return self.variant_label if self.class_list is None else f"{self.variant_label}/{name_of(self.class_list)}"
+
+    @property
+    def variant_label(self) -> str:
+        """Dataset and variant, whatever classes it is restricted to."""
+        return self.facts.name if self.facts.name == self.variant else f"{self.facts.name}/{self.variant}"
 
     def lineage(self, part: Part, split: int) -> str:  # noqa: ARG002 - for subclasses
         """Whose list `items` reads, as records name it before the slash."""
@@ -132,6 +149,15 @@ class VideoDataset(ABC):
             part: Part of the dataset; where its videos are the user's own, they count too.
         """
         return content_digest(self.spec.class_names)
+
+    def digest(self, part: Part) -> str:
+        """Digest of what makes two datasets of one name differ: the content, and which classes it is restricted to.
+
+        Args:
+            part: Part of the dataset.
+        """
+        content = self.content(part)
+        return content if self.listed_classes is None else content_digest([content, *self.listed_classes.names])
 
     def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to make
         """Makes the videos that the dataset can make by itself, where they are missing."""
@@ -197,14 +223,29 @@ class VideoDataset(ABC):
         """
         return FrameFolders(folder) if self.stored == "frames" else VideoFiles(folder)
 
-    def missing(self, what: Path) -> DataError:
-        """The one message about a dataset that is not there."""
+    def missing(self, what: Path, role: str = "") -> DataError:
+        """The one message about a dataset that is not there.
+
+        Args:
+            what: File or folder that is not there.
+            role: Clause that says what it is for, where its name does not.
+        """
         return DataError(
-            f"{self.spec.name}: {what} does not exist (looked in {self.root.absolute()}); give the folder by"
-            f" --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}.\n"
-            f"  It comes from {self.spec.source}.\n"
+            f"{self.facts.name}: {what}{role and f', {role},'} does not exist (looked in {self.root.absolute()}); give"
+            f" the folder by --data.root DIR, or VLBENCH_DATA=DIR with the dataset in DIR/{self.folder}.\n"
+            f"  It comes from {self.facts.source}.\n"
             "  Without it: add --config data/synthetic.yaml --config backbone/tiny.yaml --config trainer/cpu.yaml"
         )
+
+    @cached_property
+    def listed_classes(self) -> ListedClasses | None:
+        """Classes that the dataset is restricted to; `None` for all of them.
+
+        Raises:
+            ConfigError: If the list names another class, a class twice or none.
+            DataError: If the list, or the names of the dataset's classes, cannot be read.
+        """
+        return None if self.class_list is None else ListedClasses(self.class_list, self.spec)
 
     @property
     def train_classes(self) -> ClassList:
@@ -243,8 +284,9 @@ class VideoDataset(ABC):
             EvaluationSet(
                 subset,
                 self._classes(source, subset),
-                {item.id: item.label for item in self._list(source, subset).items},
+                {item.id: item.truth for item in self._list(source, subset).items},
                 self._list(source, subset).name,
+                self.facts.multi_label,
             )
             for source, subset in self._sources(part)
         ]
@@ -271,6 +313,11 @@ class VideoDataset(ABC):
             DataError: If videos or lists are missing, or training and test lists of one split overlap.
             ConfigError: If the dataset has no such part, or training and test lists of different splits overlap.
         """
+        if part == "train" and self.facts.multi_label:
+            raise ConfigError(
+                f"a video of {self.label} has several labels, and methods train on one label a video: test on it, and"
+                " train on another dataset"
+            )
         if not self.videos(part):
             hint = "; `vlbench test` evaluates on the test part" if part == "validation" else ""
             raise ConfigError(f"{self.label} has no {part} part{hint}")
@@ -319,6 +366,16 @@ class VideoDataset(ABC):
         name, items = self._whole("train", subset)
         return (_held_out_name(name, heldout) if heldout else name), list(items)
 
+    def with_all_classes(self) -> Self:
+        """The same dataset without a list of classes, for the videos that other weights were trained on."""
+        if self.class_list is None:
+            return self
+        other = copy(self)
+        other.class_list = None
+        other._lists, other._whole_lists = {}, {}
+        vars(other).pop("listed_classes", None)
+        return other
+
     def with_training(self, subset: Subset) -> Self:
         """The same dataset with another training subset; the lists that were read before are not read again.
 
@@ -357,7 +414,13 @@ class VideoDataset(ABC):
         return ClassList(names, labels, spec.class_names, spec.descriptions)
 
     def _labels(self, part: _Source, subset: Subset) -> tuple[int, ...]:
-        return self._halved(subset).labels(subset.classes, subset.split if part in ("validation", "test") else None)
+        if self.facts.multi_label and (subset.classes != "all" or self.class_list is not None):
+            raise ConfigError(
+                f"classes of {self.label} are {self.class_list or subset.classes}, and a video has several: average"
+                " precision over some of them is of other videos; leave data.class_list out and set classes: all"
+            )
+        labels = self._halved(subset).labels(subset.classes, subset.split if part in ("validation", "test") else None)
+        return labels if self.listed_classes is None else self.listed_classes.among(labels, subset)
 
     def _halved(self, subset: Subset) -> DatasetSpec:
         """The specification, with a base half where the subset needs one and the dataset does not state it."""
@@ -384,7 +447,10 @@ class VideoDataset(ABC):
     def _whole(self, part: Part, subset: Subset) -> _VideoList:
         """The list of a subset, those held out included."""
         if (part, subset) not in self._whole_lists:
-            self._whole_lists[part, subset] = self._published(part, subset) or self._official(part, subset)
+            listed = self._published(part, subset) or self._official(part, subset)
+            if self.listed_classes is not None:
+                listed = listed._replace(name=_noted(listed.name, self.listed_classes.note))
+            self._whole_lists[part, subset] = listed
         return self._whole_lists[part, subset]
 
     def _hold_out(self, subset: Subset) -> None:
@@ -431,6 +497,10 @@ class VideoDataset(ABC):
 
 def _held_out_name(name: str, share: float, article: str = "") -> str:
     """Name of a list of which a part is held out, or of that part."""
-    # Before the slash: results are not averaged with those of the whole list.
+    return _noted(name, f"{article}{share:g} held out")
+
+
+def _noted(name: str, note: str) -> str:
+    """Name of a part of a list; results are neither averaged nor ranked with those of the whole list."""
     lineage, *rest = name.split("/", 1)
-    return "/".join([f"{lineage}, {article}{share:g} held out", *rest])
+    return "/".join([f"{lineage}, {note}", *rest])

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,6 +60,46 @@ class Descriptions:
             temporal=tuple(self.temporal[label] for label in labels),
         )
 
+    def read(self) -> Descriptions:
+        """These descriptions; those of `ShippedDescriptions` are read from files."""
+        return self
+
+
+@dataclass(frozen=True)
+class ShippedDescriptions:
+    """Descriptions in the package; their files are read when the sentences are first asked for, once in a process.
+
+    Attributes:
+        class_names: The dataset's classes in label order.
+        parts: Folders below `SHIPPED`, each with the classes that it describes, in the order of its files. Together
+            they describe all classes of the dataset.
+    """
+
+    class_names: tuple[str, ...]
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def read(self) -> Descriptions:
+        """The sentences on every class, in label order.
+
+        Raises:
+            DataError: If a file of the package is damaged.
+        """
+        spatial: dict[str, tuple[str, ...]] = {}
+        temporal: dict[str, tuple[str, ...]] = {}
+        for folder, names in self.parts:
+            part = _shipped(folder, names)
+            spatial.update(zip(names, part.spatial, strict=True))
+            temporal.update(zip(names, part.temporal, strict=True))
+        return Descriptions(
+            spatial=tuple(spatial[name] for name in self.class_names),
+            temporal=tuple(temporal[name] for name in self.class_names),
+        )
+
+
+@cache
+def _shipped(folder: str, class_names: tuple[str, ...]) -> Descriptions:
+    return read_descriptions(SHIPPED / folder, class_names)
+
 
 def read_descriptions(folder: str | Path, class_names: Sequence[str]) -> Descriptions:
     """Read and check a dataset's descriptions.
@@ -73,9 +114,41 @@ def read_descriptions(folder: str | Path, class_names: Sequence[str]) -> Descrip
             name another class and not their own.
     """
     return Descriptions(
-        spatial=_read(Path(folder) / "spatial.json", class_names),
-        temporal=_read(Path(folder) / "temporal.json", class_names),
+        spatial=read_sentences(Path(folder) / "spatial.json", class_names),
+        temporal=read_sentences(Path(folder) / "temporal.json", class_names),
     )
+
+
+def read_sentences(path: Path, class_names: Sequence[str]) -> Sentences:
+    """Read and check one file of a dataset's descriptions: the sentences of every class, in label order.
+
+    Args:
+        path: JSON file of the sentences.
+        class_names: The dataset's classes in label order; the file has to describe exactly these.
+
+    Raises:
+        DataError: As `read_descriptions` does.
+    """
+    raw = _load(path)
+    _check_keys(path, raw, len(class_names))
+    described = tuple(_sentences(path, label, name, raw[str(label)]) for label, name in enumerate(class_names))
+    for label, sentences in enumerate(described):
+        if len(sentences) != len(described[0]):
+            raise DataError(
+                f"{path}, key '{label}' ({class_names[label]}): {len(sentences)} sentences; allowed:"
+                f" {len(described[0])}, as many as key '0' has; add or remove sentences"
+            )
+    _check_order(path, described, class_names)
+    return described
+
+
+def sentences_json(sentences: Sequence[Sequence[str]]) -> bytes:
+    """Content of a file of sentences, or of rephrased names: a JSON object, class index as a string -> what it has.
+
+    Args:
+        sentences: The sentences of every class, or its rephrased name, in label order.
+    """
+    return (json.dumps({str(label): value for label, value in enumerate(sentences)}, indent=2) + "\n").encode()
 
 
 def read_rephrased(path: str | Path, class_names: Sequence[str]) -> tuple[str, ...]:
@@ -103,20 +176,6 @@ def read_rephrased(path: str | Path, class_names: Sequence[str]) -> tuple[str, .
         rephrased.append(str(value))
     _check_order(path, tuple((text,) for text in rephrased), class_names)
     return tuple(rephrased)
-
-
-def _read(path: Path, class_names: Sequence[str]) -> Sentences:
-    raw = _load(path)
-    _check_keys(path, raw, len(class_names))
-    described = tuple(_sentences(path, label, name, raw[str(label)]) for label, name in enumerate(class_names))
-    for label, sentences in enumerate(described):
-        if len(sentences) != len(described[0]):
-            raise DataError(
-                f"{path}, key '{label}' ({class_names[label]}): {len(sentences)} sentences; allowed:"
-                f" {len(described[0])}, as many as key '0' has; add or remove sentences"
-            )
-    _check_order(path, described, class_names)
-    return described
 
 
 def _check_order(path: Path, described: Sentences, class_names: Sequence[str]) -> None:

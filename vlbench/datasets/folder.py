@@ -51,7 +51,7 @@ class FolderVideos(VideoDataset):
 
     @property
     @override
-    def label(self) -> str:
+    def variant_label(self) -> str:
         return self.spec.name
 
     @override

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from typing_extensions import override
 
-from vlbench.datasets.descriptions import SHIPPED, read_descriptions
+from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
@@ -63,7 +63,6 @@ class HMDB51(MMActionDataset):
     @override
     def spec(self) -> DatasetSpec:
         names = LEGACY_NAMES if self.variant == "legacy-names" else OFFICIAL_NAMES
-        described = read_descriptions(SHIPPED / self.folder, OFFICIAL_NAMES)
         classes = len(CLASS_FOLDERS)
         return DatasetSpec(
             name="hmdb51",
@@ -73,7 +72,7 @@ class HMDB51(MMActionDataset):
             splits=3,
             lists="hmdb",
             counts={(part, split): classes * n for part, n in _VIDEOS_PER_CLASS.items() for split in (1, 2, 3)},
-            descriptions=described.subset([OFFICIAL_NAMES.index(name) for name in names]),
+            descriptions=ShippedDescriptions(names, ((self.folder, OFFICIAL_NAMES),)),
             licence="CC BY 4.0; the videos come from films and the web and belong to their owners",
             source="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/"
             " (hmdb51_org.rar, test_train_splits.rar)",

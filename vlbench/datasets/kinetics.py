@@ -1,6 +1,6 @@
-"""Kinetics-400 and Kinetics-600.
+"""Kinetics-400, Kinetics-600 and Kinetics-700.
 
-Both are released as lists of YouTube clips, of which fewer are online every year. Copies of the videos differ in what
+All are released as lists of YouTube clips, of which fewer are online every year. Copies of the videos differ in what
 they still have and in how the files are named; the readers here take every usual naming.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,8 +17,10 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import csv_rows, read_path_label
 from vlbench.datasets.lists.published import PublishedList, check_names
+from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 
@@ -58,7 +60,7 @@ class _Kinetics(VideoDataset):
         if part == "validation":
             return []
         folder = "val" if part == "test" else part
-        annotations, videos = self.root / "annotations" / f"{folder}.csv", self.folder_of(folder)
+        annotations, videos = self._annotations(folder), self.folder_of(folder)
         for needed in (annotations, videos):
             if not needed.exists():
                 raise self.missing(needed)
@@ -67,6 +69,13 @@ class _Kinetics(VideoDataset):
             VideoItem(files.locate(f"{clip}.mp4", (clip, youtube_id)), label, f"{folder}/{clip}")
             for clip, youtube_id, label in _clips(annotations, self.spec.class_names)
         ]
+
+    def _annotations(self, folder: str) -> Path:
+        """The released list of the videos in a folder."""
+        listed = self.root / "annotations" / f"{folder}.csv"
+        # In the original archives the validation list has another name than in the copies that are around.
+        original = listed.with_name("validate.csv")
+        return original if folder == "val" and original.is_file() and not listed.is_file() else listed
 
     @override
     def video_id(self, name: str, label: int) -> str:
@@ -104,12 +113,14 @@ class Kinetics400(_Kinetics):
     @cached_property
     @override
     def spec(self) -> DatasetSpec:
+        names = _class_names(self.folder)
         return DatasetSpec(
             name="kinetics400",
-            class_names=tuple((_CLASSES / "kinetics400.txt").read_text().splitlines()),
+            class_names=names,
             base_classes=_BASE,
             lists="k400",
             about={"train": 240_000, "test": 19_900},
+            descriptions=ShippedDescriptions(names, ((self.folder, names),)),
             licence=_LICENCE,
             source=_SOURCE,
         )
@@ -139,9 +150,13 @@ class Kinetics600(_Kinetics):
     @cached_property
     @override
     def spec(self) -> DatasetSpec:
+        names, earlier = _class_names(self.folder), _class_names(Kinetics400.folder)
+        known = frozenset(earlier)
+        added = tuple(name for name in names if name not in known)
         whole = DatasetSpec(
             name="k600",
-            class_names=tuple((_CLASSES / "kinetics600.txt").read_text().splitlines()),
+            class_names=names,
+            descriptions=ShippedDescriptions(names, ((Kinetics400.folder, earlier), (self.folder, added))),
             licence=_LICENCE,
             source=_SOURCE,
         )
@@ -161,6 +176,46 @@ class Kinetics600(_Kinetics):
         items = tuple(item.relabelled(labels[item.label]) for item in listed)
         check_names(PublishedList(str(path), items), self.label_of, self.spec.class_names)
         return [self._item(item.id, item.label) for item in items]
+
+
+class Kinetics700(NamedByFile, _Kinetics):
+    """Kinetics-700: 700 actions; as everywhere in the field, the official validation set is the test set.
+
+    Laid out like `Kinetics400`. Class names are those of the released validation list, in alphabetical order, or those
+    of the training list where there is no validation list. Variants: `k700`, the edition of 2019, and `k700-2020`,
+    which has the same classes and other lists of videos; each belongs into a root of its own.
+
+    No counts are expected, as for Kinetics-400.
+    """
+
+    folder: ClassVar[str] = "kinetics700"
+    variants: ClassVar[tuple[str, ...]] = ("k700", "k700-2020")
+
+    @property
+    @override
+    def facts(self) -> DatasetSpec:
+        return DatasetSpec(
+            name="k700",
+            class_names=(),
+            class_count=700,
+            names_file="annotations/val.csv",
+            licence=_LICENCE,
+            source=_SOURCE,
+        )
+
+    @property
+    @override
+    def names_path(self) -> Path:
+        test, train = self._annotations("val"), self._annotations("train")
+        return train if train.is_file() and not test.is_file() else test
+
+    @override
+    def read_names(self, path: Path) -> list[str]:
+        return sorted({name for _, (name,) in _rows(path, _COLUMNS[:1])})
+
+
+def _class_names(dataset: str) -> tuple[str, ...]:
+    return tuple((_CLASSES / f"{dataset}.txt").read_text().splitlines())
 
 
 def _zero_shot(whole: DatasetSpec, variant: str) -> DatasetSpec:
@@ -185,22 +240,32 @@ def _clips(annotations: Path, class_names: tuple[str, ...]) -> Iterator[tuple[st
     """
     labels = {name: label for label, name in enumerate(class_names)}
     seen: set[str] = set()
-    rows = csv_rows(annotations)
-    _, header = next(rows, ("", []))
-    absent = [column for column in _COLUMNS if column not in header]
-    if absent:
-        raise DataError(f"{annotations}: the header {header} lacks {', '.join(absent)}; use the released file")
-    name, youtube, first, last = (header.index(column) for column in _COLUMNS)
-    for where, row in rows:
-        if len(row) <= max(name, youtube, first, last):
-            raise DataError(f"{where}: {len(row)} fields where the header has {len(header)}; use the released file")
-        if row[name] not in labels:
-            raise DataError(f"{where}: {row[name]!r} is none of the {len(labels)} classes; use the released file")
+    for where, (name, youtube, first, last) in _rows(annotations, _COLUMNS):
+        if name not in labels:
+            raise DataError(f"{where}: {name!r} is none of the {len(labels)} classes; use the released file")
         try:
-            clip = f"{row[youtube]}_{int(row[first]):06d}_{int(row[last]):06d}"
+            clip = f"{youtube}_{int(first):06d}_{int(last):06d}"
         except ValueError as error:
             raise DataError(f"{where}: the times are not whole seconds: {error}; use the released file") from error
         if clip in seen:
             raise DataError(f"{where}: {clip!r} was listed before; a clip may be listed once, remove one of the lines")
         seen.add(clip)
-        yield clip, row[youtube], labels[row[name]]
+        yield clip, youtube, labels[name]
+
+
+def _rows(annotations: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The fields of some columns in each row of a released list, with `file:line`.
+
+    Raises:
+        DataError: If a column is missing or a row has too few fields.
+    """
+    rows = csv_rows(annotations)
+    _, header = next(rows, ("", []))
+    absent = [column for column in columns if column not in header]
+    if absent:
+        raise DataError(f"{annotations}: the header {header} lacks {', '.join(absent)}; use the released file")
+    positions = [header.index(column) for column in columns]
+    for where, row in rows:
+        if len(row) <= max(positions):
+            raise DataError(f"{where}: {len(row)} fields where the header has {len(header)}; use the released file")
+        yield where, [row[position] for position in positions]

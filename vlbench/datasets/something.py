@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
+from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.mmaction import MMActionDataset
@@ -41,13 +42,15 @@ class SomethingSomethingV2(MMActionDataset):
     @cached_property
     @override
     def spec(self) -> DatasetSpec:
+        names = tuple(_NAMES.read_text().splitlines())
         return DatasetSpec(
             name="ssv2",
-            class_names=tuple(_NAMES.read_text().splitlines()),
+            class_names=names,
             base_classes=_BASE,
             directional=True,
             lists="ssv2",
             counts={("train", 1): 168_913, ("test", 1): 24_777},
+            descriptions=ShippedDescriptions(names, ((self.folder, names),)),
             licence="research use, after registration",
             source="https://developer.qualcomm.com/software/ai-datasets/something-something",
         )

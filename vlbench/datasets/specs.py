@@ -16,7 +16,7 @@ from vlbench.names import name_bytes
 from vlbench.ranges import COUNTS, SEEDS, Range
 
 if TYPE_CHECKING:
-    from vlbench.datasets.descriptions import Descriptions
+    from vlbench.datasets.descriptions import Descriptions, ShippedDescriptions
 
 ClassSet = Literal["all", "base", "novel"]
 Part = Literal["train", "validation", "test"]
@@ -24,6 +24,10 @@ Stored = Literal["videos", "frames"]
 """What a video is on the disk: a video file, or a picture for each of its frames, see `vlbench.datasets.frames`."""
 Selection = Literal["last", "heldout", "best_on_test"]
 """Which epoch of a training is tested: the last one, or the best on held-out training videos or on the test videos."""
+
+Truth = int | tuple[int, ...]
+"""What is right for a video: the position of its class, or those of all its classes, ascending, where a video may have
+several or none."""
 
 
 VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -39,6 +43,8 @@ class VideoItem(NamedTuple):
         id: Name of the video inside its dataset; unique, stable across machines (usually the path below the root).
         span: Start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
             all of it.
+        labels: Every label of the video, ascending, where a video of the dataset may have several or none; `label` is
+            the first one then. `None` where each video has one.
         frames: Number of frames that a list states; a video with another number cannot be read.
     """
 
@@ -46,7 +52,13 @@ class VideoItem(NamedTuple):
     label: int
     id: str
     span: tuple[float, float] | None = None
+    labels: tuple[int, ...] | None = None
     frames: int | None = None
+
+    @property
+    def truth(self) -> Truth:
+        """The label, or all labels where there may be several."""
+        return self.label if self.labels is None else self.labels
 
     def relabelled(self, label: int) -> VideoItem:
         """The same video under another label."""
@@ -99,13 +111,13 @@ class ClassList:
         names: Class texts; batch label k means `names[k]`.
         labels: Labels of the classes in the whole dataset.
         all_names: The class texts of the whole dataset.
-        descriptions: Sentences on every class of the dataset, where it ships them.
+        descriptions: Sentences on every class of the dataset, where it ships them; `read` gives them.
     """
 
     names: tuple[str, ...]
     labels: tuple[int, ...]
     all_names: tuple[str, ...]
-    descriptions: Descriptions | None = None
+    descriptions: Descriptions | ShippedDescriptions | None = None
 
 
 class EvaluationSet(NamedTuple):
@@ -114,14 +126,16 @@ class EvaluationSet(NamedTuple):
     Attributes:
         subset: Which part of the dataset it is.
         classes: What the videos are scored against.
-        labels: Id of each video -> position of its class in `classes`.
+        labels: Id of each video -> position of its class in `classes`, or positions of all its classes.
         list_name: What records call the list of videos.
+        multi_label: Whether a video may have several classes or none.
     """
 
     subset: Subset
     classes: ClassList
-    labels: dict[str, int]
+    labels: Mapping[str, Truth]
     list_name: str
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,9 +153,14 @@ class DatasetSpec:
         lists: What the field's published lists call the dataset; empty where there are none.
         counts: Expected videos as `{(part, split): count}`, where known.
         about: Rough number of videos of a part whose lists differ from place to place, for estimates of cost.
-        descriptions: Sentences on every class, where they ship with vlbench.
+        descriptions: Sentences on every class, where they ship with vlbench; `read` gives them.
         licence: One line on the terms of use.
         source: Place that the official files come from.
+        class_count: Number of classes, where their names are read from a file of the dataset.
+        multi_label: Whether a video may have several labels or none; such a dataset is evaluated by mean average
+            precision and not trained on.
+        names_file: File of the dataset, below its root, that the class names are read from; empty where they are known
+            without.
 
     Example:
         >>> spec = DatasetSpec("kitchen", ("cut", "stir", "pour"), base_classes=(0, 2))
@@ -158,9 +177,17 @@ class DatasetSpec:
     lists: str = ""
     counts: dict[tuple[str, int], int] | None = None
     about: Mapping[str, int] = field(default_factory=dict)
-    descriptions: Descriptions | None = None
+    descriptions: Descriptions | ShippedDescriptions | None = None
     licence: str = ""
     source: str = ""
+    class_count: int | None = None
+    names_file: str = ""
+    multi_label: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, also where their names are not read yet."""
+        return len(self.class_names) or self.class_count or 0
 
     def labels(self, classes: ClassSet, test_split: int | None = None) -> tuple[int, ...]:
         """Labels of a class set, ascending.
@@ -172,7 +199,7 @@ class DatasetSpec:
         Raises:
             ConfigError: If one half is asked for and the dataset defines none.
         """
-        everything = tuple(range(len(self.class_names)))
+        everything = tuple(range(self.num_classes))
         of_split = everything if test_split is None else self.split_classes.get(test_split, everything)
         if classes == "all":
             return of_split

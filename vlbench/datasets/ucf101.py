@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.descriptions import SHIPPED, read_descriptions
+from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import ItemList, labels_by_name, lines_of, named_label
 from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
@@ -54,7 +54,7 @@ class UCF101(MMActionDataset):
                 ("test", 2): 3734,
                 ("test", 3): 3696,
             },
-            descriptions=read_descriptions(SHIPPED / self.folder, names),
+            descriptions=ShippedDescriptions(names, ((self.folder, names),)),
             licence="research use; the videos come from YouTube and belong to their uploaders",
             source="https://www.crcv.ucf.edu/data/UCF101.php (UCF101.rar, UCF101TrainTestSplits-RecognitionTask.zip)",
         )

@@ -133,6 +133,8 @@ def calibration(stored: StoredScores, probability: Probability) -> Calibration:
 def _measured(stored: StoredScores, probability: Probability) -> tuple[Calibration, Floats | None]:
     """The calibration of a test set and the confidences of its readable videos, `None` without probabilities."""
     videos = len(stored.ids)
+    if stored.multi_label:
+        return Calibration(videos, reason="a video may have several labels, and probabilities are of one"), None
     shares = probabilities(stored, probability)
     if shares is None:
         no_probabilities = "scores are not those of probabilities" if videos else "no video could be read"

@@ -16,6 +16,7 @@ from vlbench.datasets.specs import EvaluationSet
 from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.metrics import Predictions, classification_metrics
+from vlbench.evaluation.stored_scores import label_array
 
 Features: TypeAlias = Any
 """What a method makes of videos: a tensor whose first dimension counts the videos, or a named tuple of such tensors."""
@@ -53,7 +54,7 @@ class Evaluation:
     Attributes:
         set: The videos and the classes.
         predictions: Predictions of all processes.
-        metrics: Accuracies in per cent, see `classification_metrics`.
+        metrics: Accuracies or the mean average precision in per cent, see `classification_metrics`.
         probability: Rule that makes class probabilities of the predictions.
         kept: What the kept scores of the predictions are of; `None` unless they were asked for.
     """
@@ -145,7 +146,9 @@ class Evaluator:
         return evaluations
 
     def _none(self, evaluated: EvaluationSet) -> Predictions:
-        return Predictions.none(len(evaluated.classes.names), self.method.backbone.embed_dim)
+        return Predictions.none(
+            len(evaluated.classes.names), self.method.backbone.embed_dim, multi_label=evaluated.multi_label
+        )
 
     def _encode(self, batch: EvaluatedVideos, scored: Sequence[tuple[Sequence[int], ClassState]]) -> list[Features]:
         """Features of some videos for each state of classes, with the first two dimensions `(B_i, V)`; `None` where
@@ -196,7 +199,9 @@ class Evaluator:
                         every = [fused[:, None], *(self.method.fuse_views(each)[:, None] for each in every[1:])]
                     part.kept = torch.stack(every, dim=1).float().cpu()
             part.ids = [batch.ids[row] for row in rows]
-            part.labels = torch.tensor([evaluated.labels[name] for name in part.ids], dtype=torch.int64)
+            part.labels = torch.from_numpy(
+                label_array([evaluated.labels[name] for name in part.ids], part.scores.shape[1], evaluated.multi_label)
+            )
             part.cosines = scores.mean(dim=1).cpu()
             # Only one vector a video can be compared with other classes later on.
             single = self.method.keeps_features and isinstance(video, Tensor) and video.ndim == 3

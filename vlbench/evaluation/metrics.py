@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vlbench.datasets.specs import Truth
 from vlbench.evaluation import stored_scores
 from vlbench.evaluation.stored_scores import StoredScores
 
@@ -19,14 +20,14 @@ class Predictions:
 
     Attributes:
         ids: Ids of the videos, one a row.
-        labels: Labels of the videos, int64 `(N,)`.
+        labels: Labels of the videos, int64 `(N,)`, or int64 `(N, C)` of ones and zeros where a video may have several.
         scores: `(N, C)` float32, the method's scores fused over the views; only their order within a row matters.
         cosines: `(N, C)` float32, the mean over the views of the method's scores, which are cosines for most methods.
         features: `(N, D)` float32, the mean over the views of the videos' unit features; their products with the
             classes' are the cosines. D is 0 for a method that compares more than one vector a video with the classes.
         kept: `(N, P, V, C)` float32, the scores of V views, or of the fused ones, with P sets of templates; `None`
             unless they were asked for.
-        failures: Id -> `(label, cause)` of the videos that could not be read. They count as wrong.
+        failures: Id -> `(label or labels, cause)` of the videos that could not be read. They count as wrong.
     """
 
     ids: list[str]
@@ -34,7 +35,7 @@ class Predictions:
     scores: Tensor
     cosines: Tensor
     features: Tensor
-    failures: dict[str, tuple[int, str]] = field(default_factory=dict)
+    failures: dict[str, tuple[Truth, str]] = field(default_factory=dict)
     kept: Tensor | None = None
 
     def stored(self) -> StoredScores:
@@ -45,10 +46,11 @@ class Predictions:
         return StoredScores(self.ids, labels, scores, cosines, features, self.failures)
 
     @classmethod
-    def none(cls, num_classes: int, dim: int) -> Predictions:
+    def none(cls, num_classes: int, dim: int, *, multi_label: bool = False) -> Predictions:
         """Predictions of no video, for a set of classes."""
         scores = torch.empty(0, num_classes)
-        return cls([], torch.empty(0, dtype=torch.int64), scores, scores, torch.empty(0, dim))
+        labels = torch.empty((0, num_classes) if multi_label else 0, dtype=torch.int64)
+        return cls([], labels, scores, scores, torch.empty(0, dim))
 
     @property
     def total(self) -> int:
@@ -112,7 +114,7 @@ def bootstrap_interval(predictions: Predictions, draws: int = 1000, seed: int = 
 
 
 def classification_metrics(predictions: Predictions, top_k: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """Accuracies of `stored_scores.classification_metrics`, of predictions that are not stored yet.
+    """Metrics of `stored_scores.classification_metrics`, of predictions that are not stored yet.
 
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])

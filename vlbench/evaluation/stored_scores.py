@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vlbench.datasets.specs import Truth
 from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.statistics import resampled_top1
 from vlbench.names import name_bytes
@@ -27,11 +28,11 @@ class StoredScores:
 
     Attributes:
         ids: Names of the readable videos, one a row.
-        labels: Labels of the videos, int64 `(N,)`.
+        labels: Labels of the videos, int64 `(N,)`, or int64 `(N, C)` of ones and zeros where a video may have several.
         scores: Scores of the classes, float32 `(N, C)`; only the order of the classes within a row means something.
         cosines: Mean over the views of a video's cosines with the classes, float32 `(N, C)`.
         features: Mean over the views of a video's unit features, float32 `(N, D)`.
-        failures: Id -> `(label, cause)` of the videos that could not be read, which count as wrong.
+        failures: Id -> `(label or labels, cause)` of the videos that could not be read, which count as wrong.
     """
 
     ids: Sequence[str]
@@ -39,7 +40,21 @@ class StoredScores:
     scores: Floats
     cosines: Floats
     features: Floats
-    failures: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    failures: Mapping[str, tuple[Truth, str]] = field(default_factory=dict)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may have several labels or none."""
+        return self.labels.ndim == 2
+
+    @property
+    def truths(self) -> dict[str, Truth]:
+        """The label, or all labels, of every video, readable or not."""
+        lost = {video: truth for video, (truth, _) in self.failures.items()}
+        if not self.multi_label:
+            return dict(zip(self.ids, self.labels.tolist(), strict=True)) | lost
+        read: list[Truth] = [tuple(np.flatnonzero(row).tolist()) for row in self.labels]
+        return dict(zip(self.ids, read, strict=True)) | lost
 
     @property
     def total(self) -> int:
@@ -71,16 +86,68 @@ def hits_at(scores: Floats, labels: Integers, k: int) -> NDArray[np.bool_]:
     return rank < k
 
 
+def label_array(truths: Sequence[Truth], num_classes: int, multi_label: bool) -> Integers:
+    """Labels of videos as an array: int64 `(N,)`, or int64 `(N, C)` of ones and zeros where a video may have several.
+
+    Args:
+        truths: Label, or all labels, of each video.
+        num_classes: Number C of the classes.
+        multi_label: Whether a video may have several labels or none.
+    """
+    if not multi_label:
+        return np.array(truths, dtype=np.int64)
+    labels = np.zeros((len(truths), num_classes), np.int64)
+    for row, truth in zip(labels, truths, strict=True):
+        row[np.array(truth, dtype=np.int64)] = 1
+    return labels
+
+
+def mean_average_precision(stored: StoredScores) -> float:
+    """Mean over the classes of the average precision with which their videos come first, in per cent, 0..100.
+
+    A class ranks the videos by their `cosines`, which compare between videos as scores need not. Its average precision
+    is the mean, over its videos, of the share of its videos among those that rank as high or higher. Unreadable videos
+    come last. Classes without a video are left out; without any it is not a number.
+
+    Args:
+        stored: Scores of one test set, whose videos may have several labels.
+
+    Example:
+        >>> cosines = np.array([[0.9], [0.8], [0.7]], np.float32)
+        >>> labels, features = np.array([[1], [0], [1]]), np.zeros((3, 0), np.float32)
+        >>> stored = StoredScores(["a.mp4", "b.mp4", "c.mp4"], labels, cosines, cosines, features)
+        >>> round(mean_average_precision(stored), 2)
+        83.33
+    """
+    num_classes = stored.scores.shape[1]
+    lost = label_array([truth for truth, _ in stored.failures.values()], num_classes, multi_label=True)
+    truth = np.concatenate([stored.labels, lost]).astype(bool)
+    last = np.full(lost.shape, -np.inf)
+    scores = np.concatenate([stored.cosines.astype(np.float64), last])
+    precisions = [_average_precision(scores[:, c], truth[:, c]) for c in range(num_classes) if truth[:, c].any()]
+    return float(100 * np.mean(precisions)) if precisions else float("nan")
+
+
+def _average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Average precision of scores `(N,)`, where `positive` says which are right; equal scores share one rank."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last place of each score
+    hits = np.cumsum(positive[order])[ends]
+    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / hits[-1])
+
+
 def classification_metrics(stored: StoredScores, top_k: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """Accuracies in per cent, 0..100; unreadable videos count as wrong.
+    """Accuracies in per cent, 0..100, or the mean average precision; unreadable videos count as wrong.
 
     Args:
         stored: Scores of one test set.
         top_k: Values of k; one larger than the number of classes is clipped to it.
 
     Returns:
-        `top1`, `top5` over videos, and `mean_per_class`, the mean of the top-1 accuracies of the classes that occur.
-        Without videos they are not numbers.
+        `top1`, `top5` over videos, and `mean_per_class`, the mean of the top-1 accuracies of the classes that occur;
+        where a video may have several labels, `map` alone, see `mean_average_precision`. Without videos they are not
+        numbers.
 
     Example:
         >>> scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
@@ -89,6 +156,8 @@ def classification_metrics(stored: StoredScores, top_k: Sequence[int] = (1, 5)) 
         >>> classification_metrics(stored)["top1"]
         50.0
     """
+    if stored.multi_label:
+        return {"map": mean_average_precision(stored)}
     num_classes = stored.scores.shape[1]
     if stored.total == 0:
         return {**{f"top{k}": float("nan") for k in top_k}, "mean_per_class": float("nan")}
@@ -163,8 +232,10 @@ def half_class_metrics(stored: StoredScores) -> dict[str, float]:
         stored: Scores of one test set.
 
     Raises:
-        DataError: If a half has videos of fewer than two classes.
+        DataError: If a half has videos of fewer than two classes, or a video may have several labels.
     """
+    if stored.multi_label:
+        raise DataError("random halves of the classes need videos of one label each; these may have several")
     lost = np.array([label for label, _ in stored.failures.values()], dtype=np.int64)
     # A video that was not read has no cosines; those of its own class are made the smallest.
     wrong = np.zeros((len(lost), stored.cosines.shape[1]), np.float32)
@@ -186,20 +257,20 @@ def bootstrap_interval(stored: StoredScores, draws: int = 1000, seed: int = 0) -
         seed: Seed of the resampling.
 
     Returns:
-        `top1_low` and `top1_high`; empty without videos or draws.
+        `top1_low` and `top1_high`; empty without videos or draws, or where a video may have several labels.
     """
-    if stored.total == 0 or draws == 0:
+    if stored.total == 0 or draws == 0 or stored.multi_label:
         return {}
     right = int((stored.best == stored.labels).sum())
     low, high = resampled_top1(right, stored.total, draws, seed)
     return {"top1_low": low, "top1_high": high}
 
 
-def digest_of_labels(labels: Mapping[str, int]) -> str:
+def digest_of_labels(labels: Mapping[str, Truth]) -> str:
     """Digest of the videos of a test set and their classes; two runs with one digest were asked the same.
 
     Args:
-        labels: Id of each video -> position of its class.
+        labels: Id of each video -> position of its class, or of all its classes.
     """
     lines = "".join(f"{label} {video}\n" for video, label in sorted(labels.items()))
     return hashlib.blake2b(name_bytes(lines), digest_size=16).hexdigest()

@@ -207,6 +207,16 @@ class VideoTextMethod(StatedOptions, TrainingLoops):
         return False
 
     @property
+    def fixed_classes(self) -> tuple[str, ...] | None:
+        """Names of the only classes that the method scores, in the order of its scores; `None` if it opens vocabulary.
+
+        They are empty as long as the method knows none.
+        """
+        if self.opens_vocabulary:
+            return None
+        return self.train_classes.names if self.train_classes is not None else ()
+
+    @property
     def published_as(self) -> tuple[str, ...]:
         """Names that published tables have for the method as it is configured; none by default."""
         return ()

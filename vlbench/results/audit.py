@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -12,16 +11,13 @@ from pathlib import Path
 
 import vlbench
 from vlbench.clips.options import NORMAL
-from vlbench.datasets.lists.annotations import csv_rows, lines_of
+from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.statistics import compare, resampled_top1
-from vlbench.names import one_line, quoted
+from vlbench.names import one_line
 from vlbench.results.audits import AUDIT_VERSION, audited_record
 from vlbench.results.escapes import csv_cell
 from vlbench.results.stored import StoredEvaluation
-
-NAME_COLUMNS = ("name", "class", "class_name")
-"""Header names of the column of class names of a CSV file with a subset of the classes."""
 
 
 @dataclass(frozen=True)
@@ -222,33 +218,7 @@ def read_subset(option: str, classes: Sequence[str]) -> tuple[str, list[str]]:
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f"--subset {name} names {path}, which is not a file; give one with a name of a class a line")
-    known = {class_name.casefold(): class_name for class_name in classes}
-    names = []
-    for where, text in _names_in(path):
-        if text.casefold() not in known:
-            near = difflib.get_close_matches(text.casefold(), known, n=2)
-            hint = f"did you mean {' or '.join(known[each] for each in near)}?" if near else (
-                f"it has {', '.join(classes[:5])}, .."
-            )  # fmt: skip
-            raise ConfigError(f"{where}: {quoted(text)} is no class of the record: {hint}")
-        names.append(known[text.casefold()])
-    if not names or len(set(names)) < len(names):
-        twice = next((each for each in names if names.count(each) > 1), None)
-        raise ConfigError(
-            f"{path} names {'no class' if twice is None else f'{quoted(twice)} twice'}; a subset has each once"
-        )
-    return name, names
-
-
-def _names_in(path: Path) -> list[tuple[str, str]]:
-    """Names of classes in a file, each with its place."""
-    if path.suffix.lower() != ".csv":
-        return [(where, line.strip()) for where, line in lines_of(path)]
-    (where, header), *rows = [*csv_rows(path)] or [(str(path), [])]
-    columns = [place for place, name in enumerate(header) if name.strip().lower() in NAME_COLUMNS]
-    if len(columns) != 1:
-        raise ConfigError(f"{where}: {len(columns)} columns of {', '.join(NAME_COLUMNS)}; allowed: a header with one")
-    return [(where, row[columns[0]].strip()) for where, row in rows if len(row) > columns[0]]
+    return name, read_class_names(path, classes, "the record")
 
 
 def audit_json(audit: Audit) -> str:

@@ -207,8 +207,16 @@ class RecordWriter(Callback):
 
     def _check(self, data: RecordedData, method: RecordedMethod) -> None:
         """Refuses, before anything is evaluated, what would be refused when the record is written."""
-        for evaluated in data.dataset.sets("test") if self.half_classes else ():
-            check_half_classes(evaluated.labels.values(), len(evaluated.classes.names))
+        sets = data.dataset.sets("test")
+        if any(evaluated.multi_label for evaluated in sets) and (self.half_classes or self.keep):
+            option = "half_classes is true" if self.half_classes else f"keep is {', '.join(self.keep)}"
+            raise ConfigError(
+                f"record.{option}, and a video of {data.dataset.label} may have several labels, of which that makes"
+                " nothing; leave the option out"
+            )
+        for evaluated in sets if self.half_classes else ():
+            of_videos = [truth for truth in evaluated.labels.values() if isinstance(truth, int)]
+            check_half_classes(of_videos, len(evaluated.classes.names))
         if self.folder is None:
             return
         if self.name is None:
@@ -314,7 +322,8 @@ class RecordWriter(Callback):
                 sampling=data.clip.sampling,
                 settings=self.settings,
                 training_settings=(training.settings_behind(self.selection) if training else None) or {},
-                published_as=() if identity.untrained else method.published_as,
+                # Published values are of all classes.
+                published_as=() if identity.untrained or data.dataset.class_list else method.published_as,
                 # The settings of the training once: as those that the weights depend on.
                 training=replace(training, settings=None, validation=None) if training else None,
                 trainable_params=sum(p.numel() for p in method.parameters() if p.requires_grad),

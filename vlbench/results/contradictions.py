@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vlbench.datasets.specs import content_digest
+from vlbench.datasets.specs import Truth, content_digest
 from vlbench.errors import DataError
 from vlbench.evaluation.calibration import calibration, rule_of
 from vlbench.evaluation.stored_scores import (
@@ -18,7 +18,7 @@ from vlbench.evaluation.stored_scores import (
     half_class_metrics,
 )
 from vlbench.results.fields import shown
-from vlbench.results.record import Record
+from vlbench.results.record import ACCURACIES, MAP, Record
 from vlbench.settings import settings_digest
 
 TOLERANCE = 1e-6
@@ -36,9 +36,8 @@ def contradictions(record: Record, stored: StoredScores, written: str | None) ->
         stored: Scores that lie beside the record.
         written: Text of the record as the file of scores holds it; `None` if it holds none.
     """
-    lost = {video: label for video, (label, _) in stored.failures.items()}
-    if len({*stored.ids, *lost}) < stored.total:
-        both = sorted({*stored.ids} & lost.keys())
+    if len({*stored.ids, *stored.failures}) < stored.total:
+        both = sorted({*stored.ids} & stored.failures.keys())
         twice = both or sorted(video for video, count in Counter(stored.ids).items() if count > 1)
         yield f"the video {shown(twice[0])} is there twice"
     rows = stored.not_finite()
@@ -47,7 +46,7 @@ def contradictions(record: Record, stored: StoredScores, written: str | None) ->
         yield f"{len(rows)} of {len(stored.ids)} videos have scores that are not finite, {video} is one"
     yield from _altered(record, written)
     yield from _differing(record.metrics, classification_metrics(stored))
-    yield from _other_digests(record, dict(zip(stored.ids, stored.labels.tolist(), strict=True)) | lost)
+    yield from _other_digests(record, stored.truths)
 
 
 def contradictions_in_draws(record: Record, stored: StoredScores) -> Iterator[str]:
@@ -70,7 +69,8 @@ def contradictions_in_draws(record: Record, stored: StoredScores) -> Iterator[st
         except DataError as error:
             yield str(error)
             return
-    for name in sorted(record.metrics.keys() - {"top1", "top5", "mean_per_class", *expected}):
+    always = (MAP,) if stored.multi_label else ACCURACIES
+    for name in sorted(record.metrics.keys() - {*always, *expected}):
         yield f"metrics.{name} is {record.metrics[name]}, nothing follows for it from the scores"
     yield from _differing(record.metrics, expected)
 
@@ -119,7 +119,7 @@ def _differing(metrics: Mapping[str, float], expected: Mapping[str, float]) -> I
             yield f"metrics.{name} is {metrics[name]:.9g}, the scores give {value:.9g}"
 
 
-def _other_digests(record: Record, labels: Mapping[str, int]) -> Iterator[str]:
+def _other_digests(record: Record, labels: Mapping[str, Truth]) -> Iterator[str]:
     """Digests that are not those of what they stand for."""
     identity, details = record.identity, record.details
     expected = [("details.test_digest", details.test_digest, digest_of_labels(labels), "the scores")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from vlbench.pages import head, text
+from vlbench.results.page_parts import asset
 from vlbench.results.svg import label, round_ticks, stroke
 
 _CURVES = (
@@ -18,18 +19,20 @@ _CURVES = (
     ("train/data_share", "share of waiting for data"),
 )
 """Columns of a log that are drawn, and their titles."""
+_FROM_ZERO = ("train/lr", "train/step_seconds", "train/data_share")
+"""Columns whose scale begins at 0; that of a loss begins near its smallest value."""
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 340, 200, 56, 10, 28, 26
 _MOST = 1000
 """Most points of a curve; of more, every n-th is drawn."""
 
-_STYLE = """\
-body { margin: 24px auto; max-width: 1460px; padding: 0 24px; font: 14px/1.5 system-ui, sans-serif; }
-section { border-top: 1px solid #8886; padding: 12px 0; }
-h1 { font-size: 20px; } h2 { font-size: 15px; margin: 0 0 8px; overflow-wrap: anywhere; }
-.curves { display: flex; flex-wrap: wrap; gap: 12px; }
-svg { width: 340px; height: 200px; font: 11px system-ui, sans-serif; }
-text { fill: currentColor; } .grid { stroke: #8884; } .curve { fill: none; stroke: #3b82d6; stroke-width: 1.5; }
+_STYLE = """
+main { padding-top: 24px; }
+h2 { font-size: 15px; margin: 24px 0 8px; overflow-wrap: anywhere; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px; }
+svg { display: block; width: 100%; height: auto; padding: 8px; font-size: 11px; background: var(--panel);
+  border: 1px solid var(--line); border-radius: 8px; }
+text { fill: var(--text); } .curve { fill: none; stroke: var(--c0); stroke-width: 1.5; } circle { fill: var(--c0); }
 """
 
 Curve = list[tuple[int, float]]
@@ -79,7 +82,7 @@ def curves_section(name: str, folder: Path) -> str:
         folder: Default root folder of the training.
     """
     curves = read_curves(folder)
-    drawn = [_drawn(title, curves[column]) for column, title in _CURVES if curves.get(column)]
+    drawn = [_drawn(title, curves[column], column in _FROM_ZERO) for column, title in _CURVES if curves.get(column)]
     body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>no entry of a log</p>"
     return f"<section><h2>{text(name)}</h2>{body}</section>\n"
 
@@ -90,16 +93,18 @@ def curves_page(sections: Iterable[str]) -> str:
     Args:
         sections: What `curves_section` makes of each training.
     """
-    return "".join([head("vlbench trainings", _STYLE), "<h1>Trainings</h1>\n", *sections, "</body>\n</html>\n"])
+    beginning = head("vlbench trainings", asset("leaderboard.css") + _STYLE)
+    return "".join([beginning, "<main>\n<h1>Trainings</h1>\n", *sections, "</main>\n</body>\n</html>\n"])
 
 
-def _drawn(title: str, points: Sequence[tuple[int, float]]) -> str:
-    """A curve as SVG; its scale begins at the smallest value, or at 0 for shares and seconds."""
+def _drawn(title: str, points: Sequence[tuple[int, float]], from_zero: bool) -> str:
+    """A curve as SVG, whose scale begins below the smallest value or at 0."""
     points = [*points[: -1 : max(1, len(points) // _MOST)], points[-1]]
     steps, values = [step for step, _ in points], [value for _, value in points]
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
     low, high = low - margin if low < 0 else max(0.0, low - margin), high + margin
+    low = min(0.0, low) if from_zero else low
     span = max(1, steps[-1] - steps[0])
 
     def x(step: float) -> float:

@@ -28,7 +28,8 @@ def kept_scores(evaluation: Evaluation, weights: str | None, epoch: int | None =
     scores = np.zeros((0, len(evaluation.kept.prompts), 1, predictions.scores.shape[1]), np.float32)
     if predictions.kept is not None:
         scores = predictions.kept.numpy()
-    lost = {video: label for video, (label, _) in predictions.failures.items()}
+    # Of videos that may have several labels nothing is kept.
+    lost = {video: truth for video, (truth, _) in predictions.failures.items() if isinstance(truth, int)}
     ids, labels = tuple(predictions.ids), predictions.labels.numpy()
     return KeptScores(ids, labels, scores, lost, evaluation.kept, weights, epoch)
 

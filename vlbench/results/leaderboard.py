@@ -15,7 +15,7 @@ from vlbench.results.comparison import ComparisonKey
 from vlbench.results.costs import calibration_of, costs
 from vlbench.results.options import differing, settings_of
 from vlbench.results.published_values import published_beside
-from vlbench.results.record import Record
+from vlbench.results.record import MAP, Record
 from vlbench.results.row import COLUMNS, Row, Setting
 
 
@@ -162,17 +162,19 @@ def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapp
         half_top1 = half_top1._replace(std=_rounded(everything[0].metrics["half_top1_std"]))
     of_base, of_novel = _spread(base, "top1"), _spread(novel, "top1")
     hm = _harmonic(base, novel, _top1) if paired else None
-    upper_bound = _harmonic(base, novel, _upper) if paired else _mean([_upper(record) for record in everything])
+    of_one_label = [record for record in everything if MAP not in record.metrics]
+    upper_bound = _harmonic(base, novel, _upper) if paired else _mean([_upper(record) for record in of_one_label])
     coverage = _coverage(members)
     return Row(
         **vars(setting),
         options=options,
         top1=top1.mean,
         top1_std=top1.std,
-        runs_low=_quantile(everything, 0),
-        runs_high=_quantile(everything, -1),
-        top5=_mean([record.metrics["top5"] for record in everything]),
-        mean_per_class=_mean([record.metrics["mean_per_class"] for record in everything]),
+        runs_low=_quantile(of_one_label, 0),
+        runs_high=_quantile(of_one_label, -1),
+        top5=_spread(everything, "top5").mean,
+        mean_per_class=_spread(everything, "mean_per_class").mean,
+        map=_spread(everything, MAP).mean,
         base=of_base.mean,
         base_std=of_base.std,
         novel=of_novel.mean,

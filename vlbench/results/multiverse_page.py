@@ -16,9 +16,9 @@ _STYLE = """
 .share { fill: var(--c0); opacity: .55; }
 .recorded { fill: var(--text); }
 """
-_WIDTH, _LEFT, _RIGHT, _ROW, _AXIS, _BINS = 760, 190, 20, 34, 40, 60
-_NAME = 28
-"""Letters of a method's name that have room in the figure."""
+_WIDTH, _RIGHT, _ROW, _AXIS, _BINS = 760, 20, 34, 40, 60
+_NAME, _LETTER = 28, 8
+"""Letters of a method's name that have room in the figure, and the room of one."""
 
 
 def multiverse_html(outcome: Multiverse) -> str:
@@ -83,10 +83,11 @@ def _figure(outcome: Multiverse) -> str:
     root = Element(
         "svg", {"role": "img", "viewBox": f"0 0 {_WIDTH} {height}", "aria-label": "top-1 of every method by universe"}
     )
-    room = _WIDTH - _LEFT - _RIGHT
+    left = 24 + _LETTER * max(min(len(name), _NAME) for name in outcome.methods)
+    room = _WIDTH - left - _RIGHT
 
     def x(value: float) -> float:
-        return _LEFT + room * (value - low) / (high - low)
+        return left + room * (value - low) / (high - low)
 
     for tick in round_ticks(low, high):
         stroke(root, "grid", x(tick), 10, x(tick), bottom)
@@ -106,6 +107,6 @@ def _figure(outcome: Multiverse) -> str:
                 box = {"x": x(edge), "y": base - size, "width": room / _BINS - 1, "height": size}
                 SubElement(bars, "rect", {"class": "share", **{key: f"{each:.1f}" for key, each in box.items()}})
         SubElement(bars, "circle", {"class": "recorded", "cx": f"{x(recorded):.1f}", "cy": f"{base:.1f}", "r": "4"})
-        label(root, _LEFT - 10, base, name if len(name) <= _NAME else f"{name[: _NAME - 3]}...", "end")
-    label(root, (_LEFT + _WIDTH) / 2, height - 4, "top-1 in %; bars: universes; dot: as recorded", "middle")
+        label(root, left - 10, base, name if len(name) <= _NAME else f"{name[: _NAME - 3]}...", "end")
+    label(root, (left + _WIDTH) / 2, height - 4, "top-1 in %; bars: universes; dot: as recorded", "middle")
     return tostring(root, encoding="unicode")

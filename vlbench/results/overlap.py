@@ -41,8 +41,10 @@ def train_test_overlap(dataset: VideoDataset, training: TrainingFacts | None, *,
     collection = training.dataset.partition("/")[0]
     if collection != dataset.label.partition("/")[0]:
         return Overlap(None, f"nothing to compare: trained on {training.dataset}, tested on {dataset.label}")
+    # Weights of all classes may be tested on some, and the other way round.
+    trained_on = dataset if training.dataset == dataset.label else dataset.with_all_classes()
     try:
-        name, items = dataset.training_list(training.subset, training.heldout or 0.0)
+        name, items = trained_on.training_list(training.subset, training.heldout or 0.0)
     except VlbenchError as error:
         cause = one_line(str(error))
         return Overlap(None, f"not known: the training list {training.list} cannot be read here: {cause}")

@@ -52,10 +52,12 @@ def script_data(data: object) -> str:
 
 STYLE_OF_TABLES = """
 main { max-width: 1300px; padding-top: 24px; padding-bottom: 40px; }
+h1 { overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; }
 th { padding: 7px 9px; }
-figure { margin: 12px 0; padding: 12px; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; }
-figure svg { display: block; width: 100%; height: auto; font-size: 12px; }
+figure { margin: 12px 0; padding: 12px; background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
+  max-width: 926px; overflow-x: auto; }
+figure svg { display: block; width: 100%; min-width: 520px; height: auto; font-size: 14px; }
 figure text { fill: var(--text); }
 """
 """Style of pages of figures and tables without scripts, after leaderboard.css."""

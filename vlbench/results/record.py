@@ -22,6 +22,12 @@ SCHEMA_VERSION = 3
 own."""
 _READABLE = (1, 2, 3)
 
+ACCURACIES = ("top1", "top5", "mean_per_class")
+"""Metrics of every evaluation of videos of one label each."""
+
+MAP = "map"
+"""Metric of an evaluation of videos that may have several labels, the mean average precision, in the place of those."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -197,9 +203,13 @@ class Record:
         Raises:
             DataError: Naming the field.
         """
-        for name in ("top1", "top5", "mean_per_class"):
-            if name not in self.metrics:
+        for name in ACCURACIES:
+            if MAP not in self.metrics and name not in self.metrics:
                 raise DataError(f"metrics.{name} is missing")
+            if MAP in self.metrics and name in self.metrics:
+                raise DataError(
+                    f"metrics has {MAP} and {name}; allowed: one, a video has one label or may have several"
+                )
         for name, value in self.metrics.items():
             if not -1e-3 <= value <= 100.001:  # single precision may round beyond
                 raise DataError(f"metrics.{name} is {value}; allowed: 0 to 100")

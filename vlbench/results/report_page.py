@@ -214,10 +214,11 @@ def _unreadable(stored: StoredEvaluation) -> str:
     failures = stored.predictions.failures
     if not failures:
         return "<p>Every video could be read.</p>"
+    labels = stored.labels()
     rows = [
-        f"<tr><th scope=row>{text(video)}</th><td class=words>{text(stored.classes[label])}</td>"
+        f"<tr><th scope=row>{text(video)}</th><td class=words>{text(stored.classes[labels[video]])}</td>"
         f"<td class=words>{text(cause)}</td></tr>"
-        for video, (label, cause) in sorted(failures.items())[:_LOST]
+        for video, (_, cause) in sorted(failures.items())[:_LOST]
     ]
     more = len(failures) - len(rows)
     said = f"<p>{len(failures):,} of {stored.predictions.total:,} videos; each counts as wrong.</p>"

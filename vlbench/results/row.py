@@ -96,6 +96,7 @@ class Row:
     runs_high: float | None
     top5: float | None
     mean_per_class: float | None
+    map: float | None
     base: float | None
     base_std: float | None
     novel: float | None
@@ -142,8 +143,9 @@ class Row:
 
     @property
     def score(self) -> float | None:
-        """What the row is ranked by: the harmonic mean where it has one, else top-1; `None` if it has neither."""
-        return self.top1 if self.hm is None else self.hm
+        """What the row is ranked by: the harmonic mean where it has one, else top-1, or the mean average precision of
+        videos that may have several labels; `None` if it has none of them."""
+        return next((score for score in (self.hm, self.top1, self.map) if score is not None), None)
 
     def cells(self) -> dict[str, Cell]:
         """Column -> value, with the comparison by its digest."""

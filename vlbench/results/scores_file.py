@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
+from vlbench.datasets.specs import Truth
 from vlbench.errors import DataError
-from vlbench.evaluation.stored_scores import StoredScores
+from vlbench.evaluation.stored_scores import Integers, StoredScores
 from vlbench.names import one_line
 from vlbench.results.fields import checked, parse_json, shown
 from vlbench.results.record import Record
 
-_TENSORS = {"labels": ("I64", 1), "scores": ("F32", 2), "cosines": ("F32", 2), "features": ("F32", 2)}
-"""Tensors of the file: names, types and numbers of dimensions."""
+_TENSORS = {"labels": ("I64", (1, 2)), "scores": ("F32", (2,)), "cosines": ("F32", (2,)), "features": ("F32", (2,))}
+"""Tensors of the file: names, types and allowed numbers of dimensions; labels have two where a video may have
+several."""
 
 
 def write_scores(stored: StoredScores, record: Record, path: Path) -> None:
@@ -65,11 +67,14 @@ def read_scores(content: bytes, record: Record, path: Path) -> tuple[StoredScore
             raise DataError("its metadata has no ids")
         ids = list(checked(parse_json(metadata["ids"].encode(), file_names=True), tuple[str, ...], "ids"))
         labels = parse_json(metadata.get("failures", "{}").encode(), file_names=True)
-        lost: Mapping[str, int] = checked(labels, dict[str, int], "failures of its metadata")
+        multi_label = tensors["labels"].ndim == 2
+        kind = dict[str, tuple[int, ...]] if multi_label else dict[str, int]
+        lost: Mapping[str, Truth] = checked(labels, kind, "failures of its metadata")
         videos, classes = record.evaluated, len(record.details.classes)
         if not classes:
             raise DataError("its record names no classes in details.classes")
-        shapes = {"labels": (videos,), "scores": (videos, classes), "cosines": (videos, classes)}
+        of_labels: tuple[int, ...] = (videos, classes) if multi_label else (videos,)
+        shapes = {"labels": of_labels, "scores": (videos, classes), "cosines": (videos, classes)}
         for name, shape in {**shapes, "features": (videos, *tensors["features"].shape[1:])}.items():
             if tensors[name].shape != shape:
                 raise DataError(
@@ -80,7 +85,7 @@ def read_scores(content: bytes, record: Record, path: Path) -> tuple[StoredScore
             raise DataError(f"it names {len(ids)} videos, its record says {videos}")
         if lost.keys() != record.failures.keys():
             raise DataError(f"it names {len(lost)} unreadable videos, its record {len(record.failures)} or others")
-        _check_labels([*tensors["labels"].tolist(), *lost.values()], classes)
+        _check_labels(tensors["labels"], lost, classes)
     except DataError as error:
         cause = one_line(str(error))
         raise DataError(f"{path} is not the file of scores of its record: {cause}; run `vlbench test` again") from error
@@ -88,10 +93,16 @@ def read_scores(content: bytes, record: Record, path: Path) -> tuple[StoredScore
     return StoredScores(ids, **tensors, failures=failures), metadata.get("record")
 
 
-def _check_labels(labels: Sequence[int], classes: int) -> None:
-    wrong = next((label for label in labels if not 0 <= label < classes), None)
+def _check_labels(labels: Integers, lost: Mapping[str, Truth], classes: int) -> None:
+    each: list[int] = [] if labels.ndim == 2 else labels.tolist()
+    for truth in lost.values():
+        each.extend([truth] if isinstance(truth, int) else truth)
+    wrong = next((label for label in each if not 0 <= label < classes), None)
     if wrong is not None:
         raise DataError(f"a label is {wrong}; allowed: 0 to {classes - 1}, one of {classes} classes")
+    if labels.ndim == 2 and not np.isin(labels, (0, 1)).all():
+        strange = labels.max() if labels.max() > 1 else labels.min()
+        raise DataError(f"a label is {strange}; allowed: 0 and 1 for each of {classes} classes")
 
 
 def _tensors(content: bytes, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -100,9 +111,10 @@ def _tensors(content: bytes, header: Mapping[str, Any]) -> dict[str, NDArray[Any
             raise DataError(f"the tensor {name} is missing")
         facts = checked(header[name], dict[str, object], name)
         kind, shape = facts.get("dtype"), checked(facts.get("shape"), tuple[int, ...], f"the shape of {name}")
-        if kind != dtype or len(shape) != dimensions:
+        if kind != dtype or len(shape) not in dimensions:
+            allowed = " or ".join(map(str, dimensions))
             raise DataError(
-                f"the tensor {name} is {shown(kind)} of shape {shape}; allowed: {dtype} of {dimensions} dimensions"
+                f"the tensor {name} is {shown(kind)} of shape {shape}; allowed: {dtype} of {allowed} dimensions"
             )
     others = sorted(header.keys() - _TENSORS.keys() - {"__metadata__"})
     if others:

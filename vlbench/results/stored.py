@@ -44,7 +44,7 @@ class StoredEvaluation:
 
         Raises:
             DataError: If there is no such record, or its scores are missing, damaged or another run's, or the record
-                says what does not follow from them.
+                says what does not follow from them, or a video of it may have several labels.
         """
         path = find_record(name, folder)
         record, content = read_pair(path, content_of)
@@ -54,6 +54,12 @@ class StoredEvaluation:
         if wrong is not None:
             more = f"`vlbench verify {path.parent.parent}` says more"
             raise DataError(f"{path} does not fit {source}: {one_line(wrong)}; {more}")
+        if predictions.multi_label:
+            raise DataError(
+                f"{path} is of {record.identity.dataset}, a video of which may have several labels: it has a mean"
+                " average precision, which `vlbench leaderboard` shows and `vlbench verify` recomputes, and nothing"
+                " else; give a record of videos of one label each"
+            )
         return cls(path.stem, record, record.details.classes, predictions)
 
     def correct(self) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
     "rank", "method", "backbone", "trained_on", "frames", "views", "deviations", "options", "top1", "runs_low",
-    "runs_high", "top5", "base",
+    "runs_high", "top5", "map", "base",
     "novel", "hm", "half_top1", "order_score", "time_score", "runs", "coverage", "upper_bound", "ece",
     "base_novel_auroc", "gflops_video", "trainable_params", "published", "difference",
 )  # fmt: skip

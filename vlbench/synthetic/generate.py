@@ -168,14 +168,19 @@ def _render(clip: _Clip) -> None:
     frames = render_clip(rng, colour=cls.colour, shape=cls.shape, motion=cls.motion)
     temporary = _temporary(clip.path)
     try:
-        _encode(temporary, frames)
+        write_clip(temporary, frames)
         temporary.replace(clip.path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _encode(path: Path, frames: NDArray[np.uint8]) -> None:
-    """Writes uint8 (T, H, W, 3) frames as an H.264 mp4 file."""
+def write_clip(path: Path, frames: NDArray[np.uint8]) -> None:
+    """Writes uint8 (T, H, W, 3) frames as an H.264 mp4 file.
+
+    Args:
+        path: Path of the file, with any name.
+        frames: Frames of the clip, RGB.
+    """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options=_ENCODER)
         stream.height, stream.width = frames.shape[1:3]

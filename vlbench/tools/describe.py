@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from rich.progress import track
 
-from vlbench.datasets.descriptions import Descriptions, read_descriptions
+from vlbench.datasets.descriptions import Descriptions, read_descriptions, sentences_json
 from vlbench.errors import ConfigError, DataError, VlbenchError
 from vlbench.files import write_atomically
 from vlbench.ranges import Range
@@ -110,8 +110,8 @@ def describe(
                 answers[label], details = endpoint.describe(class_names[label])
                 _append(file, {"label": label, "class": class_names[label], **answers[label], **details})
         for kind in _KINDS:
-            content = {str(label): answers[label][kind] for label in range(len(class_names))}
-            write_atomically(out / f"{kind}.json", (json.dumps(content, indent=2) + "\n").encode())
+            content = sentences_json([answers[label][kind] for label in range(len(class_names))])
+            write_atomically(out / f"{kind}.json", content)
     return read_descriptions(out, class_names)
 
 

@@ -137,6 +137,8 @@ def zero_shot_task(dataset: VideoDataset, template: str = "a video of {}") -> An
     metadata = _mteb("mteb.abstasks.task_metadata")
     datasets = _mteb("datasets")
     items = dataset.videos("test")
+    if dataset.spec.multi_label:
+        raise ConfigError(f"a video of {dataset.label} may have several labels, and the task has one a video")
     parts = [item.id for item in items if item.span is not None]
     if parts:
         raise ConfigError(f"{len(parts)} videos are parts of files, {parts[0]} is one; mteb reads whole files only")

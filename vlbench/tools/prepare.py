@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -22,7 +22,7 @@ from vlbench.clips.container import cause_of, open_container
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.frames import frame_places
 from vlbench.datasets.lists.index import FileIndex, Stamp
-from vlbench.datasets.lists.splits import draw_shots
+from vlbench.datasets.lists.splits import draw_shots, select
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
@@ -135,13 +135,19 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
         raise ConfigError(f"{out} is not empty; give a new folder")
     if dataset.stored == "frames":
         raise ConfigError("the dataset's videos are kept as frames, and only video files are copied; choose another")
-    names = dataset.spec.class_names
+    if dataset.facts.multi_label:
+        raise ConfigError(f"a video of {dataset.label} may have several labels, which no list of a copy holds")
+    listed = dataset.listed_classes
+    labels = range(dataset.spec.num_classes) if listed is None else listed.labels
+    names = [dataset.spec.class_names[label] for label in labels]
     splits: dict[Part, int] = {
         "train": dataset.train_subset.split,
         "validation": dataset.test_subset.split,
         "test": dataset.test_subset.split,
     }
-    parts = {part: _draw(dataset.items(part, split), videos, seed, names) for part, split in splits.items()}
+    parts = {
+        part: _draw(select(dataset.items(part, split), labels), videos, seed, names) for part, split in splits.items()
+    }
     for item in chain(*parts.values()):
         _check_listable(item)
     for part, drawn in parts.items():
@@ -285,7 +291,7 @@ def _check_listable(item: VideoItem) -> None:
         )
 
 
-def _draw(items: list[VideoItem], videos: int, seed: int, class_names: tuple[str, ...]) -> list[VideoItem]:
+def _draw(items: list[VideoItem], videos: int, seed: int, class_names: Sequence[str]) -> list[VideoItem]:
     if any(item.span for item in items):
         raise ConfigError("the dataset's videos are parts of files, and only whole files are copied; choose another")
     present = [item for item in items if item.path.is_file()]

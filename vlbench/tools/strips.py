@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlbench.datasets.frames import frame_places
 from vlbench.datasets.lists.frame_folders import without_extension
@@ -13,6 +14,9 @@ from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import DataError, DecodeError
 from vlbench.tools.parallel import for_each
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WIDEST = 4
 """Width of a frame, in heights, at most."""
@@ -26,10 +30,6 @@ def strip_of(task: tuple[Path, tuple[float, float] | None], frames: int = 5, hei
         frames: Number of frames, evenly spread; one is the middle frame.
         height: Height of the picture in pixels.
     """
-    import torch  # late, as in `probe`: only the worker processes need it
-    from torch.nn.functional import interpolate
-    from torchvision.io import encode_jpeg
-
     from vlbench.clips.container import cause_of
     from vlbench.clips.decoding import open_video
 
@@ -44,6 +44,20 @@ def strip_of(task: tuple[Path, tuple[float, float] | None], frames: int = 5, hei
         return error.cause
     except Exception as error:  # whatever a file does to a decoder
         return cause_of(error)
+    return jpeg_strip(images, height)
+
+
+def jpeg_strip(images: Tensor, height: int) -> bytes:
+    """Images side by side as a JPEG picture.
+
+    Args:
+        images: Images of one size, uint8 `(N, 3, H, W)`.
+        height: Height of the picture in pixels.
+    """
+    import torch  # late, as in `probe`: only the worker processes need it
+    from torch.nn.functional import interpolate
+    from torchvision.io import encode_jpeg
+
     tall, wide = images.shape[-2:]
     size = (height, max(1, min(_WIDEST * height, round(wide * height / tall))))
     small = interpolate(images.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)

@@ -73,6 +73,15 @@ class VideoReader(Protocol):
         """
         ...
 
+    @property
+    def duration(self) -> float:
+        """Seconds from the beginning of the first frame to the end of the last, which is shown as long as the mean one.
+
+        Raises:
+            DecodeError: If the file tells neither times nor a rate, or has no frame.
+        """
+        ...
+
     def frames_between(self, start: float, end: float) -> range:
         """Numbers of the frames that begin to be shown in a part of the video.
 

@@ -148,6 +148,18 @@ class PyAVReader:
             raise DecodeError(self.path, f"its frames differ in size: {error}") from error
         return turn_upright(torch.from_numpy(stacked).permute(0, 3, 1, 2), rotation)
 
+    @property
+    def duration(self) -> float:
+        """Seconds from the beginning of the first frame to the end of the last; see `VideoReader.duration`."""
+        count = self.num_frames
+        if self._order is not None and count > 1:
+            return (self.time_of(count - 1) - self.time_of(0)) * count / (count - 1)
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        if not rate or not count:
+            cause = "decoding yields no frame" if not count else "its container states no frame rate to tell its length"
+            raise DecodeError(self.path, cause)
+        return float(count / rate)
+
     def frames_between(self, start: float, end: float) -> range:
         """Numbers of the frames shown from `start` to before `end`; see `VideoReader.frames_between`."""
         count = self.num_frames

@@ -170,7 +170,7 @@ class _ClassTokenEncoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = torch.cat([self.cls_token.expand(len(frames), -1, -1), frames], dim=1)
+        x = torch.cat([self.cls_token.expand(frames.shape[0], -1, -1), frames], dim=1)
         out: Tensor = self.transformer_enc(x + self.pos_embed)
         return out
 

@@ -98,6 +98,11 @@ class HeadOnly(VideoTextMethod):
         stored = self.learned_class_names
         return tuple(json.loads(bytes(stored.tolist()))) if stored.numel() else ()
 
+    @property
+    @override
+    def fixed_classes(self) -> tuple[str, ...] | None:
+        return None if self.opens_vocabulary else self.known_names
+
     def set_learned(self, **tensors: Tensor) -> None:
         """Puts tensors in the place of those of `LEARNED`, as parameters those of `TRAINED`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -88,11 +88,15 @@ class NearestNeighbours(HeadOnly):
         self.set_learned(video_features=training.units, video_labels=training.labels)
 
     @override
-    def score(self, video: Tensor, classes: None) -> Tensor:
+    def encode_classes(self, class_names: Sequence[str]) -> Tensor:
+        """Scores `(C,)` of a video that no neighbour has voted on."""
+        return self.video_features.new_zeros(len(class_names))
+
+    @override
+    def score(self, video: Tensor, classes: Tensor) -> Tensor:
         cosines, nearest = (video @ self.video_features.T).topk(min(self.neighbours, len(self.video_features)), dim=-1)
         weights = (cosines / self.temperature).softmax(dim=-1)
-        scores = video.new_zeros(len(video), len(self.known_names))
-        return scores.scatter_add_(1, self.video_labels[nearest], weights)
+        return classes.to(video).repeat(video.shape[0], 1).scatter_add_(1, self.video_labels[nearest], weights)
 
     @property
     @override

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -72,14 +73,27 @@ class ExpertMLP(nn.Module):
         up, down = self.fc_up[route], self.fc_dn[route]
         return up.weight, up.bias, down.weight, down.bias  # type: ignore[return-value]
 
+    def plain(self) -> PlainMLP:
+        """The merged expert that evaluation uses, as an MLP that does not train."""
+        up_weight, up_bias, down_weight, down_bias = self.merged(self.evaluation_route())
+        mlp = PlainMLP(up_weight.shape[1], device="meta")  # which draws no random numbers
+        for layer, weight, bias in ((mlp.c_fc, up_weight, up_bias), (mlp.c_proj, down_weight, down_bias)):
+            layer.weight, layer.bias = (nn.Parameter(value, requires_grad=False) for value in (weight, bias))
+        return mlp
+
 
 class PlainMLP(nn.Module):
-    """The MLP without experts: the released code's baseline, and what merged experts are exported to."""
+    """The MLP without experts: the released code's baseline, and what merged experts become.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: Width C of the frame features.
+        device: Device of the weights; `None` is torch's default.
+    """
+
+    def __init__(self, width: int, device: str | None = None) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
+        self.c_fc = nn.Linear(width, 4 * width, device=device)
+        self.c_proj = nn.Linear(4 * width, width, device=device)
 
     def weights(self, route: Route) -> MLPWeights:  # noqa: ARG002 - there is one
         """Weights of the MLP."""
@@ -168,6 +182,19 @@ class TemporalHead(nn.Module):
         """The merge of every layer outside training."""
         mlps = [block.mlp for block in self.transformer.resblocks]
         return [mlp.evaluation_route() if isinstance(mlp, ExpertMLP) else 0 for mlp in mlps]
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Inside, each layer has the merge of its experts as one plain MLP; then it has its experts again."""
+        layers = [(block, block.mlp) for block in self.transformer.resblocks if isinstance(block.mlp, ExpertMLP)]
+        try:
+            with torch.no_grad():
+                for block, mlp in layers:
+                    block.mlp = mlp.plain()
+            yield
+        finally:
+            for block, mlp in layers:
+                block.mlp = mlp
 
     def draw_experts(self, generator: torch.Generator) -> list[Route]:
         """One expert a layer for the whole batch, from softmax(1, ..., E)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -289,10 +289,12 @@ class MoTE(VideoTextMethod):
         return self.modulate
 
     @override
-    def evaluation_weights(self) -> AbstractContextManager[None]:
-        """The image tower and the logit scale with `original_share` of their original values."""
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Image tower and logit scale with `original_share` of their original values, experts merged to one MLP."""
         share = self.original_share if self.backbone_lr_ratio else 0.0  # a frozen tower has its original values
-        return self._original.blended(self.backbone, share)
+        with self._original.blended(self.backbone, share), self.head.merged():
+            yield
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 

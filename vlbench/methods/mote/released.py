@@ -72,9 +72,7 @@ def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             module = ExpertMLP(width, experts).to(mlp["fc_dn.0.bias"].dtype)
             module.load_state_dict(mlp)
             with torch.no_grad():
-                values = module.merged(module.evaluation_route())
-            names = ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")
-            mlp = dict(zip(names, values, strict=True))
+                mlp = module.plain().state_dict()
         merged |= {layer + name: value for name, value in mlp.items()}
     return merged
 

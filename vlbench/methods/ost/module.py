@@ -199,7 +199,11 @@ class OST(ContrastiveTraining):
         return spatial, temporal
 
     def _classes(self) -> ClassList:
-        assert self.train_classes is not None, "call setup first"
+        if self.train_classes is None:
+            raise ConfigError(
+                f"{self.name} scores classes by descriptors that come with their dataset, and has none; allowed: the"
+                " classes of a dataset, by `vlbench test` or `vlbench.evaluate`"
+            )
         return self.train_classes
 
     @override

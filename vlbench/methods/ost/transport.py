@@ -45,7 +45,8 @@ def transport_plans(similarities: Tensor, stop: Stop = "video") -> Tensor:
         new_c = (1 / descriptors) / (new_r[..., None, :] @ kernel)[..., 0, :]
         r, c = torch.where(running, new_r, r), torch.where(running, new_c, c)
         running = running & ((r - before).abs().mean(dim=over, keepdim=True) >= _THRESHOLD)
-        if running.device.type == "cpu" and not running.any():  # a GPU had better compute on than wait for the answer
+        # A GPU had better compute on than wait for the answer, and an exported program cannot ask.
+        if running.device.type == "cpu" and not torch.compiler.is_compiling() and not running.any():
             break
     return r[..., None] * kernel * c[..., None, :]
 

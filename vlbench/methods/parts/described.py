@@ -25,7 +25,7 @@ def dataset_descriptions(classes: ClassList, folder: str | None, otherwise: str 
     if folder is not None:
         return read_descriptions(Path(folder), classes.all_names)
     if classes.descriptions is not None:
-        return classes.descriptions
+        return classes.descriptions.read()
     raise ConfigError(
         "this dataset ships no descriptions; give model.descriptions: DIR with spatial.json and temporal.json (class "
         f"index -> sentences){otherwise}"

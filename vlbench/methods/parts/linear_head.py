@@ -114,6 +114,11 @@ class LinearHeadMethod(VideoTextMethod):
         assert self.train_classes is not None
         self.head.use_classes(self.train_classes.names)
 
+    @property
+    @override
+    def fixed_classes(self) -> tuple[str, ...] | None:
+        return None if self.opens_vocabulary else self.head.class_names
+
     @override
     def compile_blocks(self) -> None:
         """Has torch.compile compile the blocks of the image tower, or the tower where it has none, in place."""

@@ -36,12 +36,14 @@ def conditional_cosines(videos: ConditionalVideos, text: Callable[[Tensor], Tens
         tensor([[0.7071, 0.7071, 0.7071],
                 [0.7071, 0.7071, 0.7071]])
     """
-    cosines = []
-    for first in range(0, len(videos.video), at_once):
-        part = slice(first, first + at_once)
-        video, classes = videos.video[part], text(videos.context[part])
-        # Cosines of bfloat16 have three digits, which ties classes.
-        with torch.autocast(video.device.type, enabled=False):
-            classes = F.normalize(classes.to(video.dtype), dim=-1)
-            cosines.append(torch.einsum("bd,bcd->bc", video, classes))
-    return torch.cat(cosines)
+    if torch.compiler.is_compiling():  # the loop would fix the number of videos that an exported program takes
+        return _cosines(videos.video, text(videos.context))
+    parts = [slice(first, first + at_once) for first in range(0, len(videos.video), at_once)]
+    return torch.cat([_cosines(videos.video[part], text(videos.context[part])) for part in parts])
+
+
+def _cosines(video: Tensor, classes: Tensor) -> Tensor:
+    """Cosines `(B, C)` of unit features `(B, D)` with features `(B, C, D)`."""
+    # Cosines of bfloat16 have three digits, which ties classes.
+    with torch.autocast(video.device.type, enabled=False):
+        return torch.einsum("bd,bcd->bc", video, F.normalize(classes.to(video.dtype), dim=-1))

@@ -46,7 +46,7 @@ class PromptGenerator(nn.Module):
             context: Features `(B, k, D)` of the videos.
         """
         q, k, v = self.attention.project(self.norm1(x), self.norm_context(self.widen(context)))
-        x = x + self.attention.attend(q.expand(len(context), -1, -1), k, v)
+        x = x + self.attention.attend(q.expand(context.shape[0], -1, -1), k, v)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -60,6 +60,6 @@ def with_vectors(texts: PreparedTexts, vectors: Tensor) -> PreparedTexts:
     """
     hidden, behind = texts.hidden.unsqueeze(0), 1 + vectors.shape[1]
     parts = hidden[:, :, :1], vectors.to(hidden.dtype).unsqueeze(1), hidden[:, :, behind:]
-    together = torch.cat([part.expand(len(vectors), hidden.shape[1], -1, -1) for part in parts], dim=2)
-    ends = texts.ends if isinstance(texts.ends, int) else texts.ends.repeat(len(vectors))
+    together = torch.cat([part.expand(vectors.shape[0], hidden.shape[1], -1, -1) for part in parts], dim=2)
+    ends = texts.ends if isinstance(texts.ends, int) else texts.ends.repeat(vectors.shape[0])
     return replace(texts, ends=ends, hidden=together.flatten(0, 1))

@@ -239,7 +239,7 @@ class TCCLIP(RephrasedNames, MixedTraining):
         # Attention is causal: below the last block the learned vectors are the same in every text.
         prompts = self.generator(texts.hidden[:1, 1 : 1 + len(self.learned)], context)  # (B, n, W)
         features = self.backbone.text.finish(with_vectors(texts, prompts))
-        unit = F.normalize(features, dim=-1).unflatten(0, (len(context), -1, len(self.templates)))
+        unit = F.normalize(features, dim=-1).unflatten(0, (context.shape[0], -1, len(self.templates)))
         averaged: Tensor = unit.mean(dim=2)
         return averaged
 

@@ -77,4 +77,4 @@ class TextPromptBlock(ReadOnceBlock):
 
 def _for_each(x: Tensor, tokens: Tensor) -> Tensor:
     """Tokens `(n, D)` for each of the sequences `(N, L, D)`, `(N, n, D)` in their precision."""
-    return tokens.to(x.dtype).expand(len(x), -1, -1)
+    return tokens.to(x.dtype).expand(x.shape[0], -1, -1)

@@ -94,7 +94,7 @@ class CrossBlock(nn.Module):
             text: Class features `(B, C, D)`, or `(1, C, D)` where they are the same for every video.
             patches: Patch features of the videos, `(B, P, D)`.
         """
-        q = self.query(self.norm1(text)).expand(len(patches), -1, -1)
+        q = self.query(self.norm1(text)).expand(patches.shape[0], -1, -1)
         split = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, self.key(patches), self.value(patches))
         )

@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 
 const LABELS = {
   rank: "rank", method: "method", protocol: "protocol", dataset: "dataset", lists: "lists", shots: "shots",
-  backbone: "backbone", weights: "weights", trained_on: "trained on", top1: "top-1 %", top5: "top-5 %",
+  backbone: "backbone", weights: "weights", trained_on: "trained on", top1: "top-1 %", top5: "top-5 %", map: "mAP %",
   mean_per_class: "mean per class %", base: "base %", novel: "novel %", hm: "harmonic mean %",
   half_top1: "half classes %", order_score: "order score", time_score: "time score", upper_bound: "upper bound %", trainable_params: "trainable",
   trainable_percent: "trainable %", device_hours: "hours × devices", clips_per_second: "clips/s",
@@ -16,7 +16,7 @@ const LABELS = {
   params_m: "params (M)", contradicted_by: "contradicted by", value: "value %", over: "over",
 };
 const MAIN = [
-  "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "base", "novel", "hm", "half_top1", "published",
+  "rank", "protocol", "dataset", "shots", "method", "options", "top1", "top5", "map", "base", "novel", "hm", "half_top1", "published",
   "difference", "order_score", "time_score", "runs", "coverage", "upper_bound", "backbone", "views", "frames", "trainable_params", "device_hours",
   "gflops_video", "ece", "base_novel_auroc",
   "lists", "trained_on",
@@ -26,7 +26,7 @@ const PUBLISHED = [
   "frames", "views", "selection", "over", "params_m", "practice", "note",
 ];
 const WIDE = new Set(["published_source", "published_practice", "practice", "source", "contradicted_by", "note", "deviations", "options"]);
-const SCORES = new Set(["top1", "top5", "mean_per_class", "base", "novel", "hm", "half_top1", "upper_bound", "published"]);
+const SCORES = new Set(["top1", "top5", "mean_per_class", "map", "base", "novel", "hm", "half_top1", "upper_bound", "published"]);
 const SPREAD = new Set(["top1", "base", "novel", "half_top1"]);
 
 const missing = (value) => value === null || value === undefined || value === "";
@@ -119,7 +119,7 @@ function decorate(cell, column, row) {
     cell.append(element("span", { class: "spread" }, ` ± ${row[`${column}_std`].toFixed(2)}`));
   if (column === "difference" && row.difference) cell.classList.add(row.difference > 0 ? "up" : "down");
   if (column === "coverage" && row.coverage < 1) cell.classList.add("warn");
-  if (row.rank === 1 && column === (missing(row.hm) ? "top1" : "hm")) cell.classList.add("best");
+  if (row.rank === 1 && column === (missing(row.hm) ? (missing(row.map) ? "top1" : "map") : "hm")) cell.classList.add("best");
   if (column === "published") cell.title = [row.published_source, row.published_practice].filter((text) => text).join("; ");
   if (column === "trainable_params" && !missing(row[column])) cell.title = row[column].toLocaleString("en");
 }
@@ -149,7 +149,7 @@ function prepare(rows, prefix, update) {
 
 // Charts -----------------------------------------------------------------------------------------------------------
 
-const WIDTH = 340, HEIGHT = 220, LEFT = 40, RIGHT = 14, TOP = 12, BOTTOM = 40;
+const WIDTH = 340, HEIGHT = 220, LEFT = 46, RIGHT = 14, TOP = 12, BOTTOM = 44;
 const CHARTS = [
   { title: "Accuracy and trainable parameters", column: "trainable_params", axis: "trainable parameters", log: true },
   { title: "Accuracy and shots", column: "shots", axis: "training videos a class", ordinal: true },
@@ -159,6 +159,15 @@ const CHARTS = [
 ];
 const methods = [...new Set(data.rows.map((row) => row.method))].sort();
 const color = (method) => `var(--c${methods.indexOf(method) % 8})`;
+// With more methods than colours, the next ones are squares, then diamonds.
+const shape = (method) => ["circle", "square", "diamond"][Math.floor(methods.indexOf(method) / 8) % 3];
+
+function marker(method, x, y, attributes) {
+  const common = { fill: color(method), ...attributes };
+  if (shape(method) === "circle") return svg("circle", { cx: x, cy: y, r: 5, ...common });
+  const turned = shape(method) === "diamond" ? { transform: `rotate(45 ${x} ${y})` } : {};
+  return svg("rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9, ...turned, ...common });
+}
 
 function svg(name, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -184,8 +193,9 @@ function horizontal(chart, values) {
   }
   // Nothing trains, nothing is shown at the left end: a logarithm has no zero.
   const positive = values.filter((value) => value > 0);
+  if (!positive.length) return { ticks: [0], place: () => LEFT + span / 2 };
   const zero = positive.length < values.length ? 34 : 0;
-  let [low, high] = positive.length ? [Math.min(...positive), Math.max(...positive)].map(Math.log10) : [0, 1];
+  let [low, high] = [Math.min(...positive), Math.max(...positive)].map(Math.log10);
   const padding = Math.max(0.15, 0.08 * (high - low));
   [low, high] = [low - padding, high + padding];
   const place = (value) => (value > 0 ? LEFT + zero + ((span - zero) * (Math.log10(value) - low)) / (high - low) : LEFT + zero / 2);
@@ -193,7 +203,7 @@ function horizontal(chart, values) {
   for (let power = Math.floor(low); power <= Math.ceil(high); power++)
     for (const factor of high - low > 2.5 ? [1] : high - low > 1 ? [1, 3] : [1, 2, 3, 5])
       if (Math.log10(factor) + power >= low && Math.log10(factor) + power <= high) ticks.push(factor * 10 ** power);
-  return { ticks: zero ? [0, ...ticks] : ticks, place };
+  return { ticks: zero ? [0, ...ticks.filter((tick) => place(tick) > LEFT + zero / 2 + 30)] : ticks, place };
 }
 
 function drawChart(chart, rows) {
@@ -236,7 +246,7 @@ function drawChart(chart, rows) {
       `${row.method}, ${row.backbone}`, `${row.score.toFixed(2)} %, ${row.shots} shots, ${row.views}`,
       `${LABELS[chart.column] ?? chart.column}: ${shown(chart.column, row[chart.column])}`, row.deviations, row.options,
     ].filter(Boolean).join("\n");
-    const dot = svg("circle", { cx: place(row[chart.column]), cy: y(row.score), r: 5, fill: color(row.method), tabindex: 0, "aria-label": label });
+    const dot = marker(row.method, place(row[chart.column]), y(row.score), { tabindex: 0, "aria-label": label });
     for (const [on, off] of [["mouseenter", "mouseleave"], ["focus", "blur"]]) {
       dot.addEventListener(on, () => showTip(dot, label));
       dot.addEventListener(off, () => (byId("tip").hidden = true));
@@ -270,7 +280,7 @@ function drawCharts(rows) {
   const members = rows.filter((row) => scopeOf(row) === scope.value);
   const legend = element("div", { class: "legend" });
   for (const method of methods.filter((name) => members.some((row) => row.method === name)))
-    legend.append(element("span", {}, element("i", { style: `background: ${color(method)}` }), method));
+    legend.append(element("span", {}, element("i", { class: shape(method), style: `background: ${color(method)}` }), method));
   byId("charts").replaceChildren(
     element("div", { class: "head" }, element("label", { class: "muted" }, "Charts: ", scope), legend),
     ...CHARTS.filter((chart) => data.rows.some((row) => !missing(row[chart.column]))).map((chart) => drawChart(chart, members)));

@@ -40,9 +40,15 @@ def check(
         workers: Processes that decode; 0 for this one, `None` for one a core.
         progress: Whether to show progress bars.
     """
+    subject = f"{dataset.label} at {dataset.root}"
+    try:
+        class_names = dataset.spec.class_names
+        dataset.listed_classes  # noqa: B018 - reads the list of classes, where there is one
+    except (ConfigError, DataError) as error:
+        return Report(subject, 0, 0, (_refused("class names", error),))
     findings: list[Finding] = []
     listings = list(_listings(dataset, findings))
-    findings += check_listings(listings, dataset.spec.class_names)
+    findings += check_listings(listings, class_names)
     names: dict[Path, VideoItem] = {}
     uses: dict[Path, list[Use]] = defaultdict(list)
     for listing in listings:
@@ -52,7 +58,7 @@ def check(
     files = {path: File(item.id, tuple(uses[path]), item.frames) for path, item in names.items()}
     index = FileIndex(dataset.root)
     decoded, of_files = check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
-    return Report(f"{dataset.label} at {dataset.root}", len(files), decoded, (*findings, *of_files))
+    return Report(subject, len(files), decoded, (*findings, *of_files))
 
 
 def check_folder(
@@ -138,7 +144,7 @@ def _configured(dataset: VideoDataset, findings: list[Finding]) -> Iterator[List
             continue
         labels = (dataset.train_classes if part == "train" else dataset.test_classes).labels
         items = [item.relabelled(labels[item.label]) for item in videos]
-        whole = subset.classes == "all" and subset.shots is None
+        whole = subset.classes == "all" and subset.shots is None and dataset.class_list is None
         count = (dataset.spec.counts or {}).get((part, subset.split)) if whole else None
         if "altered" in name:
             text = "it is not the published list of that name; fetch it again, or call it by another name"

@@ -149,7 +149,8 @@ def _counts(listing: Listing, class_names: Sequence[str]) -> Iterator[Finding]:
             f"{len(listing.items)} videos where {listing.count} are expected; numbers on another set of videos cannot"
             " be compared: fetch the list again, or choose the variant that it belongs to",
         )
-    counts = Counter(item.label for item in listing.items)
+    each = ((item.label,) if item.labels is None else item.labels for item in listing.items)
+    counts = Counter(label for labels in each for label in labels)
     absent = [label for label in listing.labels or range(len(class_names)) if not counts[label]]
     if absent:
         yield Finding(

@@ -1,0 +1,342 @@
+"""`vlbench classify`: what it prints for files, folders and lists, and what it refuses."""
+
+import csv
+import io
+import json
+import sys
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.fakes import cut, moving_frames, write_video
+from tests.pages import assert_loads_nothing
+from vlbench.cli import classify as command
+from vlbench.cli.main import main
+from vlbench.errors import CheckpointError, ConfigError, DataError
+from vlbench.synthetic.generate import write_clip
+from vlbench.synthetic.render import render_clip
+
+TINY = ["--config", "zero_shot.yaml", "backbone/tiny.yaml"]
+CLASSES = ["a red ball", "a green flag", "a blue box"]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A folder with a rendered video of each class, some of them deeper, and a text."""
+    root = tmp_path_factory.mktemp("shapes")
+    (root / "deeper").mkdir()
+    for number, (name, folder) in enumerate(zip(CLASSES, ("", "deeper/", "deeper/"), strict=True)):
+        colour, shape = name.split()[1:]
+        frames = render_clip(np.random.default_rng(number), colour=colour, shape=shape, motion="l2r")
+        write_clip(root / f"{folder}{number}.mp4", frames)
+    (root / "notes.txt").write_text("no video")
+    return root
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the command on the tiny CLIP; gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vlbench"])
+
+    def classified(*words, model=TINY):
+        code = main(["classify", *map(str, words), *model, "--device", "cpu"])
+        result = capsys.readouterr()
+        return SimpleNamespace(code=code, out=result.out, err=result.err)
+
+    return classified
+
+
+def lines(result):
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def test_a_folder_is_searched_and_every_form_says_the_same(run, shapes):
+    of_json = run(shapes, "--classes", *CLASSES, "--format", "jsonl", "--top", "2")
+    assert of_json.code == 0
+    assert of_json.err == ""
+    names = [f"{shapes}/{name}" for name in ("0.mp4", "deeper/1.mp4", "deeper/2.mp4")]
+    assert [line["video"] for line in lines(of_json)] == names
+    assert [line["best"][0]["class"] for line in lines(of_json)] == CLASSES
+    for line in lines(of_json):
+        assert (line["start"], line["end"], line["error"], len(line["best"])) == (None, None, None, 2)
+        first, second = (each["probability"] for each in line["best"])
+        assert 1 >= first >= second >= 0
+    of_csv = run(shapes, "--classes", *CLASSES, "--format", "csv", "--top", "2")
+    rows = [*csv.DictReader(io.StringIO(of_csv.out))]
+    assert [(row["video"], row["rank"], row["class"], float(row["probability"])) for row in rows] == [
+        (line["video"], str(rank), each["class"], each["probability"])
+        for line in lines(of_json)
+        for rank, each in enumerate(line["best"], 1)
+    ]
+    table = run(shapes, "--classes", *CLASSES).out
+    for line in lines(of_json):
+        assert f"{line['best'][0]['probability']:.3f}" in table
+    assert table.count("a red ball") == 3
+
+
+def test_classes_may_be_the_lines_of_a_file(run, shapes, tmp_path):
+    (tmp_path / "classes.txt").write_text("\ufeffa red ball\n\n  a green flag\na blue box\n", encoding="utf-8")
+    words = [shapes / "0.mp4", "--format", "jsonl", "--top", "3", "--classes"]
+    assert lines(run(*words, "classes.txt")) == lines(run(*words, *CLASSES))
+
+
+def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
+    files = [f"{shapes}/0.mp4", f"{shapes}/deeper/1.mp4"]
+    forms = (
+        "\n".join(["", *files, ""]),
+        "\r\n".join(files),
+        "\0".join([*files, ""]),
+        "\n".join(map(json.dumps, files)),
+        f"{files[0]}\n{shapes}/deeper\n{files[0]}\n",  # a folder, and a name twice
+    )
+    for form in forms:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(form.encode())))
+        result = run("-", "--classes", *CLASSES, "--format", "jsonl")
+        assert [line["video"] for line in lines(result)][:2] == files
+        assert result.code == 0
+
+
+def test_names_that_are_no_text_stay_in_their_line(run, shapes, tmp_path, monkeypatch):
+    odd = "a\nb\udcff\x1b[31m.mp4"
+    (tmp_path / odd).write_bytes((shapes / "0.mp4").read_bytes())
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(odd).encode())))
+    result = run("-", "--classes", *CLASSES, "--format", "jsonl")
+    assert [line["video"] for line in lines(result)] == [odd]
+    for form in ("table", "csv"):
+        out = run(odd, "--classes", *CLASSES, "--format", form).out
+        assert "a\\nb\\udcff\\u001b[31m.mp4" in out
+        assert "\x1b[31m" not in out
+    gone = run(f"{odd}.gone", "--classes", *CLASSES, "--format", "jsonl")
+    assert gone.code == 1
+    assert gone.err.splitlines()[0].startswith('unreadable: "a\\nb\\udcff\\u001b[31m.mp4.gone": ')
+
+
+KINDS = {
+    "rotated.mp4": {"codec": "libx264", "rotation": 90},
+    "b_frames.avi": {"codec": "mpeg4", "bframes": 2},
+    "ten_bit.mp4": {
+        "codec": "libx265",
+        "pix_fmt": "yuv420p10le",
+        "options": {"x265-params": "log-level=none:pools=none"},
+    },
+    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none:pools=none:frame-threads=1"}},
+    "av1.mkv": {"codec": "libsvtav1", "options": {"preset": "12", "svtav1-params": "lp=1"}},
+    "h264.mkv": {"codec": "libx264", "bframes": 2},
+    "h264.mov": {"codec": "libx264"},
+}
+
+
+def test_eight_formats_one_of_them_damaged(run, tmp_path):
+    folder = tmp_path / "formats"
+    folder.mkdir()
+    made = {name: kind for name, kind in KINDS.items() if kind["codec"] in av.codecs_available}
+    for name, kind in made.items():
+        write_video(folder / name, moving_frames(20, 64, 96), **kind)
+    cut(folder / "h264.mov", folder / "damaged.mp4", 0.5)
+    assert len(made) >= 4
+    result = run(folder, "--classes", *CLASSES, "--format", "jsonl", "--html", "page.html")
+    assert result.code == 1
+    failed = [line for line in lines(result) if line["error"]]
+    assert [line["video"] for line in failed] == [f"{folder}/damaged.mp4"]
+    assert failed[0]["best"] == []
+    assert {line["video"] for line in lines(result) if line["best"]} == {f"{folder}/{name}" for name in made}
+    assert result.err.splitlines()[-1] == f"vlbench: error: 1 of {len(made) + 1} videos cannot be read"
+    assert f"unreadable: {folder}/damaged.mp4: " in result.err
+    elements = assert_loads_nothing((tmp_path / "page.html").read_text())
+    assert len(elements.all("img")) == len(made)
+    assert all(image["src"].startswith("data:image/jpeg;base64,/9j/") for image in elements.all("img"))
+
+
+def test_windows_have_times(run, tmp_path):
+    write_video(tmp_path / "long.mp4", 50, fps=10)
+    words = ["long.mp4", "--classes", *CLASSES, "--window", "2s", "--stride", "1500ms"]
+    result = run(*words, "--format", "jsonl")
+    assert [(line["start"], line["end"]) for line in lines(result)] == [(0, 2), (1.5, 3.5), (3, 5)]
+    rows = [*csv.DictReader(io.StringIO(run(*words, "--format", "csv", "--top", "1").out))]
+    assert [(float(row["start"]), float(row["end"])) for row in rows] == [(0, 2), (1.5, 3.5), (3, 5)]
+    table = run(*words, "--top", "1", "--html", "page.html").out
+    assert "1.50 s" in table
+    assert (tmp_path / "page.html").read_text().count("1.50 to 3.50 s") == 1
+
+
+def test_names_are_text_on_the_page(run, shapes, tmp_path):
+    (tmp_path / "<b>.mp4").write_bytes((shapes / "0.mp4").read_bytes())
+    assert run("<b>.mp4", "--classes", "<i>", "x & y", "--html", "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert_loads_nothing(page)
+    assert "<h2>&lt;b&gt;.mp4</h2>" in page
+    assert "<b>" not in page
+    assert "<i>" not in page
+
+
+def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatch):
+    """Whoever reads the lines sees each as soon as it is there."""
+    printed, told = [], []
+
+    class Watched(io.StringIO):
+        def flush(self):
+            printed.append(len(self.getvalue().splitlines()))
+
+    def results(*_, **__):
+        from vlbench.inference import Classification
+
+        for number in range(3):
+            told.append(printed[-1] if printed else 0)
+            yield Classification(f"{number}.mp4", ("a", "b"), np.array([1, 0], np.float32), None)
+
+    monkeypatch.setattr("vlbench.inference.Model.classify_videos", results)
+    monkeypatch.setattr(sys, "stdout", Watched())
+    assert main(["classify", str(shapes), "--classes", "a", "b", *TINY, "--device", "cpu", "--format", "jsonl"]) == 0
+    assert told == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("terminal", "total", "shown"), [(True, 3, True), (False, 3, False), (True, 1, False)])
+def test_progress_is_for_terminals_and_many_videos(monkeypatch, terminal, total, shown):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    with command._progress(total, shown=True) as advance:
+        for number in range(total):
+            advance(f"{number}.mp4")
+    assert ("classifying" in stream.getvalue()) == shown
+
+
+# Where the model comes from ------------------------------------------------------------------------------------------
+
+CONFIGS = ["mote_fewshot.yaml", "demo/mote.yaml", "data/folder.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml",
+           "views/3x1.yaml"]  # fmt: skip
+OPTIONS = [
+    "--data.root=videos", "--data.frames=4", "--data.num_workers=0", "--data.batch_size=4", "--data.train.shots=1",
+    "--model.init_args.layers=1", "--seed_everything=7",
+]  # fmt: skip
+STEPS = [
+    "--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--trainer.logger=false",
+    "--data.loading.effective_batch=3", "--data.loading.epoch_size=3", "--checkpoint.dirpath=weights",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a training of one step, and the record of its test."""
+    home = tmp_path_factory.mktemp("trained")
+    for part, count in (("train", 1), ("test", 2)):
+        for label, name in enumerate(("jumping", "running", "waving")):
+            (home / "videos" / part / name).mkdir(parents=True)
+            for number in range(count):
+                frames = moving_frames(12, seed=10 * label + number + 100 * (part == "train"))
+                write_video(home / "videos" / part / name / f"{number}.mp4", frames)
+    configs = [word for name in CONFIGS for word in ("--config", name)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(sys, "argv", ["vlbench"])
+        patch.setenv("PYTHONWARNINGS", "ignore")
+        assert main(["fit", *configs, *OPTIONS, *STEPS]) == 0
+        assert main(["test", *configs, *OPTIONS, "--ckpt_path=weights/last.ckpt", "--record.name=mine"]) == 0
+    return home
+
+
+def test_a_checkpoint_alone_and_a_record_give_the_scores_of_the_test(trained, run, monkeypatch):
+    monkeypatch.chdir(trained)
+    stored = load_file("results/predictions/mine.safetensors")
+    ids = json.loads((trained / "results" / "records" / "mine.json").read_text())["details"]
+    names = ids["classes"]
+    expected = np.sort(stored["scores"].numpy(), axis=1)[:, ::-1]
+    for model in (["--ckpt_path", "weights/last.ckpt"], ["--record", "mine"]):
+        result = run("videos/test", "--classes", *names, "--format", "jsonl", model=model)
+        assert result.code == 0, result.err
+        # Both are in the order of the names of the videos.
+        scores = np.array([[each["score"] for each in line["best"]] for line in lines(result)])
+        np.testing.assert_allclose(scores, expected, atol=2e-6)
+    assert len(lines(result)) == 6
+
+
+def test_a_record_whose_weights_are_others_now_is_refused(trained, run, tmp_path):
+    content = json.loads((trained / "results" / "records" / "mine.json").read_text())
+    checkpoint = torch.load(trained / "weights" / "last.ckpt", weights_only=False)
+    state = checkpoint["state_dict"]
+    name = next(key for key, value in state.items() if value.is_floating_point())
+    state[name] = state[name] + 1
+    (tmp_path / "weights").mkdir()
+    torch.save(checkpoint, tmp_path / "weights" / "last.ckpt")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "mine.json").write_text(json.dumps(content))
+    words = ["a.mp4", "--classes", "a", "b"]
+    result = run(*words, model=["--record", "records/mine.json"])
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "records/mine.json was tested with other weights than its command line gives now" in result.err
+    (tmp_path / "weights" / "last.ckpt").unlink()
+    assert "which is not there now; give the checkpoint by --ckpt_path" in run(
+        *words, model=["--record", "records/mine.json"]
+    ).err  # fmt: skip
+
+
+def test_without_weights_the_way_to_the_small_clip_is_named(run, monkeypatch):
+    def offline(*_, **__):
+        raise CheckpointError("cannot load the weights 'openai' of ViT-B-16-quickgelu: no network.")
+
+    monkeypatch.setattr("vlbench.backbones.openclip.create_clip", offline)
+    result = run("a.mp4", "--classes", "a", "b", model=[])
+    assert result.code == 2
+    assert "add --config zero_shot.yaml backbone/tiny.yaml, a small CLIP" in result.err
+
+
+def test_initial_weights_are_said_to_be_initial(run, shapes):
+    words = [shapes / "0.mp4", "--classes", *CLASSES]
+    assert "note:" not in run(*words).err
+    model = ["--config", "mote_fewshot.yaml", "demo/mote.yaml", "backbone/tiny.yaml"]
+    assert "note: mote has its initial weights; give the checkpoint of its training" in run(*words, model=model).err
+
+
+# What is refused -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.mp4"], "classes is None; allowed: two names or more"),
+        (["a.mp4", "--classes", "running"], "classes is 'running', one name and no file; allowed: two names or more"),
+        (["a.mp4", "--classes", "x" * 300], "one name and no file"),
+        (["a.mp4", "--classes", "a", "a"], "classes are 2 names, 'a' twice"),
+        (
+            ["a.mp4", "--classes", "a", "b", "--window", "long"],
+            "window is 'long'; allowed: a number of seconds such as",
+        ),
+        (["a.mp4", "--classes", "a", "b", "--window", "0s"], "window is 0.0; allowed: 0.01 to 1,000,000"),
+        (["a.mp4", "--classes", "a", "b", "--stride", "1s"], "stride is 1s and there are no windows; give --window"),
+        (["a.mp4", "--classes", "a", "b", "--html", "."], ". is a folder, and the name of the page"),
+        (["a.mp4", "--classes", "a", "b", "--format", "xml"], "--format is 'xml'; allowed: table, jsonl, csv"),
+        (["a.mp4", "--classes", "a", "b", "--record", "none"], "no record 'none'"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_sentence(run, words, message):
+    result = run(*words)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_record_goes_with_nothing_else(trained, run, monkeypatch):
+    monkeypatch.chdir(trained)
+    result = run("a.mp4", "--classes", "a", "b", "--record", "mine")
+    assert "a record says which configurations and checkpoint it is of; give either it or them" in result.err
+
+
+def test_places_without_videos_are_named(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no video; looked for \.avi, "):
+        command.video_paths([str(tmp_path / "empty")])
+    for content, message in ((b"\n \n", "is empty"), (b'"a\n', "is no JSON string"), (b'"a" 3\n', "is no JSON string")):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        with pytest.raises(DataError, match=message):
+            command.video_paths(["-"])
+
+
+@pytest.mark.parametrize("text", ["", "s", "2 m", "-1s", "1e3", "nan", "inf"])
+def test_a_time_is_a_number_of_seconds(text):
+    with pytest.raises(ConfigError, match=r"stride is .*; allowed: a number of seconds"):
+        command.seconds("stride", text)

@@ -1,0 +1,174 @@
+"""A model from a checkpoint, from configurations or from a record, with the clips that it was trained or tested on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+import vlbench.clips.datamodules  # noqa: F401 - class names in configs are found among imported classes
+from vlbench.cli.checks import explained
+from vlbench.cli.configs import find_config, read_config
+from vlbench.cli.methods import Configured, as_words, built, configuration_of, with_weights
+from vlbench.clips.datamodule import VideoDataModule
+from vlbench.clips.options import ClipOptions
+from vlbench.errors import CheckpointError, ConfigError
+from vlbench.inference import Model
+from vlbench.inference.model import Device
+from vlbench.results.record import Record
+from vlbench.temporary import temporary_folder
+
+_OF_CLIPS = re.compile(r"--data\.(?:init_args\.)?(frames\b|clip\b)")
+_BANK = re.compile(r"\bFeatureBankDataModule\b")
+
+
+def model_of(
+    configs: Sequence[str],
+    checkpoint: Path | None,
+    record: Path | None = None,
+    device: Device = "auto",
+) -> Model:
+    """A model with its weights and clips, by configurations, by a checkpoint or by a record.
+
+    Args:
+        configs: Configurations by name; only what they say of the model and its clips is read. Without any the
+            checkpoint says it.
+        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
+        record: Path of a record whose test says everything; goes with neither configurations nor a checkpoint.
+        device: Device that the model computes on.
+
+    Raises:
+        ConfigError: If they configure no model, contradict each other, or the weights are not those of the record.
+        CheckpointError: If the checkpoint is not this method's, or does not say how its model is configured.
+    """
+    if record is not None:
+        if configs or checkpoint is not None:
+            raise ConfigError("a record says which configurations and checkpoint it is of; give either it or them")
+        return _recorded(Record.read(record), record, device)
+    if configs:
+        return _model([read_config(find_config(name)) for name in configs], ", ".join(configs), checkpoint, device)
+    if checkpoint is None:
+        raise ConfigError("neither a checkpoint nor configurations are given; give one of the two, or a record")
+    return _model([configuration_of(checkpoint)], str(checkpoint), checkpoint, device)
+
+
+def datamodule_of(config: str) -> VideoDataModule:
+    """The DataModule of a configuration of data.
+
+    Args:
+        config: Name of the configuration, such as data/ucf101.yaml.
+
+    Raises:
+        ConfigError: If it configures no data.
+    """
+    content = read_config(find_config(config))
+    if not isinstance(content.get("data"), Mapping):
+        raise ConfigError(f"{config} configures no data; allowed: one that does, such as data/ucf101.yaml")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(VideoDataModule, "data", required=True)
+    with explained(parser), temporary_folder() as folder:
+        values = parser.parse_args(as_words([content], folder, lambda read: {"data": read["data"]}))
+        datamodule = parser.instantiate(Namespace(data=values.data)).data
+    assert isinstance(datamodule, VideoDataModule)
+    return datamodule
+
+
+def clips_of(contents: Sequence[Configured]) -> tuple[int, ClipOptions]:
+    """Number of frames of a clip, and what they are, by configurations and words of a command line.
+
+    Args:
+        contents: Contents of configurations, and words about the clips such as `--data.frames=16`.
+
+    Raises:
+        ConfigError: If an option cannot be read or is out of its range.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--clip", type=ClipOptions, default=ClipOptions())
+    with explained(parser), temporary_folder() as folder:
+        values = parser.instantiate(parser.parse_args(as_words(contents, folder, _clips_in)))
+    return values.frames, values.clip
+
+
+def _model(contents: Sequence[Configured], source: str, checkpoint: Path | None, device: Device) -> Model:
+    of_model = [each for each in contents if not isinstance(each, str) or each.startswith("--model")]
+    of_clips = [
+        _OF_CLIPS.sub(r"--\1", each) if isinstance(each, str) else each
+        for each in contents
+        if not isinstance(each, str) or _OF_CLIPS.match(each)
+    ]
+    frames, clip = clips_of(of_clips)
+    return Model(with_weights(built(of_model, source, meta=False), checkpoint), frames, clip, device)
+
+
+def _clips_in(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the content of a configuration says of frames and clips."""
+    data = content.get("data")
+    # A checkpoint names no class of its data.
+    options = data.get("init_args", data) if isinstance(data, Mapping) else {}
+    return {name: options[name] for name in ("frames", "clip") if isinstance(options, Mapping) and name in options}
+
+
+def _recorded(record: Record, path: Path, device: Device) -> Model:
+    """The model of a record, by the command line that tested it."""
+    words = list(record.details.command)
+    if words[:1] != ["test"]:
+        raise ConfigError(
+            f"{path} does not say which command line tested it, as a test from a program or by an older vlbench; give"
+            " --config, and --ckpt_path if it had one, as in that test"
+        )
+    contents: list[Configured] = []
+    checkpoint: Path | None = None
+    for option, value in _options(words[1:]):
+        if option in ("--config", "-c"):
+            contents.append(read_config(find_config(value)))
+        elif option == "--ckpt_path":
+            checkpoint = None if value in ("", "null") else Path(value)
+        elif option == "--seed_everything":
+            contents.append({"seed_everything": int(value)})
+        elif option == "--data" and isinstance(data := yaml.safe_load(value), Mapping):
+            contents.append({"data": data})
+        else:
+            contents.append(f"{option}={value}")
+    if _BANK.search(str(contents)):
+        raise ConfigError(
+            f"{path} is of a bank of features, and says nothing of clips; give --config, and --ckpt_path if it had one"
+        )
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(
+            f"{path} was tested with {checkpoint}, which is not there now; give the checkpoint by --ckpt_path, and"
+            " --config as in that test"
+        )
+    model = _model(contents, str(path), checkpoint, device)
+    weights = None if checkpoint is None else model.method.trained_digest()
+    now = (model.method.backbone.identity.digest, weights, model.frames, _views(model.clip))
+    then = (record.details.backbone_digest, record.identity.weights, record.identity.frames, record.identity.views)
+    if now != then:
+        names = ("backbone", "weights", "frames", "views")
+        odd = next(name for name, one, other in zip(names, now, then, strict=True) if one != other)
+        raise ConfigError(
+            f"{path} was tested with other {odd} than its command line gives now, {then[names.index(odd)]} and not"
+            f" {now[names.index(odd)]}; give --config and --ckpt_path of that test"
+        )
+    return model
+
+
+def _views(clip: ClipOptions) -> str:
+    """Clips and crops of a video as records name them."""
+    return f"{clip.views.clips}x{clip.views.crops}"
+
+
+def _options(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Options of a command line and their values."""
+    options: list[tuple[str, str]] = []
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, value = word.partition("=")
+        options.append((option, value if equals else next(remaining, "")))
+    return options

@@ -1,0 +1,127 @@
+"""Charades."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from typing_extensions import override
+
+from vlbench.datasets.lists.annotations import csv_rows, lines_of
+from vlbench.datasets.named_by_file import NamedByFile
+from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
+from vlbench.errors import DataError
+
+_COLUMNS = ("id", "actions")
+_FOLDERS = ("Charades_v1_480", "Charades_v1", "videos")
+_ACTION = re.compile(r"c(\d{3}) \d+(?:\.\d+)? \d+(?:\.\d+)?")  # c092 11.90 21.20: a class, and seconds from and to
+_CLASSES = 157
+
+
+class Charades(NamedByFile):
+    """Charades: 9,848 videos of everyday actions at home, each with any number of 157 actions.
+
+    Below `root`: `Charades/Charades_v1_{train,test}.csv` and `Charades/Charades_v1_classes.txt`, as the official
+    archive unpacks, or the same without the folder `Charades`, and the videos as `Charades_v1_480/<id>.mp4`, or below
+    `Charades_v1` or `videos`.
+
+    An item is a whole video with every action in it, once; when the actions take place is not used. A few videos have
+    no action. So it is evaluated by mean average precision, and nothing is trained on it.
+    """
+
+    folder: ClassVar[str] = "charades"
+    variants: ClassVar[tuple[str, ...]] = ("charades",)
+
+    @property
+    @override
+    def facts(self) -> DatasetSpec:
+        return DatasetSpec(
+            name="charades",
+            class_names=(),
+            class_count=_CLASSES,
+            names_file="Charades/Charades_v1_classes.txt",
+            multi_label=True,
+            counts={("train", 1): 7_985, ("test", 1): 1_863},
+            licence="that of the archive's license.txt",
+            source="https://prior.allenai.org/projects/charades (Charades.zip, Charades_v1_480.zip)",
+        )
+
+    @property
+    @override
+    def names_path(self) -> Path:
+        return self._annotations("Charades_v1_classes.txt")
+
+    @override
+    def read_names(self, path: Path) -> list[str]:
+        names = []
+        for label, (where, line) in enumerate(lines_of(path)):
+            code, _, name = line.partition(" ")
+            if code != f"c{label:03}":
+                raise DataError(f"{where}: {line!r}; allowed: c{label:03} and the name of a class, as released")
+            names.append(name.strip())
+        return names
+
+    @override
+    def items(self, part: Part, split: int) -> list[VideoItem]:
+        if part == "validation":
+            return []
+        annotations = self._annotations(f"Charades_v1_{part}.csv")
+        for needed in (annotations, self.video_folder):
+            if not needed.exists():
+                raise self.missing(needed)
+        files = self.files_below(self.video_folder)
+        items: dict[str, VideoItem] = {}
+        for where, video, actions in _rows(annotations):
+            if not video or video in items:
+                raise DataError(f"{where}: video {video!r} has no name or was listed before; use the released file")
+            labels = _labels(where, actions, len(self.spec.class_names))
+            path = files.locate(f"{video}.mp4", (video,))
+            items[video] = VideoItem(path, labels[0] if labels else 0, video, labels=labels)
+        if not items:
+            raise DataError(f"{annotations} lists no videos; use the released file")
+        return list(items.values())
+
+    @property
+    @override
+    def video_folder(self) -> Path:
+        layouts = [self.root / name for name in _FOLDERS]
+        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+
+    def _annotations(self, name: str) -> Path:
+        unpacked, flat = self.root / "Charades" / name, self.root / name
+        return flat if flat.is_file() and not unpacked.is_file() else unpacked
+
+
+def _rows(annotations: Path) -> list[tuple[str, str, str]]:
+    """Place, id and actions of every video of a list.
+
+    Raises:
+        DataError: If a column is missing or a row has too few fields.
+    """
+    rows = csv_rows(annotations)
+    _, header = next(rows, ("", []))
+    absent = [column for column in _COLUMNS if column not in header]
+    if absent:
+        raise DataError(f"{annotations}: the header {header} lacks {', '.join(absent)}; use the released file")
+    video, actions = (header.index(column) for column in _COLUMNS)
+    listed = []
+    for where, row in rows:
+        if len(row) != len(header):
+            raise DataError(f"{where}: {len(row)} fields where the header has {len(header)}; use the released file")
+        listed.append((where, row[video].strip(), row[actions]))
+    return listed
+
+
+def _labels(where: str, actions: str, num_classes: int) -> tuple[int, ...]:
+    """Labels of the actions `c092 11.90 21.20;c147 0.00 12.60`, ascending, each once."""
+    labels = set()
+    for action in filter(None, (each.strip() for each in actions.split(";"))):
+        match = _ACTION.fullmatch(action)
+        if match is None or int(match[1]) >= num_classes:
+            raise DataError(
+                f"{where}: action {action!r}; allowed: c000 to c{num_classes - 1:03}, a blank, two times in seconds and"
+                " a blank between them"
+            )
+        labels.add(int(match[1]))
+    return tuple(sorted(labels))
