@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import HealthCheck, settings
 
-from vlbench.clips.options import Backend
+from vlbench.clips.options import Decoder
 from vlbench.files import cache_folder
 
 # On a busy machine an example may take any time; what hangs is ended by pytest-timeout.
@@ -91,12 +91,12 @@ def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
     return add
 
 
-@pytest.fixture(params=get_args(Backend))
-def backend(request: pytest.FixtureRequest) -> Backend:
+@pytest.fixture(params=get_args(Decoder))
+def backend(request: pytest.FixtureRequest) -> Decoder:
     """Each decoder in turn; skips those whose libraries do not load."""
     from vlbench.clips.decoding import available_backends
 
-    name: Backend = request.param
+    name: Decoder = request.param
     if name not in available_backends():
         pytest.skip(f"the libraries of {name} do not load here")
     return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.io import write_jpeg, write_png
 
 from vlbench.clips.transforms import test_frames
 from vlbench.datasets.base import VideoDataset
@@ -186,3 +188,25 @@ class FakeDataset(VideoDataset):
         if not listing.is_file():
             raise self.missing(listing)
         return read_path_label(listing, self.root)
+
+
+def dump_frames(video: Path, folder: Path, name: str = "img_{:05}.png", first: int = 1) -> Path:
+    """Every frame of a video as a picture in `folder`, which is made; PNG pictures have the same pixels."""
+    folder.mkdir(parents=True)
+    write_pictures(decode_sequentially(video), folder, name, first)
+    return folder
+
+
+def write_pictures(frames: Tensor, folder: Path, name: str, first: int = 1) -> None:
+    """Frames `(T, 3, H, W)` uint8 as pictures; the name's extension says which kind."""
+    write = write_jpeg if name.lower().endswith(("jpg", "jpeg")) else write_png
+    for number, frame in enumerate(frames, start=first):
+        write(frame.contiguous(), str(folder / name.format(number)))
+
+
+def pack(folder: Path, tar: Path, below: str = "") -> Path:
+    """A tar of all files below a folder, which stays, under their paths below it and those below `below`."""
+    with tarfile.open(tar, "w") as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            archive.add(path, below + path.relative_to(folder).as_posix())
+    return tar

@@ -24,9 +24,10 @@ from tests.fakes import (
 )
 from vlbench.clips import decoding
 from vlbench.clips.decoding import Backend, available_backends, open_video
+from vlbench.clips.options import Decoder
 from vlbench.errors import ConfigError, DecodeError
 
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
+BACKENDS: tuple[Decoder, ...] = get_args(Decoder)
 X264 = {"codec": "libx264", "bframes": 3}
 X265 = {"codec": "libx265", "bframes": 3}
 QUIET = "log-level=none:pools=none:frame-threads=1"

@@ -239,10 +239,39 @@ def test_the_documentation_has_every_column_in_order():
     assert tuple(named) == COLUMNS
 
 
+def with_setting(made, name, value):
+    """A record of a test with a setting, of which the settings alone tell."""
+    details = replace(made.details, settings={name: value})
+    return replace(made, identity=replace(made.identity, settings=value), details=details)
+
+
 def in_order(made, order):
-    """A record of a test whose views have an order of their frames, of which only the settings tell."""
-    details = replace(made.details, settings={"data.clip.views.order": order})
-    return replace(made, identity=replace(made.identity, settings=order), details=details)
+    """A record of a test whose views have an order of their frames."""
+    return with_setting(made, "data.clip.views.order", order)
+
+
+def of_frames(made):
+    """A record of a test on frames that are kept as pictures."""
+    return with_setting(made, "data.loading.backend", "rawframes")
+
+
+def test_tests_on_frames_are_ranked_among_their_own_kind():
+    others = [of_frames(record(80 + k, method=f"m{k}")) for k in range(2)]
+    decoder = with_setting(record(40, method="m2"), "data.loading.backend", "torchcodec")
+    table = {row.method: row for row in rows([record(50), *others, decoder])}
+    assert [table[name].rank for name in ("msta", "m0", "m1", "m2")] == [1, 2, 1, 2]
+    assert [table[name].stored for name in ("msta", "m0", "m1", "m2")] == ["", "frames", "frames", ""]
+    assert len({row.comparison.digest for row in table.values()}) == 2
+    seeds = [record(50), of_frames(record(60, seed=1))]
+    assert [row.runs for row in rows(seeds)] == [1, 1]  # never averaged
+
+
+def test_beside_a_published_value_stands_that_frames_were_read():
+    made = record(50.0, method="mote", dataset="hmdb51/words", protocol="zero_shot@1", views="3x1", shots=0)
+    (videos,), (frames,) = (rows([each]) for each in (made, of_frames(made)))
+    assert frames.published == videos.published == 55.8
+    assert "here the videos are read as frames" in frames.published_practice
+    assert "read as frames" not in videos.published_practice
 
 
 def test_counterfactual_orders_are_ranked_among_their_own_kind():

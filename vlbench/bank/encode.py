@@ -123,7 +123,7 @@ class Encoder:
         lists: dict[str, list[VideoItem]] = {}
         for part in parts:
             for split in dict.fromkeys(subset.split for subset in subsets[part]):
-                videos = dataset.items(part, split)
+                videos = dataset.listed(part, split)
                 if not videos:
                     raise ConfigError(f"{dataset.label} has no {part} part; leave it out of --parts")
                 lists[f"{part}/{split}"] = videos

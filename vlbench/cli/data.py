@@ -189,6 +189,24 @@ def subset(out: Path, config: Sequence[str], videos: int = 2, seed: int = 0) -> 
     return 0
 
 
+def unpack(source: Path, out: Path, classes: Path | None = None) -> int:
+    """Write the videos of parquet files or webdataset shards to a folder that FolderVideos reads, with lists.
+
+    Args:
+        source: Folder of parquet files with columns video and label, or of tars with KEY.mp4 and KEY.cls or KEY.json.
+        out: Folder of the videos; a second run goes on where the first ended.
+        classes: File with a class a line in the order of the numbers, where labels are numbers without names.
+
+    Returns:
+        0.
+    """
+    from vlbench.tools.unpack import unpack as write_videos
+
+    counts = write_videos(source, out, classes=classes)
+    Console().print(f"{out}: " + ", ".join(f"{number} {part} videos" for part, number in counts.items()), markup=False)
+    return 0
+
+
 def synth(folder: Path, sets: list[str] | None = None, workers: int | None = None) -> int:
     """Render the synthetic dataset to mp4 files; files that exist are kept.
 

@@ -42,6 +42,9 @@ def dataset_of(configs: Sequence[str]) -> VideoDataset:
     if class_path is None:
         raise ConfigError(f"{', '.join(configs)} configure no dataset; give one such as data/ucf101.yaml")
     cls = dataset_class(class_path)
+    loading = options.get("loading")
+    if isinstance(loading, Mapping) and loading.get("backend") == "rawframes":
+        options = {**options, "stored": "frames"}
     # What is left out says how the DataModule makes clips of the videos.
     accepted = signature(cls).parameters
     parser = ArgumentParser(exit_on_error=False)

@@ -236,6 +236,18 @@ _DECLARED = (
         inputs={"config": "configuration"},
     ),
     Command(
+        "data unpack",
+        _DATA,
+        "videos out of parquet files and webdataset shards",
+        "vlbench.cli.data:unpack",
+        "vlbench data unpack PACKED DIR",
+        positional={
+            "source": {"help": "folder of parquet files or webdataset shards"},
+            "out": {"help": "folder of the videos, with lists"},
+        },
+        inputs={"source": "folder", "classes": "file"},
+    ),
+    Command(
         "data synth",
         _DATA,
         "render the synthetic dataset",

@@ -31,7 +31,7 @@ from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
 from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.specs import Part, Subset, VideoItem
+from vlbench.datasets.specs import Part, Stored, Subset, VideoItem
 from vlbench.errors import ConfigError, DecodeError
 from vlbench.processes import die_with
 from vlbench.ranges import BATCHES, FRAMES, PROCESSES, SEEDS, SIDES
@@ -128,7 +128,10 @@ class VideoDataModule(LightningDataModule):
                 f"{type(self).__name__} has no dataset; set data.class_path to the DataModule of one, such as "
                 "UCF101DataModule"
             )
-        self.dataset = self.dataset_class(root, variant, train, test, splits_dir, heldout, validate_on_test, class_list)
+        stored: Stored = "frames" if loading.backend == "rawframes" else "videos"
+        self.dataset = self.dataset_class(
+            root, variant, train, test, splits_dir, heldout, validate_on_test, class_list, stored
+        )
         FRAMES.check("frames", frames)
         BATCHES.check("batch_size", batch_size)
         PROCESSES.check("num_workers", num_workers, "the cores there are")

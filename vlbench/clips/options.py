@@ -12,8 +12,11 @@ from vlbench.settings import Side
 
 _SIDES = Range(0.125, 8)
 
-Backend = Literal["pyav", "torchcodec", "pytorchvideo"]
-"""Decoders; all three return the same pixels of undamaged files."""
+Decoder = Literal["pyav", "torchcodec", "pytorchvideo"]
+"""Decoders of video files; all three return the same pixels of undamaged files."""
+
+Backend = Literal["pyav", "torchcodec", "pytorchvideo", "rawframes"]
+"""What reads a dataset's videos: a decoder of video files, or `rawframes`, where videos are kept as pictures."""
 
 Sampling = Literal["uniform", "dense", "pytorchvideo"]
 """How the frames of a clip are chosen: `uniform`, spread over the whole video; `dense`, out of 128 neighbouring ones as
@@ -135,8 +138,9 @@ class LoadingOptions:
             means `batch_size` clips, of as many videos as have so many views, at least one.
         epoch_size: Training clips of an epoch, over all processes; above the number of videos the videos come several
             times. Null means each video once.
-        backend: Decoder of the videos; all decoders return the same pixels, but for damaged frames, which `pyav` alone
-            refuses.
+        backend: Decoder of the video files; all decoders return the same pixels, but for damaged frames, which `pyav`
+            alone refuses. Or `rawframes`: each video is a folder, or a tar, of its frames as pictures. Frames that were
+            stored as JPEG have other pixels than their video.
         decode_on: Processor of the decoder: `cpu`, or `cuda` with the backend torchcodec, the same frames with colours
             some grey levels off. Data workers that use a GPU are started afresh and not forked.
         on_error: What a training video that cannot be read does: `raise` ends the run, `skip` leaves the video out and

@@ -256,8 +256,11 @@ def _frames(item: VideoItem, reader: VideoReader, pick: Callable[[int], list[int
         pick: Function from the number of frames, 1 or more, to the N numbers of those wanted.
 
     Raises:
-        DecodeError: If the video cannot be read, has no frame, or the reader gives fewer than it promised.
+        DecodeError: If the video cannot be read, has no frame or another number of frames than its list
+            says, or the reader gives fewer than it promised.
     """
+    if item.frames not in (None, reader.num_frames):
+        raise DecodeError(item.path, f"it has {reader.num_frames} frames, and its list says {item.frames}")
     frames = range(reader.num_frames) if item.span is None else reader.frames_between(*item.span)
     if not frames:
         raise DecodeError(item.path, "decoding yields no frame")

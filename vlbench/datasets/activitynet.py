@@ -13,7 +13,6 @@ from typing_extensions import override
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import json_of
-from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 
@@ -57,7 +56,7 @@ class ActivityNet(VideoDataset):
             if not needed.exists():
                 raise self.missing(needed)
         labels = {name: label for label, name in enumerate(self.spec.class_names)}
-        files = VideoFiles(self.video_folder)
+        files = self.files_below(self.video_folder)
         items: list[VideoItem] = []
         for video, segments in _videos(annotations, _SUBSETS[part]):
             path = files.locate(f"v_{video}.mp4", (f"v_{video}", video))
@@ -71,7 +70,7 @@ class ActivityNet(VideoDataset):
     @property
     @override
     def video_folder(self) -> Path:
-        return self.root / "videos"
+        return self.folder_of("videos")
 
 
 def _videos(annotations: Path, subset: str) -> Iterator[tuple[str, list[Any]]]:

@@ -12,11 +12,21 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, NamedTuple, Self
 
 from vlbench.datasets.lists.class_names import ListedClasses, name_of
+from vlbench.datasets.lists.frame_folders import FRAMES, FrameFolders, frame_folders
 from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.lists.overlap import refuse_shared
 from vlbench.datasets.lists.published import PublishedLists, VideoFiles, check_names
 from vlbench.datasets.lists.splits import base_labels, draw_shots, select
-from vlbench.datasets.specs import ClassList, DatasetSpec, EvaluationSet, Part, Subset, VideoItem, content_digest
+from vlbench.datasets.specs import (
+    ClassList,
+    DatasetSpec,
+    EvaluationSet,
+    Part,
+    Stored,
+    Subset,
+    VideoItem,
+    content_digest,
+)
 from vlbench.errors import ConfigError, DataError
 from vlbench.ranges import Range
 
@@ -46,6 +56,7 @@ class VideoDataset(ABC):
         validate_on_test: Whether the test part also is the validation part, for a selection of the epoch by its videos.
         class_list: File that names the classes that the dataset is restricted to, in training and test, see
             `read_class_names`; `None` for all of them. Labels stay in the dataset's order.
+        stored: What a video is on the disk, see `vlbench.datasets.frames`.
 
     Example:
         >>> from vlbench.datasets import UCF101
@@ -75,6 +86,7 @@ class VideoDataset(ABC):
         heldout: float = 0.0,
         validate_on_test: bool = False,
         class_list: str | None = None,
+        stored: Stored = "videos",
     ) -> None:
         if variant is not None and variant not in self.variants:
             raise ConfigError(f"{type(self).__name__} has no variant {variant!r}; allowed: {', '.join(self.variants)}")
@@ -92,6 +104,7 @@ class VideoDataset(ABC):
         self.class_list = Path(class_list) if class_list else None
         if self.class_list is not None and not self.class_list.is_file():
             raise ConfigError(f"class_list is {class_list}, which is no file; give one with the name of a class a line")
+        self.stored = stored
         self._lists: dict[tuple[_Source, Subset], _VideoList] = {}
         self._whole_lists: dict[tuple[Part, Subset], _VideoList] = {}
 
@@ -125,6 +138,10 @@ class VideoDataset(ABC):
         """Dataset and variant, whatever classes it is restricted to."""
         return self.facts.name if self.facts.name == self.variant else f"{self.facts.name}/{self.variant}"
 
+    def lineage(self, part: Part, split: int) -> str:  # noqa: ARG002 - for subclasses
+        """Whose list `items` reads, as records name it before the slash."""
+        return "official"
+
     def content(self, part: Part) -> str:  # noqa: ARG002 - for subclasses
         """Digest of what makes two datasets of one name differ: the names of the classes, in the order of their labels.
 
@@ -149,7 +166,7 @@ class VideoDataset(ABC):
 
     @property
     def video_folder(self) -> Path:
-        """Folder below which the videos of published lists are."""
+        """Folder below which the videos of lists are, or their frames."""
         return self.root
 
     def video_id(self, name: str, label: int) -> str:  # noqa: ARG002 - for subclasses
@@ -187,6 +204,24 @@ class VideoDataset(ABC):
     def find_root(cls, root: str | None) -> Path:
         """Where the dataset is looked for."""
         return Path(root) if root else Path(os.environ.get("VLBENCH_DATA", "data")) / cls.folder
+
+    def folder_of(self, *names: str) -> Path:
+        """The first folder below the root that is there, or the first one if none is.
+
+        Args:
+            names: Paths below the root that the folder of the videos may have; frames are looked for as
+                `frame_folders` says.
+        """
+        folders, first = (frame_folders(names), FRAMES) if self.stored == "frames" else (names, names[0])
+        return next((self.root / name for name in folders if (self.root / name).is_dir()), self.root / first)
+
+    def files_below(self, folder: Path) -> VideoFiles:
+        """The videos below a folder, or the frames of videos.
+
+        Args:
+            folder: Folder of the videos.
+        """
+        return FrameFolders(folder) if self.stored == "frames" else VideoFiles(folder)
 
     def missing(self, what: Path, role: str = "") -> DataError:
         """The one message about a dataset that is not there.
@@ -255,6 +290,16 @@ class VideoDataset(ABC):
             )
             for source, subset in self._sources(part)
         ]
+
+    def listed(self, part: Part, split: int) -> list[VideoItem]:
+        """The videos of a part of an official split at the places where they are kept; see `items`.
+
+        Args:
+            part: Part of the dataset.
+            split: Number of the official split, counted from 1.
+        """
+        items = self.items(part, split)
+        return [self._files.find(item) for item in items] if self.holds_videos else items
 
     def list_name(self, part: Part) -> str:
         """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
@@ -415,11 +460,13 @@ class VideoDataset(ABC):
         self._lists["heldout", subset] = _VideoList(_held_out_name(name, self.heldout, "the "), heldout)
 
     def _official(self, part: Part, subset: Subset) -> _VideoList:
-        items = select(self.items(part, subset.split), self._labels(part, subset))
+        items = select(self.listed(part, subset.split), self._labels(part, subset))
+        lineage = self.lineage(part, subset.split)
         if part != "train" or subset.shots is None:
-            return _VideoList(f"official/split {subset.split}", items)
+            return _VideoList(f"{lineage}/split {subset.split}", items)
         drawn = draw_shots(items, subset.shots, subset.seed, class_names=self._classes(part, subset).names)
-        return _VideoList(f"own/{subset.shots}-shot seed {subset.seed}", drawn)
+        drawn_from = "own" if lineage == "official" else f"own of {lineage}"
+        return _VideoList(f"{drawn_from}/{subset.shots}-shot seed {subset.seed}", drawn)
 
     def _published(self, part: Part, subset: Subset) -> _VideoList | None:
         if self._published_lists is None or part == "validation":
@@ -440,7 +487,7 @@ class VideoDataset(ABC):
 
     @cached_property
     def _files(self) -> VideoFiles:
-        return VideoFiles(self.video_folder)
+        return self.files_below(self.video_folder)
 
     def _item(self, name: str, label: int) -> VideoItem:
         video_id = self.video_id(name, label)

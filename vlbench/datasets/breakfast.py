@@ -11,9 +11,8 @@ from typing import ClassVar, NamedTuple
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.specs import DatasetSpec, Part, VideoItem, content_digest
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, DatasetSpec, Part, VideoItem, content_digest
 from vlbench.errors import DataError
 from vlbench.names import quoted
 

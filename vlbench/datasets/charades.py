@@ -9,7 +9,6 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.lists.annotations import csv_rows, lines_of
-from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -71,7 +70,7 @@ class Charades(NamedByFile):
         for needed in (annotations, self.video_folder):
             if not needed.exists():
                 raise self.missing(needed)
-        files = VideoFiles(self.video_folder)
+        files = self.files_below(self.video_folder)
         items: dict[str, VideoItem] = {}
         for where, video, actions in _rows(annotations):
             if not video or video in items:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.lists.annotations import json_of
-from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -67,7 +66,7 @@ class Diving48(NamedByFile):
         for needed in (annotations, self.video_folder):
             if not needed.exists():
                 raise self.missing(needed)
-        files = VideoFiles(self.video_folder)
+        files = self.files_below(self.video_folder)
         items: dict[str, VideoItem] = {}
         for video, label in _entries(annotations, len(self.spec.class_names)):
             if video in items:

@@ -31,7 +31,7 @@ class FolderVideos(VideoDataset):
 
     - `<part>.csv`: a header with `path` and `class` (or `label`, a number), see `read_csv`;
     - `<part>.txt`: lines `path label`, see `read_path_label`;
-    - `<part>/<class>/...`: a folder of videos for each class, see `read_class_folders`.
+    - `<part>/<class>/...`: a folder of videos, or of folders of frames, for each class, see `read_class_folders`.
 
     Paths in lists are relative to `root`, labels count from 0. The file `classes.txt` gives the classes in the order of
     their labels, one a line: the name, and after a tab the wording for prompts, where that is another. Lists with
@@ -63,7 +63,7 @@ class FolderVideos(VideoDataset):
             return read_csv(source, self.root, class_names=names)
         if source.suffix == ".txt":
             return read_path_label(source, self.root, class_names=names)
-        folders, items = read_class_folders(source, prefix=f"{part}/")
+        folders, items = read_class_folders(source, prefix=f"{part}/", stored=self.stored)
         strange = [folder for folder in folders if folder not in names]
         if strange:
             raise DataError(

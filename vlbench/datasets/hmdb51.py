@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from typing_extensions import override
 
-from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 
@@ -44,7 +44,7 @@ _VIDEOS_PER_CLASS: dict[Used, int] = {"train": 70, "test": 30}
 _TAGGED = re.compile(r"(?P<title_and_class>.+)_[fhlu]_[cn]m_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+\.avi")
 
 
-class HMDB51(VideoDataset):
+class HMDB51(MMActionDataset):
     """HMDB-51: 6,766 videos of 51 actions from films and the web, three official splits of 70 + 30 videos a class.
 
     Below `root`: `hmdb51_org/<class>/<video>.avi` (or `videos/<class>/<video>.avi`) and
@@ -56,6 +56,8 @@ class HMDB51(VideoDataset):
 
     folder: ClassVar[str] = "hmdb51"
     variants: ClassVar[tuple[str, ...]] = ("hmdb51", "legacy-names")
+    mmaction: ClassVar[str] = "hmdb51_{part}_split_{split}"
+    class_folders: ClassVar[Mapping[str, int]] = {name: label for label, name in enumerate(CLASS_FOLDERS)}
 
     @cached_property
     @override
@@ -80,17 +82,27 @@ class HMDB51(VideoDataset):
     def items(self, part: Part, split: int) -> list[VideoItem]:
         if part == "validation":
             return []
-        annotations = self.root / "testTrainMulti_7030_splits"
+        listed = self.mmaction_items(part, split)
+        if listed is not None:
+            return listed
+        annotations = self.official_list(part, split)
         for needed in (self.video_folder, annotations):
             if not needed.is_dir():
                 raise self.missing(needed)
         return read_hmdb_split(annotations, self.video_folder, part, split)
 
+    @override
+    def official_list(self, part: Part, split: int) -> Path:
+        return self.root / "testTrainMulti_7030_splits"
+
+    @override
+    def official_id(self, stem: str, label: int) -> str:
+        return f"{CLASS_FOLDERS[label]}/{stem}.avi"
+
     @property
     @override
     def video_folder(self) -> Path:
-        layouts = [self.root / name for name in ("hmdb51_org", "videos")]
-        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+        return self.folder_of("hmdb51_org", "videos")
 
     @override
     def video_id(self, name: str, label: int) -> str:

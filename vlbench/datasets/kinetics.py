@@ -19,7 +19,7 @@ from typing_extensions import override
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import csv_rows, read_path_label
-from vlbench.datasets.lists.published import PublishedList, VideoFiles, check_names
+from vlbench.datasets.lists.published import PublishedList, check_names
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -60,11 +60,11 @@ class _Kinetics(VideoDataset):
         if part == "validation":
             return []
         folder = "val" if part == "test" else part
-        annotations, videos = self._annotations(folder), self.root / folder
+        annotations, videos = self._annotations(folder), self.folder_of(folder)
         for needed in (annotations, videos):
             if not needed.exists():
                 raise self.missing(needed)
-        files = VideoFiles(videos)
+        files = self.files_below(videos)
         return [
             VideoItem(files.locate(f"{clip}.mp4", (clip, youtube_id)), label, f"{folder}/{clip}")
             for clip, youtube_id, label in _clips(annotations, self.spec.class_names)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.lists.published import VideoFiles
+from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 
@@ -26,7 +26,7 @@ _BASE = (
 )  # fmt: skip
 
 
-class SomethingSomethingV2(VideoDataset):
+class SomethingSomethingV2(MMActionDataset):
     """Something-Something V2: 193,690 labelled videos of 174 actions that the order of frames tells apart.
 
     Below `root`: the videos as `20bn-something-something-v2/<id>.webm`, and the annotations as released, either
@@ -37,6 +37,7 @@ class SomethingSomethingV2(VideoDataset):
 
     folder: ClassVar[str] = "ssv2"
     variants: ClassVar[tuple[str, ...]] = ("ssv2",)
+    mmaction: ClassVar[str] = "sthv2_{part}_list"
 
     @cached_property
     @override
@@ -58,20 +59,29 @@ class SomethingSomethingV2(VideoDataset):
     def items(self, part: Part, split: int) -> list[VideoItem]:
         if part == "validation":
             return []
-        annotations = self._annotations("validation" if part == "test" else part)
+        listed = self.mmaction_items(part, split)
+        if listed is not None:
+            return listed
+        annotations = self.official_list(part, split)
         for needed in (annotations, self.video_folder):
             if not needed.exists():
                 raise self.missing(needed)
-        return _items(annotations, VideoFiles(self.video_folder), self.spec.class_names)
+        return _items(annotations, self.files_below(self.video_folder), self.spec.class_names)
 
-    def _annotations(self, official: str) -> Path:
+    @override
+    def official_list(self, part: Part, split: int) -> Path:
+        official = "validation" if part == "test" else part
         alone = self.root / f"something-something-v2-{official}.json"
         return alone if alone.exists() else self.root / "labels" / f"{official}.json"
+
+    @override
+    def official_id(self, stem: str, label: int) -> str:
+        return stem
 
     @property
     @override
     def video_folder(self) -> Path:
-        return self.root / "20bn-something-something-v2"
+        return self.folder_of("20bn-something-something-v2", "videos")
 
     @override
     def video_id(self, name: str, label: int) -> str:

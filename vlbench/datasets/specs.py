@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ClassSet = Literal["all", "base", "novel"]
 Part = Literal["train", "validation", "test"]
+Stored = Literal["videos", "frames"]
+"""What a video is on the disk: a video file, or a picture for each of its frames, see `vlbench.datasets.frames`."""
 Selection = Literal["last", "heldout", "best_on_test"]
 """Which epoch of a training is tested: the last one, or the best on held-out training videos or on the test videos."""
 
@@ -28,17 +30,22 @@ Truth = int | tuple[int, ...]
 several or none."""
 
 
+VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+"""What counts as a video in a class-folder tree; upper case counts too."""
+
+
 class VideoItem(NamedTuple):
     """One labelled video.
 
     Attributes:
-        path: Path of the video file.
+        path: Path of the video file, or of the video's frames: a folder, a tar, or a folder in a tar.
         label: Index into the class names of the whole dataset, `0 <= label < num_classes`.
         id: Name of the video inside its dataset; unique, stable across machines (usually the path below the root).
         span: Start and end in seconds of the part of the file that is meant, counted from its first frame; `None` for
             all of it.
         labels: Every label of the video, ascending, where a video of the dataset may have several or none; `label` is
             the first one then. `None` where each video has one.
+        frames: Number of frames that a list states; a video with another number cannot be read.
     """
 
     path: Path
@@ -46,6 +53,7 @@ class VideoItem(NamedTuple):
     id: str
     span: tuple[float, float] | None = None
     labels: tuple[int, ...] | None = None
+    frames: int | None = None
 
     @property
     def truth(self) -> Truth:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
 from vlbench.datasets.lists.annotations import ItemList, labels_by_name, lines_of, named_label
+from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, WORDS, class_of_video, official_name
 from vlbench.errors import DataError
@@ -23,15 +23,18 @@ _BASE = (
 )  # fmt: skip
 
 
-class UCF101(VideoDataset):
+class UCF101(MMActionDataset):
     """UCF-101: 13,320 videos of 101 actions, three official splits.
 
-    Below `root`: `UCF-101/<class>/<video>.avi` and `ucfTrainTestlist/{train,test}list0{1,2,3}.txt`, as the official
-    archives unpack. Variants: `words` ("Apply Eye Makeup") and `camel` ("ApplyEyeMakeup"), which differ as text.
+    Below `root`: `UCF-101/<class>/<video>.avi` (or `videos/` for `UCF-101/`) and the lists
+    `ucfTrainTestlist/{train,test}list0{1,2,3}.txt`, as the official archives unpack. Variants: `words` ("Apply Eye
+    Makeup") and `camel` ("ApplyEyeMakeup"), which differ as text.
     """
 
     folder: ClassVar[str] = "ucf101"
     variants: ClassVar[tuple[str, ...]] = ("words", "camel")
+    mmaction: ClassVar[str] = "ucf101_{part}_split_{split}"
+    class_folders: ClassVar[Mapping[str, int]] = {name: label for label, name in enumerate(OFFICIAL_NAMES)}
 
     @cached_property
     @override
@@ -60,16 +63,27 @@ class UCF101(VideoDataset):
     def items(self, part: Part, split: int) -> list[VideoItem]:
         if part == "validation":
             return []
-        annotations = self.root / "ucfTrainTestlist" / f"{part}list0{split}.txt"
+        listed = self.mmaction_items(part, split)
+        if listed is not None:
+            return listed
+        annotations = self.official_list(part, split)
         for needed in (self.video_folder, annotations):
             if not needed.exists():
                 raise self.missing(needed)
         return read_ucf_list(annotations, self.video_folder, OFFICIAL_NAMES)
 
+    @override
+    def official_list(self, part: Part, split: int) -> Path:
+        return self.root / "ucfTrainTestlist" / f"{part}list0{split}.txt"
+
+    @override
+    def official_id(self, stem: str, label: int) -> str:
+        return f"{OFFICIAL_NAMES[label]}/{stem}.avi"
+
     @property
     @override
     def video_folder(self) -> Path:
-        return self.root / "UCF-101"
+        return self.folder_of("UCF-101", "videos")
 
     @override
     def video_id(self, name: str, label: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vlbench.clips.options import NORMAL
-from vlbench.results.record import Record, lineage, order_of_views
+from vlbench.results.record import Record, lineage, order_of_views, stored_as
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class ComparisonKey:
         tests: Test sets of the row, sorted.
         untrained: Whether the weights are the initial ones of a method that trains: no result of it, and not ranked.
         order: Order of the frames of the tested views; another one than `normal` compares with its own kind alone.
+        stored: What the tested videos were on the disk: `frames`, or empty for video files, which have other pixels.
     """
 
     protocol: str
@@ -78,6 +79,7 @@ class ComparisonKey:
     tests: tuple[TestedVideos, ...]
     untrained: bool = False
     order: str = NORMAL
+    stored: str = ""
 
     @classmethod
     def of(cls, records: Sequence[Record], shots: int | str) -> ComparisonKey:
@@ -99,6 +101,7 @@ class ComparisonKey:
             tuple(sorted({TestedVideos.of(record) for record in records}, key=str)),
             identity.untrained,
             order_of_views(records[0]),
+            stored_as(records[0]),
         )
 
     @cached_property
@@ -106,5 +109,6 @@ class ComparisonKey:
         """Eight hexadecimal characters, for display."""
         same = [self.protocol, self.dataset, self.shots, self.selection]
         same += ["untrained"] * self.untrained + ([] if self.order == NORMAL else [self.order])
+        same += [self.stored] * bool(self.stored)
         text = f"({same!r}, {list(self.train_classes)!r}, {list(self.train_lists)!r}, {[*map(str, self.tests)]!r})"
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

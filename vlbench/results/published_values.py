@@ -195,7 +195,8 @@ def published_beside(setting: Setting, names: Sequence[str], top1: float | None,
     others = {(other.value, other.source, other.origin) for other in (*results[1:], *contradictions(best))}
     notes = [f"{value} in {source} ({origin})" for value, source, origin in sorted(others) if value != best.value]
     source = "; ".join([f"{best.source} ({best.origin})", *notes])
-    return PublishedColumns(best.value, source, practices().get(best.method, ""), round(score - best.value, 2))
+    practice = [practices().get(best.method, ""), "here the videos are read as frames" if setting.stored else ""]
+    return PublishedColumns(best.value, source, "; ".join(filter(None, practice)), round(score - best.value, 2))
 
 
 def _agree(left: object, right: object) -> bool:

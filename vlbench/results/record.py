@@ -227,6 +227,11 @@ def order_of_views(record: Record) -> str:
     return str(record.details.settings.get("data.clip.views.order", NORMAL))
 
 
+def stored_as(record: Record) -> str:
+    """What the tested videos were on the disk: `frames`, pictures of each frame, or nothing to say, video files."""
+    return "frames" if record.details.settings.get("data.loading.backend") == "rawframes" else ""
+
+
 def record_name(identity: Identity) -> str:
     """File name of a record without suffix: readable, and unique by the identity's digest.
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vlbench.clips.options import NORMAL
 from vlbench.results.comparison import ComparisonKey
-from vlbench.results.record import Record, lineage, order_of_views
+from vlbench.results.record import Record, lineage, order_of_views, stored_as
 
 Shots = int | Literal["all"]
 Cell = str | int | float | None
@@ -28,6 +28,7 @@ class Setting:
     trained_on: str
     frames: int
     views: str
+    stored: str
     selection: str
     deviations: str
     trainable_params: int | None
@@ -59,6 +60,7 @@ class Setting:
             trained_on=", ".join(filter(None, parts)),
             frames=identity.frames,
             views=identity.views if order == NORMAL else f"{identity.views} {order}",
+            stored=stored_as(record),
             selection=identity.selection,
             deviations=", ".join(f"{key}={value}" for key, value in record.details.deviations.items()),
             trainable_params=record.details.trainable_params,
@@ -111,6 +113,7 @@ class Row:
     upper_bound: float | None
     frames: int
     views: str
+    stored: str
     selection: str
     deviations: str
     options: str

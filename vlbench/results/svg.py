@@ -30,7 +30,7 @@ _SPREAD = 0.7
 """Share of the room of a number of shots in which the lines' points stand side by side."""
 
 
-_TOLD_APART = ("backbone", "weights", "trained_on", "lists", "views", "frames", "selection", "options")
+_TOLD_APART = ("backbone", "weights", "trained_on", "lists", "views", "stored", "frames", "selection", "options")
 """Columns in which lines of one method may differ, which then name them."""
 _ENTRY = 18
 """Height of an entry of the legend."""

@@ -98,7 +98,8 @@ def _comparisons(table: Sequence[Row]) -> list[tuple[str, list[str], list[list[s
 def _title(row: Row) -> str:
     shots = "all videos" if row.shots == "all" else f"{row.shots} shots"
     lists = f"lists {row.lists}" if row.lists else "lists not known"
-    return f"{row.protocol}, {row.dataset}, {shots}, {lists}, checkpoint {row.selection}"
+    stored = f", videos stored as {row.stored}" if row.stored else ""
+    return f"{row.protocol}, {row.dataset}, {shots}, {lists}, checkpoint {row.selection}{stored}"
 
 
 def _line(cells: Iterable[str]) -> str:

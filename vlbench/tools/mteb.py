@@ -130,7 +130,7 @@ def zero_shot_task(dataset: VideoDataset, template: str = "a video of {}") -> An
         An `mteb.AbsTask` with the name of the dataset and of the list.
 
     Raises:
-        ConfigError: If mteb is missing, or a video is a part of a file, which mteb cannot read.
+        ConfigError: If mteb is missing, or a video is a part of a file or kept as frames, which mteb cannot read.
         DataError: If lists or videos are missing.
     """
     tasks = _mteb("mteb.abstasks.zeroshot_classification")
@@ -142,6 +142,8 @@ def zero_shot_task(dataset: VideoDataset, template: str = "a video of {}") -> An
     parts = [item.id for item in items if item.span is not None]
     if parts:
         raise ConfigError(f"{len(parts)} videos are parts of files, {parts[0]} is one; mteb reads whole files only")
+    if dataset.stored == "frames":
+        raise ConfigError("the videos are kept as frames, and mteb reads video files only; give those")
     names = list(dataset.test_classes.names)
 
     class VlbenchZeroShot(tasks.AbsTaskZeroShotClassification):  # type: ignore[name-defined]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -20,10 +20,10 @@ from rich.progress import track
 
 from vlbench.clips.container import cause_of, open_container
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS
+from vlbench.datasets.frames import frame_places
 from vlbench.datasets.lists.index import FileIndex, Stamp
 from vlbench.datasets.lists.splits import draw_shots, select
-from vlbench.datasets.specs import Part, VideoItem
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import replacing, write_atomically
 from vlbench.names import is_text, quoted
@@ -90,7 +90,7 @@ def prepare(root: Path, out: Path, *, resize: int = 256, workers: int | None = N
     index = FileIndex(root)
     videos = sorted(index.named(root, VIDEO_EXTENSIONS))
     if not videos:
-        raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
+        _refuse_empty(root)
     findings = [
         Finding("error", "not_copied", name, f"{problem}; mend it, or the copy lacks this list")
         for name in sorted(index.named(root, ANNOTATIONS))
@@ -126,13 +126,15 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
         seed: Seed of the draw.
 
     Raises:
-        ConfigError: If the folder holds something, or the videos are parts of files.
+        ConfigError: If the folder holds something, or the videos are parts of files or kept as frames.
         DataError: If a class has fewer videos than asked for, or a video has a name that no list can hold.
     """
     COUNTS.check("videos", videos)
     SEEDS.check("seed", seed)
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; give a new folder")
+    if dataset.stored == "frames":
+        raise ConfigError("the dataset's videos are kept as frames, and only video files are copied; choose another")
     if dataset.facts.multi_label:
         raise ConfigError(f"a video of {dataset.label} may have several labels, which no list of a copy holds")
     listed = dataset.listed_classes
@@ -153,7 +155,7 @@ def subset(dataset: VideoDataset, out: Path, *, videos: int = 2, seed: int = 0) 
             copy_regular(item.path, out / _file_name(item))
         if drawn:
             rows = [("path", "class"), *((_file_name(item), names[item.label]) for item in drawn)]
-            write_atomically(out / f"{part}.csv", _csv(rows))
+            write_atomically(out / f"{part}.csv", csv_bytes(rows))
     write_atomically(out / "classes.txt", "".join(f"{name}\n" for name in names).encode())
 
 
@@ -163,6 +165,16 @@ def _check_folders(root: Path, out: Path) -> None:
     inner, outer = out.resolve(), root.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise ConfigError(f"{out} and {root} lie in one another; give a folder for the copy elsewhere")
+
+
+def _refuse_empty(root: Path) -> NoReturn:
+    frames = next(frame_places(root), None)
+    if frames is None:
+        raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
+    raise DataError(
+        f"{root} holds videos as frames, {frames[1]} is one; only video files are copied: frames are quick to read at"
+        " random as they are"
+    )
 
 
 def _task(name: str, root: Path, out: Path, resize: int) -> _Task:
@@ -295,7 +307,8 @@ def _file_name(item: VideoItem) -> str:
     return item.id if named else item.id + item.path.suffix
 
 
-def _csv(rows: list[tuple[str, str]]) -> bytes:
+def csv_bytes(rows: list[tuple[str, str]]) -> bytes:
+    """A CSV file of rows, every field in quotation marks, so that names may hold line breaks."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)  # Python 3.11 quotes no "\r" else
     return text.getvalue().encode()

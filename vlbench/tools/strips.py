@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS
+from vlbench.datasets.frames import frame_places
+from vlbench.datasets.lists.frame_folders import without_extension
 from vlbench.datasets.lists.index import FileIndex
+from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import DataError, DecodeError
 from vlbench.tools.parallel import for_each
 
@@ -67,7 +69,8 @@ def middle_frames(ids: Iterable[str], root: Path, height: int = 144) -> dict[str
     """The middle frame of videos as JPEG pictures, by the ids of the videos, or why there is none.
 
     A file is a video's if its path below the folder is the id or ends with it, with or without the extension, or, where
-    there is none, if its name is that of the id. Nothing outside the folder is opened, whatever an id says.
+    there is none, if its name is that of the id; so are frames, where the folder has no video files. Nothing outside
+    the folder is opened, whatever an id says.
 
     Args:
         ids: Ids of videos, such as those of a record.
@@ -81,14 +84,15 @@ def middle_frames(ids: Iterable[str], root: Path, height: int = 144) -> dict[str
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give the folder that holds the videos")
     index = FileIndex(root)
-    files = _by_name(index.named(root, VIDEO_EXTENSIONS))
+    places = {name: root / name for name in index.named(root, VIDEO_EXTENSIONS)} or dict(frame_places(root))
     index.save()
+    files = _by_name(places)
     pictures: dict[str, bytes | str] = {}
     tasks: dict[tuple[Path, None], list[str]] = defaultdict(list)
     for video in wanted:
         paths = _matching(video, files)
         if len(paths) == 1:
-            tasks[root / paths[0], None].append(video)
+            tasks[places[paths[0]], None].append(video)
         else:
             pictures[video] = f"{len(paths) or 'no'} files of this name are below the folder of the videos"
     # One process beside this one: a decoder that dies takes only that one along.
@@ -101,24 +105,18 @@ def _by_name(paths: Iterable[str]) -> Mapping[str, list[str]]:
     """Paths below a folder by the last part of them without its extension."""
     files = defaultdict(list)
     for path in paths:
-        files[_stem(path).rpartition("/")[2]].append(path)
+        files[without_extension(path).rpartition("/")[2]].append(path)
     return files
 
 
 def _matching(video: str, files: Mapping[str, list[str]]) -> list[str]:
-    stem = _stem(video)
+    stem = without_extension(video)
     same_name = files.get(stem.rpartition("/")[2], [])
     for paths in (
         [path for path in same_name if path == video],
         [path for path in same_name if f"/{path}".endswith(f"/{video}")],
-        [path for path in same_name if f"/{_stem(path)}".endswith(f"/{stem}")],
+        [path for path in same_name if f"/{without_extension(path)}".endswith(f"/{stem}")],
     ):
         if paths:
             return paths
     return same_name
-
-
-def _stem(path: str) -> str:
-    """A path without the extension of a video."""
-    stem, dot, extension = path.rpartition(".")
-    return stem if f"{dot}{extension}".lower() in VIDEO_EXTENSIONS else path

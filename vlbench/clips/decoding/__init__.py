@@ -11,6 +11,8 @@ frames: PyAV's refuses those that FFmpeg calls corrupt, the others return what F
 Where a file's timestamps cannot be trusted, or a library reports another number of frames than the file has, the other
 backends hand over to PyAV's sequential path. Frames are turned upright (display matrix, multiples of 90 degrees).
 
+A video that is kept as pictures, in a folder or a tar, is read by `RawFramesReader`, whatever decodes video files.
+
 A file is read if it is a regular one of a format that opens no other file, see `vlbench.clips.container`; of several
 video streams the best one.
 """
@@ -26,7 +28,8 @@ from typing import Protocol, Self, get_args
 
 from torch import Tensor
 
-from vlbench.clips.options import Backend
+from vlbench.clips.options import Backend, Decoder
+from vlbench.datasets.frames import is_frames
 from vlbench.errors import ConfigError
 
 _INSTALL: dict[str, str] = {
@@ -40,7 +43,7 @@ class VideoReader(Protocol):
     """An opened video; a context manager that releases the file.
 
     Attributes:
-        path: Path of the video file.
+        path: Path of the video file or of the frames.
     """
 
     path: Path
@@ -90,7 +93,7 @@ class VideoReader(Protocol):
             end: The moment after its last.
 
         Raises:
-            DecodeError: If no frame lies there, or the file tells neither times nor a rate.
+            DecodeError: If no frame lies there, or the video tells neither times nor a rate.
         """
         ...
 
@@ -109,8 +112,8 @@ def open_video(path: str | Path, *, backend: Backend = "pyav", device: str = "cp
     """Open a video for reading frames by number.
 
     Args:
-        path: Path of the video file.
-        backend: The library that decodes.
+        path: Path of the video file; or of the video's frames, see `vlbench.datasets.frames`, which any backend reads.
+        backend: The library that decodes video files, or `rawframes` for frames alone.
         device: Device that decodes; another than `cpu` for torchcodec only.
 
     Raises:
@@ -119,10 +122,14 @@ def open_video(path: str | Path, *, backend: Backend = "pyav", device: str = "cp
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"decoding backend is {backend!r}; allowed: {', '.join(get_args(Backend))}")
+    if backend == "rawframes" or is_frames(Path(path)):
+        from vlbench.clips.decoding.rawframes import RawFramesReader  # late, as the others
+
+        return RawFramesReader(path)
     return _reader_class(backend, device)(path)
 
 
-def _reader_class(backend: Backend, device: str) -> Callable[[str | Path], VideoReader]:
+def _reader_class(backend: Decoder, device: str) -> Callable[[str | Path], VideoReader]:
     try:
         # Late and one by one: a missing or broken library must not harm the others, and each takes a while to load.
         if backend == "pyav":
@@ -140,13 +147,13 @@ def _reader_class(backend: Backend, device: str) -> Callable[[str | Path], Video
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
             f"decoding backend {backend!r} cannot be loaded ({reason}); "
-            f"install it with: {_INSTALL[backend]}; or use another of: {', '.join(get_args(Backend))}"
+            f"install it with: {_INSTALL[backend]}; or use another of: {', '.join(get_args(Decoder))}"
         ) from error
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends whose libraries load here, the default first."""
-    return tuple(name for name in get_args(Backend) if _loads(name))
+    """Names of the decoders of video files whose libraries load here, the default first."""
+    return tuple(name for name in get_args(Decoder) if _loads(name))
 
 
 def _loads(backend: str) -> bool:

@@ -17,13 +17,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vlbench.datasets.frames import PICTURE_EXTENSIONS, TAR, frame_places
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.specs import VideoItem
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, Stored, VideoItem
 from vlbench.errors import DataError
 from vlbench.names import is_text, quoted
-
-VIDEO_EXTENSIONS: tuple[str, ...] = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-"""What counts as a video in a class-folder tree; upper case counts too."""
 
 PATH_COLUMNS: tuple[str, ...] = ("path", "video")
 """Header names of a CSV's path column."""
@@ -53,7 +51,7 @@ def read_path_label(
         fields = line.rsplit(maxsplit=1)
         if len(fields) != 2:
             raise DataError(f"{where}: {line!r} has one field; allowed: a path, a space and a label counted from 0")
-        listed.add(where, fields[0], _label(where, fields[1], class_names))
+        listed.add(where, fields[0], listed_label(where, fields[1], class_names))
     return listed.finish(list_file)
 
 
@@ -82,7 +80,7 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
             )
         value = row[class_column].strip()
         if columns[class_column] in LABEL_COLUMNS:
-            label = _label(where, value, class_names)
+            label = listed_label(where, value, class_names)
         else:
             label = named_label(where, value, by_name)
         listed.add(where, row[path_column].strip(), label)
@@ -90,7 +88,11 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
 
 
 def read_class_folders(
-    root: str | Path, *, prefix: str = "", extensions: Collection[str] = VIDEO_EXTENSIONS
+    root: str | Path,
+    *,
+    prefix: str = "",
+    extensions: Collection[str] = VIDEO_EXTENSIONS,
+    stored: Stored = "videos",
 ) -> tuple[tuple[str, ...], list[VideoItem]]:
     """Read a tree of one folder a class; a folder's name is the class name.
 
@@ -103,6 +105,7 @@ def read_class_folders(
         root: Folder of the class folders.
         prefix: Beginning of every video's id, before its path below the root.
         extensions: Extensions of videos, with their dot; upper case counts too.
+        stored: What a video is on the disk; of videos that are kept as frames, those that `frame_places` names.
 
     Raises:
         DataError: If the root is no folder or has no class folders, a class has no video or a name that is no UTF-8, a
@@ -112,9 +115,10 @@ def read_class_folders(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; allowed: a folder with one folder of videos a class")
-    suffixes = frozenset(extension.lower() for extension in extensions)
+    kinds = extensions if stored == "videos" else (TAR, *PICTURE_EXTENSIONS)
+    suffixes = frozenset(extension.lower() for extension in kinds)
     try:
-        return _class_folders(root, prefix, suffixes)
+        return _class_folders(root, prefix, suffixes, stored)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}; its videos would be missing, mend it") from error
 
@@ -127,12 +131,12 @@ class ItemList:
         self._first: dict[str, str] = {}
         self._items: list[VideoItem] = []
 
-    def add(self, where: str, path: str, label: int) -> None:
-        """Append a video; `where` is the place that errors name."""
+    def add(self, where: str, path: str, label: int, video_id: str | None = None) -> None:
+        """Append a video; `where` is the place that errors name, and the path is the id of a video without one."""
         relative = PurePosixPath(path)
         if not relative.name or relative.is_absolute() or ".." in relative.parts:
             raise DataError(f"{where}: path {path!r}; allowed: a path relative to {self._root} that stays below it")
-        video_id = str(relative)
+        video_id = str(relative) if video_id is None else video_id
         if video_id in self._first:
             raise DataError(
                 f"{where}: {video_id!r} was listed before, at {self._first[video_id]}; a video may be listed once,"
@@ -209,7 +213,17 @@ def _one_column(where: str, columns: Sequence[str], allowed: Sequence[str], kind
     return positions[0]
 
 
-def _label(where: str, text: str, class_names: Sequence[str] | None) -> int:
+def listed_label(where: str, text: str, class_names: Sequence[str] | None) -> int:
+    """Label that a list states as a number counted from 0.
+
+    Args:
+        where: Place in the list that errors name, `file:line`.
+        text: Number in the list.
+        class_names: Class names in label order; without them a label has no upper limit.
+
+    Raises:
+        DataError: If it is no number, or that of no class.
+    """
     allowed = "0 or more" if class_names is None else f"0 to {len(class_names) - 1}"
     # int() also accepts "1_0" and digits of other scripts, which in a list are slips, and refuses thousands of digits.
     if not (text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= _LONGEST_LABEL):
@@ -251,7 +265,9 @@ def named_label(where: str, name: str, by_name: Mapping[str, int]) -> int:
     return by_name[name]
 
 
-def _class_folders(root: Path, prefix: str, suffixes: Collection[str]) -> tuple[tuple[str, ...], list[VideoItem]]:
+def _class_folders(
+    root: Path, prefix: str, suffixes: Collection[str], stored: Stored
+) -> tuple[tuple[str, ...], list[VideoItem]]:
     visible = sorted((entry for entry in root.iterdir() if not entry.name.startswith(".")), key=lambda e: e.name)
     folders = [entry for entry in visible if entry.is_dir()]
     for entry in visible:
@@ -264,9 +280,27 @@ def _class_folders(root: Path, prefix: str, suffixes: Collection[str]) -> tuple[
     index = FileIndex(root)
     items: list[VideoItem] = []
     for label, folder in enumerate(folders):
-        items += _folder_items(index, folder, label, prefix, suffixes)
+        if stored == "frames":
+            items += _frame_items(folder, label, prefix)
+        else:
+            items += _folder_items(index, folder, label, prefix, suffixes)
     index.save()
     return tuple(folder.name for folder in folders), items
+
+
+def _frame_items(folder: Path, label: int, prefix: str) -> Iterable[VideoItem]:
+    if not is_text(folder.name):
+        raise DataError(f"class folder {quoted(str(folder))} has a name that is no UTF-8; rename it")
+    places: dict[str, Path] = {}
+    for name, path in sorted(frame_places(folder)):
+        if places.setdefault(name, path) != path:
+            raise DataError(f"{name!r} of class folder {folder} is {places[name]} or {path}; keep one of them")
+    if not places:
+        raise DataError(
+            f"class folder {folder} holds no frames; allowed: a folder, or a tar, of numbered pictures for each video,"
+            " such as video/img_00001.jpg; add frames or remove the folder"
+        )
+    return [VideoItem(path, label, f"{prefix}{folder.name}/{name}") for name, path in places.items()]
 
 
 def _folder_items(

@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlbench.datasets.frames import frames_of, is_frames
+from vlbench.errors import DecodeError
 from vlbench.files import cache_folder, write_atomically
 from vlbench.regular_files import regular_status
 
@@ -23,10 +25,10 @@ _SETTLED_NS = 2_000_000_000
 
 
 class Stamp(NamedTuple):
-    """What tells that a file is still the same.
+    """What tells that a file is still the same; of a video that is kept as frames, that all of them are.
 
     Attributes:
-        size: Size of the file in bytes.
+        size: Size of the file in bytes, or of all frames.
         mtime_ns: Time of the last change, in nanoseconds.
     """
 
@@ -39,7 +41,10 @@ class Stamp(NamedTuple):
 
         Raises:
             OSError: If the file cannot be looked at or is no regular one, see `regular_status`.
+            DecodeError: If the path is that of frames, and they are not the frames of one video.
         """
+        if is_frames(path):
+            return cls(*frames_of(path).stamp())
         status = regular_status(path)
         return cls(status.st_size, status.st_mtime_ns)
 
@@ -67,7 +72,7 @@ class FileIndex:
         entry = self._facts.get(self._key(path))
         try:
             return entry.get(fact) if entry is not None and entry["stamp"] == list(Stamp.of(path)) else None
-        except OSError:  # it is gone
+        except (OSError, DecodeError):  # it is gone
             return None
 
     def put(self, path: Path, fact: str, value: Any, *, stamp: Stamp) -> None:

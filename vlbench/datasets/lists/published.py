@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS, read_path_label
+from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.specs import DatasetSpec, Part, Subset, VideoItem
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, DatasetSpec, Part, Subset, VideoItem
 from vlbench.errors import ConfigError, DataError
 
 _KNOWN = Path(__file__).parents[1] / "assets" / "published.json"
@@ -196,6 +196,14 @@ class VideoFiles:
                     break
                 raise DataError(f"{stem!r} is {paths[0]} or {paths[1]}; keep one of them below {self.folder}")
         return self.folder / official
+
+    def find(self, item: VideoItem) -> VideoItem:
+        """The same video at the place where it is kept; videos are where their list says.
+
+        Args:
+            item: Video of a list.
+        """
+        return item
 
     @cached_property
     def _by_stem(self) -> dict[str, list[tuple[Path, str]]]:

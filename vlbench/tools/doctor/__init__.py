@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import get_args
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import VIDEO_EXTENSIONS, read_path_label
+from vlbench.datasets.frames import frame_places
+from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.specs import Part
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.tools.doctor.bank_checks import check_bank
 from vlbench.tools.doctor.file_checks import File, Use, check_files
@@ -48,13 +49,13 @@ def check(
     findings: list[Finding] = []
     listings = list(_listings(dataset, findings))
     findings += check_listings(listings, class_names)
-    names: dict[Path, str] = {}
+    names: dict[Path, VideoItem] = {}
     uses: dict[Path, list[Use]] = defaultdict(list)
     for listing in listings:
         for item in listing.items:
-            names.setdefault(item.path, item.id)
+            names.setdefault(item.path, item)
             uses[item.path].append(Use(listing.name, listing.part, listing.split, item.label))
-    files = {path: File(name, tuple(uses[path])) for path, name in names.items()}
+    files = {path: File(item.id, tuple(uses[path]), item.frames) for path, item in names.items()}
     index = FileIndex(dataset.root)
     decoded, of_files = check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
     return Report(subject, len(files), decoded, (*findings, *of_files))
@@ -63,7 +64,7 @@ def check(
 def check_folder(
     root: Path, *, decode: bool = False, frames: int = 8, workers: int | None = None, progress: bool = True
 ) -> Report:
-    """Looks at every video file below a folder, whatever dataset it is; see `check`.
+    """Looks at every video file below a folder, or where there is none at all frames; see `check`.
 
     Raises:
         DataError: If the folder does not exist or holds no video.
@@ -72,9 +73,11 @@ def check_folder(
         raise DataError(f"{root} is no folder; give the folder that holds the videos")
     index = FileIndex(root)
     names = sorted(index.named(root, VIDEO_EXTENSIONS))
-    if not names:
-        raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)}")
-    files = {root / name: File(name) for name in names}
+    files = {root / name: File(name) for name in names} or {
+        path: File(name) for name, path in sorted(frame_places(root))
+    }
+    if not files:
+        raise DataError(f"{root} holds no video; looked for {', '.join(VIDEO_EXTENSIONS)} and folders of frames")
     decoded, of_files = check_files(files, index, decode=decode, frames=frames, workers=workers, progress=progress)
     return Report(str(root), len(files), decoded, tuple(of_files))
 
@@ -119,7 +122,7 @@ def _listings(dataset: VideoDataset, findings: list[Finding]) -> Iterator[Listin
         for split in range(1, spec.splits + 1):
             name = f"{part} split {split}" if spec.splits > 1 else part
             try:
-                items = dataset.items(part, split)
+                items = dataset.listed(part, split)
             except DataError as error:
                 if dataset.splits_dir is None:
                     findings.append(_refused(name, error))

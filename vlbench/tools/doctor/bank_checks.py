@@ -10,8 +10,9 @@ from typing import Any, get_args
 
 from vlbench.bank.bank import FeatureBank
 from vlbench.datasets import DATASETS
+from vlbench.datasets.frames import is_there
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.specs import Part, VideoItem
+from vlbench.datasets.specs import Part, Stored, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.names import one_line
 from vlbench.tools.doctor.file_checks import File, Use, check_files
@@ -147,16 +148,17 @@ def _videos(
     cls = DATASETS.get(facts["class"])
     if cls is None:
         return {}, bank.folder, f"files: vlbench does not know the dataset {one_line(str(facts['class']))}"
-    dataset = cls(None if given is None else str(given), facts["variant"])
+    stored: Stored = "frames" if bank.facts.settings["views"].get("loading.backend") == "rawframes" else "videos"
+    dataset = cls(None if given is None else str(given), facts["variant"], stored=stored)
     way_out = f"give the folder of the videos by --root DIR in place of {dataset.root}"
     wanted = [video for video in bank.facts.ids() if video not in bank.failures]
     listed: dict[str, VideoItem] = {}
     for listing in listings:
         try:
-            listed |= {item.id: item for item in dataset.items(listing.part, listing.split or 1)}
+            listed |= {item.id: item for item in dataset.listed(listing.part, listing.split or 1)}
         except (ConfigError, DataError, OSError) as error:
             return {}, dataset.root, f"files: {one_line(str(error)).split('; ')[0]}; {way_out}"
-    videos = {video: listed[video] for video in wanted if video in listed and listed[video].path.is_file()}
+    videos = {video: listed[video] for video in wanted if video in listed and is_there(listed[video].path)}
     missing = len(wanted) - len(videos)
     why = f"files: those of {missing:,} of {len(wanted):,} videos are not there; {way_out}"
     return videos, dataset.root, why if missing else ""

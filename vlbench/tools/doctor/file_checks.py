@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import TypeVar
 
 from rich.progress import track
 
+from vlbench.datasets.frames import frames_of, is_frames
 from vlbench.datasets.lists.index import FileIndex, Stamp
 from vlbench.datasets.specs import Part
+from vlbench.errors import DecodeError
 from vlbench.regular_files import NotRegularError, open_regular
 from vlbench.tools.doctor.findings import Finding
 from vlbench.tools.doctor.probe import FACT, Probe, probe
@@ -33,6 +36,8 @@ _MEND = {
     "truncated": "fetch it again",
     "damaged": "fetch it again",
     "frame_size": "re-encode it at one size",
+    "frames": "extract its frames again",
+    "frame_count": "extract its frames again, or make the list anew",
     "crashed": "the process that decoded it died; decode it with ffmpeg, or leave it out",
 }
 
@@ -61,10 +66,12 @@ class File:
     Attributes:
         name: What findings call it.
         uses: Mentions of the file in lists.
+        frames: Number of frames that a list states.
     """
 
     name: str
     uses: tuple[Use, ...] = ()
+    frames: int | None = None
 
 
 def check_files(
@@ -106,8 +113,10 @@ def check_presence(files: Mapping[Path, File]) -> tuple[dict[Path, Stamp], list[
             findings.append(_problem(file, "no_file", f"{error.strerror}"))
         except OSError as error:
             findings.append(_problem(file, "unreadable", f"{path}: {error.strerror}"))
+        except DecodeError as error:
+            findings.append(_problem(file, "frames", error.cause))
         else:
-            if not os.access(path, os.R_OK):
+            if not is_frames(path) and not os.access(path, os.R_OK):
                 findings.append(_problem(file, "unreadable", f"{path}: permission denied"))
             elif not stamp.size:
                 findings.append(_problem(file, "empty", "it has 0 bytes"))
@@ -176,6 +185,8 @@ def _judgement(file: File, result: Probe | None, frames: int) -> Iterator[Findin
     if result.problem is not None:
         yield _problem(file, result.problem, result.cause)
         return
+    if file.frames not in (None, result.frames):
+        yield _problem(file, "frame_count", f"it has {result.frames} frames, and its list says {file.frames}")
     if result.frames < frames:
         yield Finding(
             "warning", "short", file.name, f"{result.frames} frames, clips of {frames} show some twice; take fewer"
@@ -213,9 +224,15 @@ def _digests(
 
 def _digest(path: Path) -> str | None:
     try:
+        if is_frames(path):
+            with closing(frames_of(path)) as frames:
+                whole = hashlib.blake2b()
+                for index in range(len(frames.names)):
+                    whole.update(frames.read(index))
+                return whole.hexdigest()
         with open_regular(path) as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
-    except OSError:  # decoding says so
+    except (OSError, DecodeError):  # decoding says so
         return None
 
 

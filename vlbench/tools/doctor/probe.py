@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from vlbench.clips.container import cause_of, open_container
+from vlbench.datasets.frames import is_frames
 from vlbench.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ class Probe:
     """What decoding a whole video tells.
 
     Attributes:
-        frames: Number of frames that decoding yields.
+        frames: Number of frames that decoding yields, or of pictures that are there.
         rotation: Degrees by which they are turned on reading.
         variable_rate: Whether equal steps in frames are unequal steps in time.
-        problem: `no_video`, `undecodable`, `truncated`, `damaged` or `frame_size`; `None` for a sound file.
+        problem: `no_video`, `undecodable`, `truncated`, `damaged`, `frame_size` or `frames`; `None` for a sound file.
         cause: Cause of the problem, in words.
     """
 
@@ -40,7 +41,9 @@ class Probe:
 
 
 def probe(path: Path) -> Probe:
-    """Decodes every frame, in one thread; a file that cannot be decoded is a `Probe` with a problem, never an error."""
+    """Decodes every frame, in one thread; a video that cannot be decoded is a `Probe` with a problem, no error."""
+    if is_frames(path):
+        return _probe_frames(path)
     from vlbench.clips.decoding.pyav import PyAVReader  # late: it loads torch, which only the worker processes need
 
     try:
@@ -53,6 +56,30 @@ def probe(path: Path) -> Probe:
         return Probe(problem="no_video" if "no video" in error.cause else "undecodable", cause=error.cause)
     except Exception as error:  # whatever a file does to a decoder
         return Probe(problem="undecodable", cause=cause_of(error))
+
+
+def _probe_frames(path: Path) -> Probe:
+    """What decoding the pictures of a video one by one tells."""
+    from vlbench.clips.decoding.rawframes import RawFramesReader
+
+    sizes, damage = set(), []
+    try:
+        with RawFramesReader(path) as reader:
+            count = reader.num_frames
+            for index in range(count):
+                try:
+                    sizes.add(reader.frames_at([index]).shape)
+                except DecodeError as error:
+                    damage.append(error.cause)
+    except DecodeError as error:
+        return Probe(problem="frames", cause=error.cause)
+    except Exception as error:  # whatever a picture does to a decoder
+        return Probe(problem="undecodable", cause=cause_of(error))
+    if damage:
+        return Probe(count, problem="damaged", cause=f"{len(damage)} of its {count} frames; {damage[0]}")
+    if len(sizes) > 1:
+        return Probe(count, problem="frame_size", cause="its frames differ in size")
+    return Probe(count)
 
 
 def uneven(times: list[float]) -> bool:
