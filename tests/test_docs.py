@@ -50,7 +50,8 @@ def commands(text: str) -> list[list[str]]:
     text = re.sub(r"\\\n *", "", text)
     lines = [line for block in blocks(text) if block.language == "bash" for line in block.text.splitlines()]
     indented = re.findall(r"^    ((?:vlbench|make) .*)", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in (*lines, *indented) if line]
+    plain = [line.partition(" > ")[0] for line in (*lines, *indented)]
+    return [shlex.split(line, comments=True) for line in plain if line]
 
 
 def inline(page: Path) -> list[str]:

@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(_version())  # noqa: T201
         return 0
+    if arguments == ["completion", "configs"]:  # asked for at every TAB: no parser is built
+        from vlbench.cli.configs import config_names
+
+        print("\n".join(config_names()))  # noqa: T201
+        return 0
     try:
         return find_command(arguments).run(arguments)
     except SystemExit as end:  # a parser has printed what it was asked for
