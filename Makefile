@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Idle threads that spin slow data workers down several times on few cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test test-newest test-minimum soak portability lint check bench docs clean
+.PHONY: install demo test test-newest test-minimum soak portability release lint check bench docs clean
 
 install: $(VENV)/.installed
 
@@ -60,6 +60,10 @@ endef
 
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 3600
+
+# The wheel and the sdist, in dist/release: equal when built twice, and run in empty environments. Publishes nothing.
+release: install
+	tests/release.sh $(BIN)/python
 
 portability: install
 	tests/portability.sh $(BIN)/python

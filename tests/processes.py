@@ -14,8 +14,12 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
 
-# prctl(PR_SET_PDEATHSIG, SIGKILL): the process ends with the one that runs the tests, however that ends.
-_PROGRAM = "import ctypes; ctypes.CDLL(None).prctl(1, 9); from {module} import {name}; {call}"
+# prctl(PR_SET_PDEATHSIG, SIGKILL): the process ends with the one that runs the tests, however that ends. A library that
+# checks its memory is loaded by then; the compilers that it starts are not to be checked, which takes them minutes.
+_PROGRAM = (
+    "import ctypes, os; ctypes.CDLL(None).prctl(1, 9); os.environ.pop('LD_PRELOAD', None); "
+    "from {module} import {name}; {call}"
+)
 
 # glibc checks each block of memory as it is freed and aborts if something was written beyond its end; memory that is
 # allocated or freed is filled with a pattern, so that what is read before it is written is no zero.

@@ -14,7 +14,7 @@ PACKAGE = Path(vlbench.__file__).parent
 
 # What every room may import.
 FOR_ALL = (
-    *("errors", "files", "names", "pages", "processes", "ranges", "regular_files"),
+    *("commit", "errors", "files", "names", "pages", "processes", "ranges", "regular_files"),
     *("settings", "temporary", "yaml_files"),
 )
 
@@ -61,6 +61,7 @@ ALLOWED = {
     "datasets": {"synthetic"},
     "synthetic": set(),
     "optim": set(),
+    "commit": set(),
     "errors": set(),
     "settings": set(),
     "files": set(),

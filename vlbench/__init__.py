@@ -6,7 +6,7 @@ it is first asked for, so that `import vlbench` takes no time.
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Candidate", "Classification", "Model", "__version__", "evaluate", "leaderboard", "load"]
 

@@ -26,7 +26,8 @@ from vlbench.results.record import Record
 
 compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 # Compiled by the process itself: others that help would have to import torch first.
-COMPILATION = {**HEAP_CHECKS, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+BY_ITSELF = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+COMPILATION = {**HEAP_CHECKS, **BY_ITSELF}
 METHODS = {"zero_shot": ZeroShot, "msta": MSTA, "mote": MoTE}
 
 
@@ -121,7 +122,8 @@ def check_compiled_blocks(method):
 # MSTA has plain, adapted and causal blocks; MoTE plain and causal ones, and a head with and without merged experts.
 @pytest.mark.parametrize(("method", "kinds"), [("msta", 3), ("mote", 4)])
 def test_a_run_compiles_a_kind_of_block_twice_at_most(method, kinds):
-    run_apart(check_number_of_compilations, method, kinds, timeout=900, environment=COMPILATION)
+    # Nothing that was compiled runs, so that there is no memory to check.
+    run_apart(check_number_of_compilations, method, kinds, timeout=900, environment=BY_ITSELF)
 
 
 def check_number_of_compilations(method, kinds):

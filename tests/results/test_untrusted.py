@@ -189,6 +189,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=200, **OPTIONS)
 @given(data=st.data())
 def test_two_hundred_damaged_records_end_in_one_line(valid, data):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import vlbench
 from vlbench.cli.process import leave
 from vlbench.cli.registry import find_command, overview
+from vlbench.commit import git_commit
 from vlbench.errors import ConfigError, VlbenchError, user_error
 from vlbench.processes import die_with_announced_parent
 
@@ -37,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(overview())  # noqa: T201
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print(f"vlbench {vlbench.__version__}")  # noqa: T201
+        print(_version())  # noqa: T201
+        return 0
+    if arguments == ["completion", "configs"]:  # asked for at every TAB: no parser is built
+        from vlbench.cli.configs import config_names
+
+        print("\n".join(config_names()))  # noqa: T201
         return 0
     try:
         return find_command(arguments).run(arguments)
@@ -58,6 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = "\n".join(lines) if len(lines) <= _MOST_LINES else " ".join(" ".join(lines).split())
         print(f"vlbench: error: {text}", file=sys.stderr)  # noqa: T201
         return mendable.exit_code
+
+
+def _version() -> str:
+    """Version and commit, as in `vlbench 0.2.0 (commit 0123abc, modified)`."""
+    commit, dirty, _ = (git_commit() or "").partition("-dirty")
+    modified = ", modified" if dirty else ""
+    return f"vlbench {vlbench.__version__}" + (f" (commit {commit[:7]}{modified})" if commit else "")
 
 
 def _mendable(error: Exception, command: str) -> VlbenchError | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlbench.cli.declaration import Command
 from vlbench.errors import ConfigError
@@ -23,7 +23,7 @@ _CONFIG: dict[str, Any] = {"nargs": "+", "type": str, "help": "dataset by name, 
 _RECORD: dict[str, Any] = {"type": str, "help": "path of a record, or the name of one below FOLDER"}
 
 _ONE_RUN, _MANY_RUNS, _DATA = "one run", "many runs", "data"
-_METHODS, _BACKBONES, _WEIGHTS = "methods", "backbones", "weights"
+_METHODS, _BACKBONES, _WEIGHTS, _SHELL = "methods", "backbones", "weights", "shell"
 
 
 def _lightning(name: str, text: str, example: str = "") -> Command:
@@ -387,6 +387,14 @@ _DECLARED = (
             }
         },
         inputs={"checkpoint": "file", "config": "configuration"},
+    ),
+    Command(
+        "completion",
+        _SHELL,
+        "a script that completes commands, options and configurations",
+        "vlbench.cli.completion:completion",
+        "vlbench completion bash > vlbench.bash",
+        positional={"shell": {"type": Literal["bash", "zsh", "fish"], "help": "shell that the script is for"}},
     ),
 )
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import TypedDict
 
 import torch
 
 import vlbench
+from vlbench.commit import git_commit
 
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "open_clip_torch", "av")
 
@@ -38,7 +37,7 @@ def environment(device: torch.device) -> Environment:
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
         "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else _peak_resident_bytes(),
         "vlbench": vlbench.__version__,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "python": platform.python_version(),
         "packages": dict(_versions()),
     }
@@ -53,16 +52,3 @@ def _peak_resident_bytes() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@cache
-def _git_commit() -> str | None:
-    """Commit of the checkout vlbench runs from, ending in `-dirty` if files differ from it; `None` from a wheel.
-
-    Asked for once: a process goes on with the code that it has loaded, whatever becomes of the files.
-    """
-    checkout = Path(vlbench.__file__).parent.parent
-    if not (checkout / ".git").exists():
-        return None
-    describe = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    return subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() or None
