@@ -46,7 +46,9 @@ def commands(text: str) -> list[list[str]]:
     """Words of every command that a page tells the reader to type, without where its output goes."""
     indented = re.findall(r"^    ((?:vlbench|make) .*)", re.sub(r"\\\n *", "", text), re.MULTILINE)
     typed = [block.text for block in blocks(text) if block.language == "bash"]
-    return [words[: words.index(">")] if ">" in words else words for part in (*typed, *indented) for words in lines(part)]
+    return [
+        words[: words.index(">")] if ">" in words else words for part in (*typed, *indented) for words in lines(part)
+    ]
 
 
 def inline(text: str) -> list[str]:

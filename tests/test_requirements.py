@@ -38,7 +38,7 @@ def test_the_minimum_versions_are_the_lower_bounds(required: Requirement) -> Non
     assert pins("minimum.txt")[canonicalize_name(required.name)] == Version(bound)
 
 
-@pytest.mark.parametrize("required", requirements(left_out=("docs", "onnx", "parquet", "datasets")), ids=str)
+@pytest.mark.parametrize("required", requirements(left_out=("docs", "parquet", "datasets")), ids=str)
 def test_the_lock_lies_within_the_bounds(required: Requirement) -> None:
     assert pins("lock.txt")[canonicalize_name(required.name)] in required.specifier
 

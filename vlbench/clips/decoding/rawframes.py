@@ -82,6 +82,11 @@ class RawFramesReader:
         # Channels-last in memory, as decoders of video give them: resizing rounds otherwise elsewhere.
         return torch.stack([images[index].permute(1, 2, 0) for index in indices]).permute(0, 3, 1, 2)
 
+    @property
+    def duration(self) -> float:
+        """Refuses: pictures have no times, and nothing states a rate; see `VideoReader.duration`."""
+        raise DecodeError(self.path, "its frames have no times to tell its length by; use the video file")
+
     def frames_between(self, start: float, end: float) -> range:
         """Refuses: pictures have no times, and nothing states a rate; see `VideoReader.frames_between`."""
         raise DecodeError(
