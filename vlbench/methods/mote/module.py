@@ -296,8 +296,6 @@ class MoTE(VideoTextMethod):
         with self._original.blended(self.backbone, share), self.head.merged():
             yield
 
-    # Checkpoints -------------------------------------------------------------------------------------------------
-
     @override
     def trained_keys(self) -> set[str]:
         # The training classes travel along, so that modulation works where their data set is not.
