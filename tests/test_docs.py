@@ -146,7 +146,7 @@ def test_inline_commands_and_plain_options_exist(page):
     known = " ".join(command.parser().format_help() for command in COMMANDS.values() if not command.lightning)
     known += " --config --print_config --ckpt_path --selection --resume --compile --matmul_precision"
     known += " --checkpoint_minutes"
-    known += " --seed_everything --help --model.help"
+    known += " --seed_everything --help --model.help --version"
     for text in inline(page.read_text()):
         words = re.match(r"vlbench ([a-z]+(?: [a-z]+)*)", text)
         if words and words[1].split()[0] not in lightning_commands():

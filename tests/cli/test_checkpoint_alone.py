@@ -82,7 +82,7 @@ def test_one_that_does_not_say_it_is_refused_in_a_sentence(trained, tmp_path, ca
     assert main(["classify", "a.mp4", "--classes", "a", "b", "--ckpt_path", str(old)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"vlbench: error: {old} does not say how its model is configured, as one that was imported")
-    assert said.endswith("; give the configurations of its training\n")
+    assert said.endswith("; give the configurations of its training by --config\n")
     assert said.count("\n") == 1
 
 

@@ -124,14 +124,14 @@ def offered(request, scripts, environment):
 def test_the_words_of_commands(offered):
     assert set(offered("vlbench ")) >= {name.split()[0] for name in COMMANDS}
     assert set(offered("vlbench da")) == {"data"}
-    assert set(offered("vlbench data ")) == {"list", "describe", "check", "prepare", "subset", "synth"}
+    assert set(offered("vlbench data ")) == {"list", "describe", "check", "prepare", "subset", "synth", "unpack"}
     assert set(offered("vlbench completion ")) == {"bash", "zsh", "fish"}
     assert set(offered("vlbench weights import vi")) == {"viclip"}
     assert "draws" in offered("vlbench compare ")
 
 
 def test_options_are_those_of_the_command(offered):
-    assert set(offered("vlbench weights export --")) == {"--help", "--out"}
+    assert set(offered("vlbench weights export --")) == {"--help", "--out", "--format", "--classes", "--config"}
     assert set(offered("vlbench regress --se")) == {"--seeds"}
     assert "--folder" in offered("vlbench compare draws a b --")
     assert {"--trainer.max_epochs", "--selection", "--config"} <= set(offered("vlbench fit --"))

@@ -275,7 +275,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, videos):
         failures = {result.video: result.failure for result in results if result.failure}
         assert list(failures) == [str(paths[0]), str(paths[2]), str(paths[3])]
         assert "No such file" in failures[str(paths[2])]
-        assert "a folder" in failures[str(paths[3])]
+        assert "holds no frames" in failures[str(paths[3])]
         assert {result.video for result in results if not result.failure} == {str(good)}
         assert all(result.scores.size == 0 for result in results if result.failure)
     with pytest.raises(DecodeError, match=r"cannot decode .*gone\.mp4: No such file"):

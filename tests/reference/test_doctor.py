@@ -97,21 +97,21 @@ class ZeroShotK600(VideoDataset):
 
     folder = "k600"
     variants = ("k600",)
-    listed = "ZS_split1_K600_eval.txt"
+    list_file = "ZS_split1_K600_eval.txt"
 
     @property
     def spec(self) -> DatasetSpec:
         return DatasetSpec("k600", tuple(str(label) for label in range(160)), counts={("test", 1): 14_084})
 
     def items(self, part: Part, split: int) -> list[VideoItem]:
-        return read_path_label(SPLITS / "k600_splits" / self.listed, self.root) if part == "test" else []
+        return read_path_label(SPLITS / "k600_splits" / self.list_file, self.root) if part == "test" else []
 
 
 @needs_lists
 @pytest.mark.parametrize(("split", "number"), [(1, 14_084), (2, 13_978), (3, 14_136)])
 def test_a_test_set_of_another_size_is_not_taken_for_the_expected_one(split: int, number: int, tmp_path: Path) -> None:
     dataset = ZeroShotK600(str(tmp_path), None, Subset(), Subset(), None)
-    dataset.listed = f"ZS_split{split}_K600_eval.txt"
+    dataset.list_file = f"ZS_split{split}_K600_eval.txt"
     count = findings(check(dataset, progress=False), "count")
     assert bool(count) == (split != 1)
     if count:

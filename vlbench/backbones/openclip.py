@@ -7,7 +7,7 @@ The library is imported where a model is built: that takes a fifth of the time t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -125,9 +125,7 @@ class CLIPEncoder(DualEncoder):
     @property
     @override
     def logit_scale(self) -> nn.Parameter:
-        scale = self.clip.logit_scale
-        assert isinstance(scale, nn.Parameter)
-        return scale
+        return cast(nn.Parameter, self.clip.logit_scale)  # a tensor while other weights stand in for the model's
 
     @override
     def settings(self) -> dict[str, object]:
