@@ -113,8 +113,9 @@ def test_descriptions_that_a_dataset_ships_are_used(names, capsys):
     checkpoint(OST, "ost.ckpt")
     assert export("ost.ckpt", "--classes", names, "--out", "ost.safetensors") == 2
     assert "ships no descriptions; give model.descriptions" in capsys.readouterr().err
-    assert export("ost.ckpt", "--classes", "synthetic", "--out", "ost.safetensors") == 0
-    assert "ost, 16 fixed classes" in capsys.readouterr().out
+    # Those of the synthetic set are read; in OST's templates they are too long for the tiny CLIP.
+    assert export("ost.ckpt", "--classes", "synthetic", "--out", "ost.safetensors") == 2
+    assert "'A video of a red ring rising" in capsys.readouterr().err
 
 
 def test_fixed_classes_are_not_tested(names, capsys):

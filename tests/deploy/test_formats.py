@@ -19,7 +19,7 @@ needs_onnx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
     reason="the extra onnx is not installed; make test-newest has it",
 )
-QUICK = {"MoTE", "TCCLIP", "NearestNeighbours"}
+QUICK = {"MoTE", "MSTA", "TCCLIP", "NearestNeighbours"}
 """Methods with operations that others lack: modulation by the nearest classes, merging of tokens, scattered votes."""
 ENDINGS = {"safetensors": "safetensors", "torch_export": "pt2", "onnx": "onnx"}
 
@@ -72,7 +72,7 @@ def test_every_method_is_the_same_in_torch_export(kind, few_rounds):
 @needs_onnx
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=() if name in QUICK else pytest.mark.slow) for name, kind in KINDS.items()],
+    [pytest.param(kind, marks=() if name in QUICK else pytest.mark.soak) for name, kind in KINDS.items()],
     ids=KINDS,
 )
 def test_every_method_is_the_same_in_onnx_runtime(kind, few_rounds, tmp_path):
