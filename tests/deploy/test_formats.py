@@ -135,12 +135,11 @@ def test_a_file_says_what_to_feed_it(name, programs):
 def test_names_of_input_and_output_are_in_the_graph(programs):
     session = onnx_session(programs[1]["onnx"])
     (pixels,), (output,) = session.get_inputs(), session.get_outputs()
-    assert (pixels.name, pixels.type, pixels.shape) == (
-        "pixels",
-        "tensor(uint8)",
-        ["videos", "views", FRAMES, 3, 32, 32],
-    )
-    assert (output.name, output.shape) == ("probabilities", ["videos", len(NAMES)])
+    videos, views, *rest = pixels.shape
+    assert (pixels.name, pixels.type, rest) == ("pixels", "tensor(uint8)", [FRAMES, 3, 32, 32])
+    assert isinstance(videos, str)  # any number, under a name of torch's own
+    assert isinstance(views, str)
+    assert (output.name, output.shape) == ("probabilities", [videos, len(NAMES)])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 5, 3, 32, 32), (1, 1, FRAMES, 3, 64, 32)])
