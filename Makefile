@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Idle threads that spin slow data workers down several times on few cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test test-newest test-minimum soak portability release lint check bench docs clean
+.PHONY: install demo test coverage test-newest test-minimum soak portability release lint check bench docs clean
 
 install: $(VENV)/.installed
 
@@ -24,11 +24,18 @@ demo: install
 	@echo "The documentation is in docs/, and 'make docs' builds its site in dist/docs/."
 
 # A test process that dies is not replaced: the run ends and says what it lost (tests/conftest.py). One that hangs ends
-# it after an hour. Lines of vlbench/ that ran in any process are counted, those of subprocesses too.
+# it after an hour.
+PYTEST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
+LIMIT := timeout --foreground --signal=INT --kill-after=60 1h
+
 test: install
+	$(LIMIT) $(BIN)/python $(PYTEST)
+
+# The same tests, with the lines of vlbench/ that ran in any process counted, those of subprocesses too. Counting takes
+# half as long again: each call of a Python function goes through it, also those of other packages.
+coverage: install
 	rm -f .coverage .coverage.*
-	timeout --foreground --signal=INT --kill-after=60 1h \
-		$(BIN)/coverage run -m pytest -n 2 --dist loadfile --max-worker-restart 0
+	$(LIMIT) $(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under 90
 

@@ -246,7 +246,7 @@ def test_a_part_of_a_moved_option_is_found_too(place):
         ("--trainer.strategy=dpp", "invalid strategy name: `strategy='dpp'`"),
         ("--trainer.num_nodes=0", "trainer.num_nodes is 0; allowed: 1 to 100,000"),
         ("--trainer.accumulate_grad_batches=0", "accumulate_grad_batches is 0; allowed: 1 to 1,048,576"),
-        ("--trainer.gradient_clip_val=-1", "gradient_clip_val is -1; allowed: 0 or more, or null for no clipping"),
+        ("--trainer.gradient_clip_val=-1.5", "gradient_clip_val is -1.5; allowed: 0 or more, or null for no clipping"),
         ("--trainer.limit_val_batches=.inf", "limit_val_batches is inf; allowed: 0 or more"),
         ("--trainer.max_time=soon", "`Timer(duration='soon')` is not a valid duration"),
         ("--trainer.callbacks=3", "--trainer.callbacks is '3'; allowed: list[Callback], Callback, null"),
