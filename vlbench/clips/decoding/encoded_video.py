@@ -47,17 +47,23 @@ class EncodedVideoReader(PyAVReader):
     def _whole_clip(self) -> Tensor | None:
         """All frames `(T, 3, H, W)` uint8 as stored, `None` where `EncodedVideo` gives up."""
         try:
-            with open_regular(self.path) as file:
-                video = EncodedVideo.from_path(descriptor_path(file), decode_audio=False)
-            try:
-                # PyAV 19 keeps one converter per thread, with helper threads. A forked data worker inherits the
-                # converter without these and would wait for them for ever, so the conversion gets a thread that is new.
-                with ThreadPoolExecutor(1) as executor:
-                    clip: Tensor | None = executor.submit(video.get_clip, 0, math.inf).result()["video"]
-            finally:
-                video.close()
+            # PyAV 19 keeps one converter per thread, with helper threads. A forked data worker inherits the converter
+            # without these and would wait for them for ever, so what converts frames (opening the file does, too) gets
+            # a thread that is new.
+            with open_regular(self.path) as file, ThreadPoolExecutor(1) as executor:
+                clip = executor.submit(_decoded, descriptor_path(file)).result()
         except Exception:
             # A TypeError of a file that tells no duration, a RuntimeError of frames that differ in size, a MemoryError
             # of too many: whatever it is, `PyAVReader` decides whether the frames can be had.
             return None
         return None if clip is None else clip.permute(1, 0, 2, 3).to(torch.uint8)
+
+
+def _decoded(path: str) -> Tensor | None:
+    """All frames `(3, T, H, W)` float32 of a video as pytorchvideo decodes them, `None` where it finds none."""
+    video = EncodedVideo.from_path(path, decode_audio=False)
+    try:
+        clip: Tensor | None = video.get_clip(0, math.inf)["video"]
+    finally:
+        video.close()
+    return clip
