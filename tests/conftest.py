@@ -115,6 +115,15 @@ def untraced() -> Iterator[None]:
 
 
 @pytest.fixture
+def pretended_gpu() -> None:
+    """Skips the test where torch cannot pretend a GPU."""
+    from vlbench.tools.memory.fake_cuda import can_pretend
+
+    if not can_pretend():
+        pytest.skip("torch below 2.10 cannot pretend a GPU on a machine without one")
+
+
+@pytest.fixture
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cache that no other test has written to."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -10,7 +10,7 @@ from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import Suite
 from vlbench.tools.memory import estimate
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.usefixtures("untraced", "pretended_gpu")
 
 SUITES = ("mote_paper.yaml", "msta_paper.yaml")
 

@@ -18,7 +18,7 @@ from vlbench.evaluation.evaluator import Evaluator
 from vlbench.methods import VideoTextMethod
 from vlbench.tools.memory.fake_cuda import fake_cuda
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.usefixtures("untraced", "pretended_gpu")
 
 METHODS = [
     method for name in vlbench.methods.__all__ if (method := getattr(vlbench.methods, name)) is not VideoTextMethod

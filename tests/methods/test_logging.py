@@ -102,6 +102,7 @@ def test_the_processes_meet_once_for_each_entry_of_the_log(method, tmp_path, mon
     assert counted.names[during[0] : during[-1]] == ["reduce"] * (STEPS // EVERY)
 
 
+@pytest.mark.usefixtures("pretended_gpu")
 def test_the_host_waits_for_the_device_once_for_each_entry_of_the_log():
     terms = RunningTerms()
     with fake_cuda() as cuda:

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from vlbench.backbones import OpenCLIP, TinyCLIP
 from vlbench.cli.main import main
 from vlbench.clips.batch import ClipBatch
 from vlbench.methods import MSTA, MoTE
 from vlbench.tools.memory import SavedTensors, estimate, prepare
+
+pytestmark = pytest.mark.usefixtures("pretended_gpu")
 
 CLASSES, FRAMES, CLIPS = 5, 2, 2
 
@@ -61,3 +64,10 @@ def test_the_command_prints_both_precisions(capsys):
 def test_a_method_that_trains_nothing_is_refused(capsys):
     assert main(["methods", "show", "zero_shot.yaml", "backbone/tiny.yaml", "--memory"]) == 2
     assert "zero_shot trains nothing" in capsys.readouterr().err
+
+
+def test_a_torch_that_would_end_the_process_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.6.0"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["methods", "show", "mote_fewshot.yaml", "backbone/tiny.yaml", "--memory"]) == 2
+    assert "allowed: torch 2.10 or newer, or a machine with a GPU" in capsys.readouterr().err

@@ -16,6 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vlbench.errors import ConfigError
+
 _aten = torch.ops.aten
 _COPIES = (_aten._to_copy.default, _aten.copy_.default)
 _READS = (_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.equal.default)
@@ -126,9 +128,23 @@ class _GPUFunctions(TorchFunctionMode):
         return _aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)[0]
 
 
+def can_pretend() -> bool:
+    """Whether torch can pretend a GPU and compute gradients there: torch 2.10 or newer, or a machine with a GPU."""
+    return torch.cuda.is_available() or torch.__version__ >= "2.10"
+
+
 @contextmanager
 def fake_cuda() -> Iterator[FakeCUDA]:
-    """Context in which tensors on a pretended GPU can be computed with, also under CUDA's autocast."""
+    """Context in which tensors on a pretended GPU can be computed with, also under CUDA's autocast.
+
+    Raises:
+        ConfigError: If torch would end the process, see `can_pretend`.
+    """
+    if not can_pretend():
+        raise ConfigError(
+            f"torch {torch.__version__} cannot pretend a GPU on a machine without one; "
+            "allowed: torch 2.10 or newer, or a machine with a GPU"
+        )
     with ExitStack() as stack:
         if not torch.cuda.is_available():
             for name, value in (
