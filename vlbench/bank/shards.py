@@ -58,7 +58,7 @@ def write_shard(
         try:
             save_file({_TENSOR: np.ascontiguousarray(features)}, temporary, metadata=metadata)
         except SafetensorError as error:
-            refusal = re.search(r"\(os error (\d+)\)", str(error))  # safetensors' own error for the system's
+            refusal = re.search(r"(?:os error|code:) (\d+)", str(error))  # safetensors' own error for the system's
             if refusal is None:
                 raise
             raise OSError(int(refusal[1]), os.strerror(int(refusal[1]))) from error

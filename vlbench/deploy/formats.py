@@ -228,6 +228,11 @@ def _write_onnx(program: ExportedProgram, path: Path, interface: Interface) -> N
         raise ConfigError(
             f"the weights have {size / 1e9:.1f} GB, and an ONNX file holds 2 GB; give --format torch_export"
         )
+    if torch.__version__ < "2.7":
+        raise ConfigError(
+            f"format is onnx, which needs torch 2.7 or newer, and this is {torch.__version__}; give --format"
+            " torch_export"
+        )
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
     converted = torch.onnx.export(
