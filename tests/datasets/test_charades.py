@@ -57,7 +57,7 @@ def test_nothing_is_trained_and_no_class_is_left_out(root, tmp_path):
     ("file", "content", "message"),
     [
         ("classes.txt", "c000 Eating\nc002 Sitting\n", r"classes\.txt:2: 'c002 Sitting'; allowed: c001 and the name"),
-        ("test.csv", "id,length\na,1\n", "the header .* lacks actions"),
+        ("test.csv", "id,length\na,1\n", r"test\.csv:1: the header lacks actions; its columns: id, length;"),
         ("test.csv", HEADER + "a,S,c001 1 2\n", r"test\.csv:2: 3 fields where the header has 4"),
         ("test.csv", HEADER + "a,S,c157 1 2,3\n", r"test\.csv:2: action 'c157 1 2'; allowed: c000 to c156"),
         ("test.csv", HEADER + "a,S,c001,3\n", r"test\.csv:2: action 'c001'; allowed"),

@@ -7,7 +7,7 @@ from vlbench.bank.dataset import BankDataset
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.kinetics import Kinetics400
 from vlbench.datasets.specs import Subset
-from vlbench.errors import ConfigError
+from vlbench.errors import ConfigError, DataError
 from vlbench.tools import doctor
 from vlbench.tools.prepare import subset as copy_subset
 
@@ -131,6 +131,23 @@ def test_other_lists_are_refused(root, listed, content, message, own_cache):
         dataset.videos("test")
     (finding,) = doctor.check(dataset, workers=0, progress=False).findings
     assert finding.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,label\n0,walk\n", r"moving\.csv:1: the header lacks name or class or class_name; its columns: id, label;"),
+        ("name,class\nwalk,run\n", r"moving\.csv:1: the header has 2 columns where one is allowed"),
+        ("id,name\n0,walk\n1\n", r"moving\.csv:3: 1 fields where the header has 2"),
+        (
+            "name,id\nwalk, fast,1\n",
+            r"moving\.csv:2: 3 fields where the header has 2; put a field with commas in quotes",
+        ),
+    ],
+)
+def test_a_csv_file_that_may_leave_out_a_class_is_refused(root, listed, content, message):
+    with pytest.raises(DataError, match=message):
+        FakeDataset(root=str(root), class_list=listed(content, "moving.csv")).videos("test")
 
 
 def test_a_list_that_is_not_there_is_refused(root):

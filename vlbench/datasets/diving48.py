@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.lists.annotations import json_of
+from vlbench.datasets.lists.text import json_of
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError

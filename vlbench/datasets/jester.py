@@ -9,8 +9,9 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import labels_by_name, lines_of, named_label
+from vlbench.datasets.lists.annotations import labels_by_name, named_label
 from vlbench.datasets.lists.published import VideoFiles
+from vlbench.datasets.lists.text import lines_of
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.lists.annotations import ItemList, csv_rows, labels_by_name, lines_of, named_label
+from vlbench.datasets.lists.annotations import ItemList, labels_by_name, named_label
+from vlbench.datasets.lists.text import csv_rows, lines_of
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.descriptions import ShippedDescriptions
-from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.lists.published import VideoFiles
+from vlbench.datasets.lists.text import json_of
 from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError

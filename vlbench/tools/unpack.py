@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from rich.progress import track
 
-from vlbench.datasets.lists.annotations import CLASS_COLUMNS, LABEL_COLUMNS, text_of
+from vlbench.datasets.lists.annotations import CLASS_COLUMNS, LABEL_COLUMNS
+from vlbench.datasets.lists.text import text_of
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import check_name, write_atomically

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlbench.datasets.lists.annotations import csv_rows, lines_of
+from vlbench.datasets.lists.text import NamedColumns, lines_of
 from vlbench.datasets.specs import DatasetSpec, Subset, content_digest
 from vlbench.errors import ConfigError
 from vlbench.names import one_line, quoted
@@ -77,8 +77,8 @@ def read_class_names(path: Path, classes: Sequence[str], whose: str) -> list[str
         whose: Words for errors that say whose classes they are, such as `the record`.
 
     Raises:
-        ConfigError: If the file names another class, a class twice or none, or its header has no such column.
-        DataError: If the file cannot be read.
+        ConfigError: If the file names another class, a class twice or none.
+        DataError: If the file cannot be read, or its header has no such column.
     """
     known = {class_name.casefold(): class_name for class_name in classes}
     names = []
@@ -102,8 +102,4 @@ def _names_in(path: Path) -> list[tuple[str, str]]:
     """Names of classes in a file, each with its place."""
     if path.suffix.lower() != ".csv":
         return [(where, line.strip()) for where, line in lines_of(path)]
-    (where, header), *rows = [*csv_rows(path)] or [(str(path), [])]
-    columns = [place for place, name in enumerate(header) if name.strip().lower() in NAME_COLUMNS]
-    if len(columns) != 1:
-        raise ConfigError(f"{where}: {len(columns)} columns of {', '.join(NAME_COLUMNS)}; allowed: a header with one")
-    return [(where, row[columns[0]].strip()) for where, row in rows if len(row) > columns[0]]
+    return [(where, name) for where, (name,) in NamedColumns(path).rows(NAME_COLUMNS)]
