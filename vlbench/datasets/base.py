@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, NamedTuple, Self
 
 from vlbench.datasets.lists.class_names import ListedClasses, name_of
-from vlbench.datasets.lists.frame_folders import FRAMES, FrameFolders, frame_folders
+from vlbench.datasets.lists.frame_folders import FRAMES, FrameFolders, frame_folders, refuse_shared_frames
 from vlbench.datasets.lists.heldout import hold_out
 from vlbench.datasets.lists.overlap import refuse_shared
 from vlbench.datasets.lists.published import PublishedLists, VideoFiles, check_names
@@ -299,7 +299,7 @@ class VideoDataset(ABC):
             split: Number of the official split, counted from 1.
         """
         items = self.items(part, split)
-        return [self._files.find(item) for item in items] if self.holds_videos else items
+        return self._each_with_its_file([self._files.find(item) for item in items]) if self.holds_videos else items
 
     def list_name(self, part: Part) -> str:
         """What records call the list of the configured subset: `vifi/val1 (verified)`, `own/16-shot seed 0`,
@@ -478,12 +478,17 @@ class VideoDataset(ABC):
             raise self.missing(self.video_folder)
         listed = self._published_lists.read(path, part, subset)
         check_names(listed, self.label_of, self.spec.class_names)
-        items = [self._item(item.id, item.label) for item in listed.items]
+        items = self._each_with_its_file([self._item(item.id, item.label) for item in listed.items])
         return _VideoList(listed.name, select(items, self._labels(part, subset)))
 
     @cached_property
     def _published_lists(self) -> PublishedLists | None:
         return PublishedLists(self.splits_dir, self.spec) if self.splits_dir else None
+
+    def _each_with_its_file(self, items: list[VideoItem]) -> list[VideoItem]:
+        if self.stored == "frames":
+            refuse_shared_frames(items)
+        return items
 
     @cached_property
     def _files(self) -> VideoFiles:

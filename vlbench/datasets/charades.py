@@ -15,6 +15,7 @@ from vlbench.errors import DataError
 
 _COLUMNS = (("id",), ("actions",))
 _FOLDERS = ("Charades_v1_480", "Charades_v1", "videos")
+_FRAMES = "Charades_v1_rgb"
 _ACTION = re.compile(r"c(\d{3}) \d+(?:\.\d+)? \d+(?:\.\d+)?")  # c092 11.90 21.20: a class, and seconds from and to
 _CLASSES = 157
 
@@ -24,7 +25,7 @@ class Charades(NamedByFile):
 
     Below `root`: `Charades/Charades_v1_{train,test}.csv` and `Charades/Charades_v1_classes.txt`, as the official
     archive unpacks, or the same without the folder `Charades`, and the videos as `Charades_v1_480/<id>.mp4`, or below
-    `Charades_v1` or `videos`.
+    `Charades_v1` or `videos`. The official frames are `Charades_v1_rgb/<id>/<id>-000001.jpg`.
 
     An item is a whole video with every action in it, once; when the actions take place is not used. A few videos have
     no action. So it is evaluated by mean average precision, and nothing is trained on it.
@@ -85,8 +86,7 @@ class Charades(NamedByFile):
     @property
     @override
     def video_folder(self) -> Path:
-        layouts = [self.root / name for name in _FOLDERS]
-        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+        return self.folder_of(*_FOLDERS, *((_FRAMES,) if self.stored == "frames" else ()))
 
     def _annotations(self, name: str) -> Path:
         unpacked, flat = self.root / "Charades" / name, self.root / name

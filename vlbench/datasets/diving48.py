@@ -77,8 +77,7 @@ class Diving48(NamedByFile):
     @property
     @override
     def video_folder(self) -> Path:
-        layouts = [self.root / name for name in _FOLDERS]
-        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+        return self.folder_of(*_FOLDERS)
 
 
 def _entries(annotations: Path, num_classes: int) -> list[tuple[str, int]]:

@@ -66,7 +66,7 @@ class Jester(VideoDataset):
             if not needed.exists():
                 raise self.missing(needed)
         # Folders of frames hold millions of files, which are not looked for by name.
-        files = VideoFiles(self.video_folder) if self.video_folder.name == "videos" else None
+        files = VideoFiles(self.video_folder) if self._has_videos else None
         labels = labels_by_name(self.spec.class_names)
         items: dict[str, VideoItem] = {}
         for where, line in lines_of(annotations):
@@ -84,5 +84,8 @@ class Jester(VideoDataset):
     @property
     @override
     def video_folder(self) -> Path:
-        videos = self.root / "videos"
-        return videos if videos.is_dir() else self.root / "20bn-jester-v1"
+        return self.root / "videos" if self._has_videos else self.folder_of("20bn-jester-v1")
+
+    @property
+    def _has_videos(self) -> bool:
+        return self.stored == "videos" and (self.root / "videos").is_dir()

@@ -67,7 +67,7 @@ class MomentsInTime(NamedByFile):
         if part == "validation":
             return []
         official = _OFFICIAL[part]
-        annotations, videos = self.root / f"{official}Set.csv", self.root / official
+        annotations, videos = self.root / f"{official}Set.csv", self.folder_of(official)
         for needed in (annotations, videos):
             if not needed.exists():
                 raise self.missing(needed)
