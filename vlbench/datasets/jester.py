@@ -12,7 +12,7 @@ from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import labels_by_name, named_label
 from vlbench.datasets.lists.published import VideoFiles
 from vlbench.datasets.lists.text import lines_of
-from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
+from vlbench.datasets.specs import DatasetSpec, Part, VideoItem, content_digest
 from vlbench.errors import DataError
 
 # fmt: off
@@ -37,7 +37,8 @@ class Jester(VideoDataset):
 
     Below `root`: `jester-v1-{train,validation}.csv` as released, lines of `id;gesture`, and the frames of each video in
     a folder `20bn-jester-v1/<id>/00001.jpg`, or videos named `videos/<id>` with any extension, which then count
-    instead. The official validation set is the test set; the labels of the test set are withheld.
+    instead and have another digest. The official validation set is the test set; the labels of the test set are
+    withheld.
 
     A mirrored video is of another class, "Swiping Left" is "Swiping Right".
     """
@@ -80,6 +81,11 @@ class Jester(VideoDataset):
         if not items:
             raise DataError(f"{annotations} lists no videos; use the released file")
         return list(items.values())
+
+    @override
+    def content(self, part: Part) -> str:
+        # The official frames have other pixels than videos made of them, and no option says which of the two are read.
+        return content_digest([*self.spec.class_names, "videos"]) if self._has_videos else super().content(part)
 
     @property
     @override
