@@ -6,6 +6,7 @@ from tests.fakes import FakeDataset
 from vlbench.bank.dataset import BankDataset
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.kinetics import Kinetics400
+from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError, DataError
 from vlbench.tools import doctor
@@ -115,6 +116,17 @@ def test_the_classes_are_in_the_settings_and_their_file_is_not(root, listed):
 def test_a_csv_file_names_classes_in_a_column(root, listed):
     path = listed("id,name\n0,sit\n1,walk\n", "moving.csv")
     assert FakeDataset(root=str(root), class_list=path).test_classes.names == ("walk", "sit")
+
+
+def test_classes_that_differ_in_case_alone_are_told_apart(root, tmp_path):
+    classes = ("Run", "run", "sit")
+    (tmp_path / "some.txt").write_text("Run\nSIT\n")
+    assert read_class_names(tmp_path / "some.txt", classes, "this") == ["Run", "sit"]
+    (tmp_path / "some.txt").write_text("run\nRun\n")
+    assert read_class_names(tmp_path / "some.txt", classes, "this") == ["run", "Run"]
+    (tmp_path / "some.txt").write_text("sit\nRUN\n")
+    with pytest.raises(ConfigError, match=r"some\.txt:2: RUN may be Run or run; give it in the spelling of the class"):
+        read_class_names(tmp_path / "some.txt", classes, "this")
 
 
 @pytest.mark.parametrize(
