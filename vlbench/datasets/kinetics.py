@@ -237,13 +237,16 @@ def _clips(annotations: Path, class_names: tuple[str, ...]) -> Iterator[tuple[st
     """Name, video on YouTube and label of every clip of a released list.
 
     Raises:
-        DataError: If a column is missing, a class is unknown, a time is not a whole second or a clip comes twice.
+        DataError: If a column or an id is missing, a class is unknown, a time is not a whole second, or a clip comes
+            twice.
     """
     labels = {name: label for label, name in enumerate(class_names)}
     seen: set[str] = set()
     for where, (name, youtube, first, last) in NamedColumns(annotations).rows(*_COLUMNS):
         if name not in labels:
             raise DataError(f"{where}: {name!r} is none of the {len(labels)} classes; use the released file")
+        if not youtube:
+            raise DataError(f"{where}: the clip has no youtube_id; use the released file")
         try:
             clip = f"{youtube}_{int(first):06d}_{int(last):06d}"
         except ValueError as error:

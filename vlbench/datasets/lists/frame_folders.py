@@ -10,7 +10,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from vlbench.datasets.frames import TAR, frame_places, is_frames
-from vlbench.datasets.lists.published import VideoFiles
+from vlbench.datasets.lists.published import VideoFiles, check_below
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, VideoItem
 from vlbench.errors import DataError
 
@@ -37,8 +37,10 @@ class FrameFolders(VideoFiles):
             stems: Names that the frames' folder or tar may have anywhere below the folder; the first found counts.
 
         Raises:
-            DataError: If two folders or tars have the name, or a folder or a tar cannot be read.
+            DataError: If two folders or tars have the name, a folder or a tar cannot be read, or the official path
+                leaves the folder.
         """
+        check_below(self.folder, official)
         return self._at(official) or super().locate(without_extension(official), stems)
 
     @override
