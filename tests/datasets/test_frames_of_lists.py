@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeDataset
+from tests.fakes import FakeDataset, pack
 from tests.official import breakfast, charades, diving48, jester, kinetics700, moments
 from vlbench.datasets.breakfast import Breakfast
 from vlbench.datasets.charades import Charades
 from vlbench.datasets.diving48 import Diving48
 from vlbench.datasets.folder import FolderVideos
 from vlbench.datasets.jester import Jester
-from vlbench.datasets.kinetics import Kinetics700
+from vlbench.datasets.kinetics import Kinetics400, Kinetics700
+from vlbench.datasets.lists.frame_folders import FrameFolders, refuse_shared_frames
 from vlbench.datasets.moments import MomentsInTime
-from vlbench.datasets.specs import VIDEO_EXTENSIONS
+from vlbench.datasets.specs import VIDEO_EXTENSIONS, VideoItem
 from vlbench.errors import DataError
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("own_cache")]
@@ -110,12 +111,77 @@ def test_the_frames_of_another_part_are_not_those_of_a_missing_video(tmp_path):
     assert places == {"train/a.mp4": tmp_path / "train/a", "train/b.mp4": tmp_path / "train/b"}
 
 
-@pytest.mark.parametrize("place", ["rawframes/a", "rawframes/run/a", "frames/run/a", "more/run/a", "run/more/a", "a"])
+@pytest.mark.parametrize(
+    "place", ["rawframes/a", "rawframes_test/a", "rawframes/run/a", "frames/run/a", "more/run/a", "run/more/a", "a"]
+)
 def test_the_frames_of_a_video_of_a_class_may_lie_elsewhere(tmp_path, place):
     (tmp_path / "test.txt").write_text("run/a.mp4 1\n")
     assert frames_by_id(FakeDataset, tmp_path) == {"run/a.mp4": tmp_path / "run/a"}
     picture(tmp_path / place)
     assert frames_by_id(FakeDataset, tmp_path) == {"run/a.mp4": tmp_path / place}
+
+
+@pytest.mark.parametrize(("tar", "inside", "there"), [
+    ("run.tar", "a", True), ("walk.tar", "a", False), ("0000.tar", "run/a", True), ("0000.tar", "walk/a", False),
+    ("shards/0000.tar", "run/a", True),
+])  # fmt: skip
+def test_a_tar_of_several_videos_says_what_a_folder_says(tmp_path, tar, inside, there):
+    (tmp_path / "test.txt").write_text("run/a.mp4 1\n")
+    (tmp_path / tar).parent.mkdir(exist_ok=True)
+    picture(tmp_path / "made" / inside)
+    picture(tmp_path / "made/others/b")
+    pack(tmp_path / "made", tmp_path / tar)
+    shutil.rmtree(tmp_path / "made")
+    assert frames_by_id(FakeDataset, tmp_path) == {
+        "run/a.mp4": tmp_path / tar / inside if there else tmp_path / "run/a"
+    }
+
+
+def test_the_folders_of_a_list_count_in_their_order(tmp_path):
+    (tmp_path / "test.txt").write_text("cut/run/a.mp4 1\n")
+    for place, there in (("run/cut/a", False), ("x/cut/y/run/a", True)):
+        picture(tmp_path / place)
+        path = tmp_path / (place if there else "cut/run/a")
+        assert frames_by_id(FakeDataset, tmp_path) == {"cut/run/a.mp4": path}
+
+
+def test_two_folders_that_may_be_meant_are_refused(tmp_path):
+    (tmp_path / "test.txt").write_text("run/a.mp4 1\n")
+    for place in ("x/run/a", "y/run/a"):
+        picture(tmp_path / place)
+    with pytest.raises(DataError, match=r"'a' is .*/[xy]/run/a or .*/[xy]/run/a; keep one"):
+        frames_by_id(FakeDataset, tmp_path)
+
+
+def test_a_video_that_lies_elsewhere_is_looked_for_by_its_folder(tmp_path):
+    frames = FrameFolders(tmp_path / "frames")
+    for place in ("run/a", "b"):
+        picture(tmp_path / "frames" / place)
+    places = {
+        name: frames.find(VideoItem(tmp_path / "videos" / name, 0, name)).path
+        for name in ("run/a.mp4", "walk/a.mp4", "walk/b.mp4")
+    }
+    assert places["run/a.mp4"] == tmp_path / "frames/run/a"
+    assert places["walk/a.mp4"] == tmp_path / "videos/walk/a"
+    assert places["walk/b.mp4"] == tmp_path / "frames/b"
+
+
+def test_parts_of_a_video_share_its_frames(tmp_path):
+    parts = [VideoItem(tmp_path / "a", 0, f"a/{k}", span=(k, k + 1.0)) for k in range(2)]
+    refuse_shared_frames(parts)
+    with pytest.raises(DataError, match="holds the frames of 'a/0' and of 'b'"):
+        refuse_shared_frames([*parts, parts[0]._replace(id="b")])
+
+
+def test_published_lists_have_no_frames_twice_either(tmp_path):
+    picture(tmp_path / "rawframes_val/abcdefghijk")
+    (tmp_path / "splits/k400_splits").mkdir(parents=True)
+    (tmp_path / "splits/k400_splits/val.txt").write_text(
+        "val/abcdefghijk_000001_000011.mp4 0\nval/abcdefghijk_000020_000030.mp4 1\n"
+    )
+    data = Kinetics400(root=str(tmp_path), splits_dir=str(tmp_path / "splits"), stored="frames")
+    with pytest.raises(DataError, match="abcdefghijk holds the frames of 'val/abcdefghijk_000001_000011' and of"):
+        data.videos("test")
 
 
 @pytest.mark.parametrize("place", ["walk/a", "walk/more/a", "rawframes/walk/a", "run.mp4/a"])

@@ -53,6 +53,7 @@ def test_each_edition_has_its_number_of_classes_and_videos(tmp_path):
         ("trainingSet.csv", "a.mp4\r\n", r"csv:1: one field; allowed"),
         ("moments_categories.txt", "a,          \n", r"txt:1: 'a,'; allowed"),
         ("moments_categories.txt", "\n\na,12345678901\n", r"txt:3: 'a,12345678901'; allowed"),
+        ("moments_categories.txt", "a,\uff10\n", r"txt:1: 'a,\uff10'; allowed"),
         ("moments_categories.txt", ",0\n", r"txt:1: ',0'; allowed"),
         ("moments_categories.txt", "+,0\n", r"txt:1: '\+,0'; allowed"),
         ("trainingSet.csv", "a.mp4,eventing000,1,0\na.mp4,eventing000,1,0\n", r"csv:2: 'training/a\.mp4' was listed"),
