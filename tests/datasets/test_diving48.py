@@ -53,6 +53,8 @@ def test_no_video_lies_outside_the_folder(root, name, stored):
         ("Diving48_V2_train.json", '["a"]', "entry 0 is 'a'; allowed"),
         ("Diving48_V2_train.json", '[{"vid_name": "a", "label": 48}]', "entry 0 is .* 'label' from 0 to 47"),
         ("Diving48_V2_train.json", '[{"vid_name": "a", "label": true}]', "entry 0 is .* 'label' from 0 to 47"),
+        ("Diving48_V2_train.json", '[{"vid_name": "a", "label": -1}]', "entry 0 is .* 'label' from 0 to 47"),
+        ("Diving48_V2_train.json", '[{"vid_name": " ", "label": 1}]', "entry 0 is .*; allowed"),
         ("Diving48_V2_train.json", '[{"vid_name": "", "label": 1}]', "entry 0 is .*; allowed"),
         ("Diving48_V2_train.json", json.dumps(2 * [{"vid_name": "a", "label": 4}]), "video 'a' is listed twice"),
     ],

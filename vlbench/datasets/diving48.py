@@ -92,7 +92,7 @@ def _entries(annotations: Path, num_classes: int) -> list[tuple[str, int]]:
     for number, entry in enumerate(entries):
         facts = entry if isinstance(entry, dict) else {}
         video, label = facts.get("vid_name"), facts.get("label")
-        if not (isinstance(video, str) and video and type(label) is int and 0 <= label < num_classes):
+        if not (isinstance(video, str) and video.strip() and type(label) is int and 0 <= label < num_classes):
             raise DataError(
                 f"{annotations}: entry {number} is {entry!r}; allowed: an object with a string 'vid_name' and a 'label'"
                 f" from 0 to {num_classes - 1}"
