@@ -101,6 +101,12 @@ def test_ids_of_takes_are_those_of_the_official_files(tmp_path):
     assert data.digest("test") == digest
 
 
+def test_videos_where_frames_should_be_are_no_frames(tmp_path):
+    breakfast(tmp_path, made=False)
+    with pytest.raises(DataError, match=r"holds no frames; allowed: P<person>/<camera>/P<person>_<activity>$"):
+        frames_by_id(Breakfast, tmp_path)
+
+
 def test_the_frames_of_another_part_are_not_those_of_a_missing_video(tmp_path):
     (tmp_path / "classes.txt").write_text("run\nwalk\n")
     for part in ("train", "test"):

@@ -114,7 +114,8 @@ class Breakfast(VideoDataset):
             if other != name:
                 raise DataError(f"{quoted(str(folder / other))} and {quoted(name)} are one video; keep one of them")
         if not channels:
-            raise DataError(f"{folder} holds no video; allowed: P<person>/<camera>/P<person>_<activity>.avi")
+            what, ending = ("frames", "") if self.stored == "frames" else ("video", ".avi")
+            raise DataError(f"{folder} holds no {what}; allowed: P<person>/<camera>/P<person>_<activity>{ending}")
         return {take: files[min(files)] for take, files in channels.items()}
 
     def _names(self, folder: Path) -> list[str]:

@@ -114,6 +114,10 @@ def _entries(annotations: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{annotations} holds no list of videos; use the released train.json or validation.json")
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("id", "template")):
+        if not isinstance(entry, dict) or not all(_is_stated(entry.get(key)) for key in ("id", "template")):
             raise DataError(f"{annotations}: entry {number} is {entry!r}; allowed: an object with 'id' and 'template'")
     return entries
+
+
+def _is_stated(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
