@@ -221,7 +221,11 @@ def test_missing_files_are_named(home, capsys):
         ("a=moves.txt", "jumpin", "moves.txt:1: jumpin is no class of the record: did you mean jumping?"),
         ("a=moves.txt", "\n", "names no class"),
         ("a=moves.txt", "jumping\nJumping", "names jumping twice"),
-        ("a=names.csv", "id,label\n0,jumping", "0 columns of name, class, class_name"),
+        (
+            "a=names.csv",
+            "id,label\n0,jumping",
+            "names.csv:1: the header lacks name or class or class_name; its columns: id, label",
+        ),
     ],
 )
 def test_subsets_that_are_none_are_refused(home, capsys, option, content, said):

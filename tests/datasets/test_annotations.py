@@ -123,21 +123,22 @@ def test_csv_with_class_names_quotes_and_blank_rows(write: Write, header: str) -
 
 
 @pytest.mark.parametrize(
-    ("header", "found", "allowed"),
+    ("header", "problem", "columns"),
     [
-        ("file,label", "found: file, label", "path, video"),
-        ("path,target", "found: path, target", "label, class, class_name"),
-        ("path,video,label", "has 2 path columns", "exactly one of path, video"),
-        ("path,label,class", "has 2 class columns", "exactly one of label"),
-        ("path,path,label", "has 2 path columns", "exactly one of path"),
-        ("", "found: nothing", "path, video"),
+        ("file,label", "lacks path or video;", "its columns: file, label;"),
+        ("path,target", "lacks label or class or class_name;", "its columns: path, target;"),
+        ("path,video,label", "has 2 columns where one is allowed, path or video;", "its columns: path, video, label;"),
+        ("path,label,class", "has 2 columns where one is allowed, label or class or", "remove one"),
+        ("path,path,label", "has 2 columns where one is allowed, path or", "its columns: path, path, label;"),
+        ("", "lacks path or video, label or class or class_name;", "its columns: none;"),
     ],
 )
-def test_csv_refuses_other_headers(write: Write, header: str, found: str, allowed: str) -> None:
+def test_csv_refuses_other_headers(write: Write, header: str, problem: str, columns: str) -> None:
     with pytest.raises(DataError) as error:
         read_csv(write(f"{header}\n" if header else ""), ROOT, class_names=NAMES)
-    assert found in message(error)
-    assert allowed in message(error)
+    assert "list.txt:1: the header" in message(error)
+    assert problem in message(error)
+    assert columns in message(error)
 
 
 @pytest.mark.parametrize(

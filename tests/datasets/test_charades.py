@@ -42,6 +42,20 @@ def test_lists_without_their_folder_and_other_videos_are_read_too(root):
     assert test[2].path == root / "Charades_v1/5W5B7.mkv"
 
 
+def test_the_official_folder_of_lists_comes_before_lists_beside_it(root):
+    (root / "Charades_v1_test.csv").write_text(HEADER + "OTHER,S,,3\n")
+    assert "OTHER" not in [item.id for item in Charades(root=str(root)).videos("test")]
+    (root / "Charades/Charades_v1_test.csv").unlink()
+    assert [item.id for item in Charades(root=str(root)).videos("test")] == ["OTHER"]
+
+
+def test_a_folder_of_frames_is_no_folder_of_videos(root):
+    (root / "Charades_v1_480").rename(root / "Charades_v1_rgb")
+    assert Charades(root=str(root), stored="frames").video_folder == root / "Charades_v1_rgb"
+    with pytest.raises(DataError, match="Charades_v1_480 does not exist"):
+        Charades(root=str(root)).videos("test")
+
+
 def test_nothing_is_trained_and_no_class_is_left_out(root, tmp_path):
     data = Charades(root=str(root))
     data.check("test")
@@ -57,11 +71,12 @@ def test_nothing_is_trained_and_no_class_is_left_out(root, tmp_path):
     ("file", "content", "message"),
     [
         ("classes.txt", "c000 Eating\nc002 Sitting\n", r"classes\.txt:2: 'c002 Sitting'; allowed: c001 and the name"),
-        ("test.csv", "id,length\na,1\n", "the header .* lacks actions"),
+        ("test.csv", "id,length\na,1\n", r"test\.csv:1: the header lacks actions; its columns: id, length;"),
         ("test.csv", HEADER + "a,S,c001 1 2\n", r"test\.csv:2: 3 fields where the header has 4"),
         ("test.csv", HEADER + "a,S,c157 1 2,3\n", r"test\.csv:2: action 'c157 1 2'; allowed: c000 to c156"),
         ("test.csv", HEADER + "a,S,c001,3\n", r"test\.csv:2: action 'c001'; allowed"),
         ("test.csv", HEADER + "a,S,,3\na,S,,3\n", r"test\.csv:3: video 'a' has no name or was listed before"),
+        ("test.csv", HEADER + " ,S,,3\n", r"test\.csv:2: video '' has no name"),
         ("test.csv", HEADER, "lists no videos"),
     ],
 )

@@ -6,8 +6,9 @@ from tests.fakes import FakeDataset
 from vlbench.bank.dataset import BankDataset
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.kinetics import Kinetics400
+from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.datasets.specs import Subset
-from vlbench.errors import ConfigError
+from vlbench.errors import ConfigError, DataError
 from vlbench.tools import doctor
 from vlbench.tools.prepare import subset as copy_subset
 
@@ -117,6 +118,17 @@ def test_a_csv_file_names_classes_in_a_column(root, listed):
     assert FakeDataset(root=str(root), class_list=path).test_classes.names == ("walk", "sit")
 
 
+def test_classes_that_differ_in_case_alone_are_told_apart(root, tmp_path):
+    classes = ("Run", "run", "sit")
+    (tmp_path / "some.txt").write_text("Run\nSIT\n")
+    assert read_class_names(tmp_path / "some.txt", classes, "this") == ["Run", "sit"]
+    (tmp_path / "some.txt").write_text("run\nRun\n")
+    assert read_class_names(tmp_path / "some.txt", classes, "this") == ["run", "Run"]
+    (tmp_path / "some.txt").write_text("sit\nRUN\n")
+    with pytest.raises(ConfigError, match=r"some\.txt:2: RUN may be Run or run; give it in the spelling of the class"):
+        read_class_names(tmp_path / "some.txt", classes, "this")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -131,6 +143,23 @@ def test_other_lists_are_refused(root, listed, content, message, own_cache):
         dataset.videos("test")
     (finding,) = doctor.check(dataset, workers=0, progress=False).findings
     assert finding.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,label\n0,walk\n", r"moving\.csv:1: the header lacks name or class or class_name; its columns: id, label;"),
+        ("name,class\nwalk,run\n", r"moving\.csv:1: the header has 2 columns where one is allowed"),
+        ("id,name\n0,walk\n1\n", r"moving\.csv:3: 1 fields where the header has 2"),
+        (
+            "name,id\nwalk, fast,1\n",
+            r"moving\.csv:2: 3 fields where the header has 2; put a field with commas in quotes",
+        ),
+    ],
+)
+def test_a_csv_file_that_may_leave_out_a_class_is_refused(root, listed, content, message):
+    with pytest.raises(DataError, match=message):
+        FakeDataset(root=str(root), class_list=listed(content, "moving.csv")).videos("test")
 
 
 def test_a_list_that_is_not_there_is_refused(root):

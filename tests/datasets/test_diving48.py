@@ -34,6 +34,14 @@ def test_videos_of_another_format_and_folder_are_found(root):
     assert [item.path for item in test] == [root / "videos/c_00003.mkv", root / "videos/d_00004.mp4"]
 
 
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x"])
+@pytest.mark.parametrize("stored", ["videos", "frames"])
+def test_no_video_lies_outside_the_folder(root, name, stored):
+    (root / "Diving48_V2_train.json").write_text(json.dumps([{"vid_name": name, "label": 0}]))
+    with pytest.raises(DataError, match=rf"video '{name}\.mp4'; allowed: a path below .*/rgb"):
+        Diving48(root=str(root), stored=stored).videos("train")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -45,6 +53,8 @@ def test_videos_of_another_format_and_folder_are_found(root):
         ("Diving48_V2_train.json", '["a"]', "entry 0 is 'a'; allowed"),
         ("Diving48_V2_train.json", '[{"vid_name": "a", "label": 48}]', "entry 0 is .* 'label' from 0 to 47"),
         ("Diving48_V2_train.json", '[{"vid_name": "a", "label": true}]', "entry 0 is .* 'label' from 0 to 47"),
+        ("Diving48_V2_train.json", '[{"vid_name": "a", "label": -1}]', "entry 0 is .* 'label' from 0 to 47"),
+        ("Diving48_V2_train.json", '[{"vid_name": " ", "label": 1}]', "entry 0 is .*; allowed"),
         ("Diving48_V2_train.json", '[{"vid_name": "", "label": 1}]', "entry 0 is .*; allowed"),
         ("Diving48_V2_train.json", json.dumps(2 * [{"vid_name": "a", "label": 4}]), "video 'a' is listed twice"),
     ],

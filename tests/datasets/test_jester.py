@@ -32,6 +32,13 @@ def test_videos_count_instead_of_frames_where_there_are_some(root):
     assert named(data, "test") == [("9223", "Thumb Up"), ("107090", "Doing other things")]
 
 
+def test_videos_that_were_made_of_the_frames_are_another_dataset(root):
+    official = Jester(root=str(root)).digest("test")
+    (root / "videos").mkdir()
+    assert Jester(root=str(root)).digest("test") != official
+    assert Jester(root=str(root), stored="frames").digest("test") == official
+
+
 def test_27_gestures_whose_mirror_images_are_others():
     assert len(set(GESTURES)) == 27
     assert Jester().spec.directional

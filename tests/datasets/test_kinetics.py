@@ -80,11 +80,21 @@ def test_two_files_of_one_clip_are_refused(dataset, root):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("youtube_id,time_start\nx,1\n", "lacks label, time_end"),
-        ("", "lacks label, youtube_id"),
+        (
+            "youtube_id,time_start\nx,1\n",
+            r"train\.csv:1: the header lacks label, time_end; its columns: youtube_id, time_start;",
+        ),
+        ("", r"train\.csv:1: the header lacks label, youtube_id, .*; its columns: none;"),
         (HEADER + "flying,x,1,2,train\n", r"train\.csv:2: 'flying' is none of the \d00 classes"),
         (HEADER + "yoga,x,one,2,train\n", r"train\.csv:2: the times are not whole seconds"),
+        (HEADER + "yoga, ,1,2,train\n", r"train\.csv:2: the clip has no youtube_id; use the released file"),
+        (
+            HEADER + "yoga,../../x,1,2,train\n",
+            r"video '\.\./\.\./x_000001_000002\.mp4'; allowed: a path below .*/train",
+        ),
         (HEADER + "yoga,x\n", r"train\.csv:2: 2 fields where the header has 5"),
+        (HEADER + "yoga, or rest,x,1,2,train\n", r"train\.csv:2: 6 fields where the header has 5"),
+        (HEADER.replace("split", "label") + "yoga,x,1,2,zumba\n", r"train\.csv:1: the header has 2 columns where one"),
         (HEADER + "yoga,x,1,2,train\nzumba,x,1,2,train\n", r"train\.csv:3: 'x_000001_000002' was listed before"),
     ],
 )

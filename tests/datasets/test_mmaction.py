@@ -111,6 +111,7 @@ def test_official_lists_are_read_for_frames_without_a_list_of_mmaction(tmp_path)
     [
         (f"Archery/v_Archery_g01_c01 {ARCHERY}", r"'folder frames label', such as"),
         (f"Archery/v_Archery_g01_c01 x {ARCHERY}", r"allowed: 'folder frames label'"),
+        (f"Archery/v_Archery_g01_c01 {'9' * 5000} {ARCHERY}", r"allowed: 'folder frames label'"),
         (f"Archery/v_Archery_g01_c01 -3 {ARCHERY}", r"allowed: 'folder frames label'"),
         ("Archery/v_Archery_g01_c01 30 101", "label 101 is out of range; allowed: 0 to 100"),
         (

@@ -95,6 +95,7 @@ def test_published_lists_give_the_same_ids(root):
         ([entry("1", "Holding [something]"), "2"], "entry 1 is '2'"),
         ([{"id": 1, "template": "Holding [something]"}], "entry 0 is .*'id' and 'template'"),
         ([{"id": "1", "label": "holding a cup"}], "entry 0 is .*'id' and 'template'"),
+        ([entry(" ", "Holding [something]")], "entry 0 is .*'id' and 'template'"),
         ([entry("7", "Holding [something] upside down")], r"video 7 has the template .*none of the 174 classes"),
         ([entry("7", "Holding [something]")] * 2, "video 7 is listed twice"),
     ],

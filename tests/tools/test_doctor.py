@@ -211,12 +211,22 @@ def test_camel_case_names_are_noted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "id,name\n", "id,name\n0,a\n2,b\n", "id,name\n0,a\n1,a\n", "number,name\n0,a\n", "id,name\nx,a\n"]
+    ("content", "message"),
+    [
+        ("", r":1: the header lacks id, name; its columns: none"),
+        ("number,name\n0,a\n", r":1: the header lacks id; its columns: number, name"),
+        ("id,name\nx,a\n", r":2: label 'x' is not an integer"),
+        ("id,name\n0\n", r":2: 1 fields where the header has 2"),
+        ("id,name\n", "ids or names are missing"),
+        ("id,name\n0,a\n2,b\n", "ids or names are missing"),
+        ("id,name\n0,a\n1,a\n", "come twice"),
+        ("id,name\n0,\n", "ids or names are missing"),
+    ],
 )
-def test_doubtful_class_names_are_refused(tmp_path, content):
+def test_doubtful_class_names_are_refused(tmp_path, content, message):
     labels = tmp_path / "labels.csv"
     labels.write_text(content)
-    with pytest.raises(DataError, match=r"labels\.csv"):
+    with pytest.raises(DataError, match=rf"labels\.csv{message}" if message.startswith(":") else message):
         check_lists([tmp_path], labels)
 
 

@@ -109,6 +109,29 @@ def test_parquet_files_say_the_names_of_their_numbers(tmp_path, contents):
     assert [label for _, label, _ in videos(tmp_path / "out")] == [0, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("brush_hair", "kick"), "has brush_hair for number 0, and p, row 0 states kick; leave --classes out"),
+        (("kick",), "has none for number 1, and p, row 0 states brush_hair"),
+        (("kick", "brush_hair", "run"), "has run for number 2, and p, row 0 states none"),
+        (NAMES, None),
+    ],
+)
+def test_other_names_than_a_file_states_are_refused(tmp_path, monkeypatch, given, message):
+    video = module._Packed("p, row 0", "train", "a.mp4", b"video", 0)
+    monkeypatch.setattr(module, "_of_parquet", lambda files, source: iter([(video, NAMES)]))
+    (tmp_path / "train.parquet").touch()
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in given))
+    if message is None:
+        unpack(tmp_path, tmp_path / "out", classes=tmp_path / "names.txt", progress=False)
+        assert (tmp_path / "out/videos/kick/a.mp4").read_bytes() == b"video"
+        return
+    with pytest.raises(ConfigError, match=message):
+        unpack(tmp_path, tmp_path / "out", classes=tmp_path / "names.txt", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("stored", ["bytes", "path", "both"])
 def test_a_column_of_videos_holds_bytes_or_paths_below_the_folder(tmp_path, contents, stored):
     datasets = pytest.importorskip("datasets", reason="needs the extra datasets")
@@ -164,6 +187,8 @@ def test_a_damaged_file_is_named(tmp_path, contents, packed):
         ([("a.mp4", b"1"), ("a.json", b'{"text": "x"}')], "states no class"),
         ([("a.mp4", b"1"), ("a.json", b"{")], "states no class"),
         ([("a.mp4", b"1"), ("a.json", b'{"label": null}')], "the label is None; allowed: a name"),
+        ([("a.mp4", b"1"), ("a.cls", b"-1")], "the label is -1, and nothing says which class that is"),
+        ([("a.mp4", b"1"), ("a.cls", b" ")], "the label is ''; allowed: a name"),
         ([("a.mp4", b"1"), ("a.cls", b"../up")], r"the class is '\.\./up', which becomes the name of a file"),
         ([("x/a.mp4", b"1"), ("x/a.cls", b"k"), ("y/a.mp4", b"2"), ("y/a.cls", b"k")], "'videos/k/a.mp4' is also the"),
     ],

@@ -13,8 +13,8 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vlbench.datasets.lists.annotations import lines_of
 from vlbench.datasets.lists.index import FileIndex
+from vlbench.datasets.lists.text import lines_of
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import check_writable, write_atomically

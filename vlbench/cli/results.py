@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlbench.datasets.lists.annotations import text_of
+from vlbench.datasets.lists.text import text_of
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
 from vlbench.results.audits import read_audits

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
-from vlbench.datasets.lists.annotations import json_of
+from vlbench.datasets.lists.text import json_of
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.frames import frame_places
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, DatasetSpec, Part, VideoItem, content_digest
 from vlbench.errors import DataError
@@ -99,7 +100,7 @@ class Breakfast(VideoDataset):
     @property
     @override
     def video_folder(self) -> Path:
-        return self.root / "BreakfastII_15fps_qvga_sync"
+        return self.folder_of("BreakfastII_15fps_qvga_sync")
 
     @cached_property
     def _takes(self) -> dict[_Take, str]:
@@ -107,16 +108,24 @@ class Breakfast(VideoDataset):
         folder = self.video_folder
         if not folder.is_dir():
             raise self.missing(folder)
-        index = FileIndex(folder)
         channels: dict[_Take, dict[str, str]] = {}
-        for take, channel, name in _files(folder, sorted(index.named(folder, VIDEO_EXTENSIONS))):
+        for take, channel, name in _files(folder, sorted(self._names(folder))):
             other = channels.setdefault(take, {}).setdefault(channel, name)
             if other != name:
                 raise DataError(f"{quoted(str(folder / other))} and {quoted(name)} are one video; keep one of them")
-        index.save()
         if not channels:
-            raise DataError(f"{folder} holds no video; allowed: P<person>/<camera>/P<person>_<activity>.avi")
+            what, ending = ("frames", "") if self.stored == "frames" else ("video", ".avi")
+            raise DataError(f"{folder} holds no {what}; allowed: P<person>/<camera>/P<person>_<activity>{ending}")
         return {take: files[min(files)] for take, files in channels.items()}
+
+    def _names(self, folder: Path) -> list[str]:
+        """Paths of the video files below a folder; of videos that are kept as frames, those of the official files."""
+        if self.stored == "frames":
+            return [f"{name}.avi" for name, _ in frame_places(folder)]
+        index = FileIndex(folder)
+        names = list(index.named(folder, VIDEO_EXTENSIONS))
+        index.save()
+        return names
 
 
 def _files(folder: Path, names: list[str]) -> Iterator[tuple[_Take, str, str]]:

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.lists.annotations import csv_rows, lines_of
+from vlbench.datasets.lists.text import NamedColumns, lines_of
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 
-_COLUMNS = ("id", "actions")
+_COLUMNS = (("id",), ("actions",))
 _FOLDERS = ("Charades_v1_480", "Charades_v1", "videos")
+_FRAMES = "Charades_v1_rgb"
 _ACTION = re.compile(r"c(\d{3}) \d+(?:\.\d+)? \d+(?:\.\d+)?")  # c092 11.90 21.20: a class, and seconds from and to
 _CLASSES = 157
 
@@ -24,7 +25,7 @@ class Charades(NamedByFile):
 
     Below `root`: `Charades/Charades_v1_{train,test}.csv` and `Charades/Charades_v1_classes.txt`, as the official
     archive unpacks, or the same without the folder `Charades`, and the videos as `Charades_v1_480/<id>.mp4`, or below
-    `Charades_v1` or `videos`.
+    `Charades_v1` or `videos`. The official frames are `Charades_v1_rgb/<id>/<id>-000001.jpg`.
 
     An item is a whole video with every action in it, once; when the actions take place is not used. A few videos have
     no action. So it is evaluated by mean average precision, and nothing is trained on it.
@@ -72,7 +73,7 @@ class Charades(NamedByFile):
                 raise self.missing(needed)
         files = self.files_below(self.video_folder)
         items: dict[str, VideoItem] = {}
-        for where, video, actions in _rows(annotations):
+        for where, (video, actions) in NamedColumns(annotations).rows(*_COLUMNS):
             if not video or video in items:
                 raise DataError(f"{where}: video {video!r} has no name or was listed before; use the released file")
             labels = _labels(where, actions, len(self.spec.class_names))
@@ -85,32 +86,11 @@ class Charades(NamedByFile):
     @property
     @override
     def video_folder(self) -> Path:
-        layouts = [self.root / name for name in _FOLDERS]
-        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+        return self.folder_of(*_FOLDERS, *((_FRAMES,) if self.stored == "frames" else ()))
 
     def _annotations(self, name: str) -> Path:
         unpacked, flat = self.root / "Charades" / name, self.root / name
         return flat if flat.is_file() and not unpacked.is_file() else unpacked
-
-
-def _rows(annotations: Path) -> list[tuple[str, str, str]]:
-    """Place, id and actions of every video of a list.
-
-    Raises:
-        DataError: If a column is missing or a row has too few fields.
-    """
-    rows = csv_rows(annotations)
-    _, header = next(rows, ("", []))
-    absent = [column for column in _COLUMNS if column not in header]
-    if absent:
-        raise DataError(f"{annotations}: the header {header} lacks {', '.join(absent)}; use the released file")
-    video, actions = (header.index(column) for column in _COLUMNS)
-    listed = []
-    for where, row in rows:
-        if len(row) != len(header):
-            raise DataError(f"{where}: {len(row)} fields where the header has {len(header)}; use the released file")
-        listed.append((where, row[video].strip(), row[actions]))
-    return listed
 
 
 def _labels(where: str, actions: str, num_classes: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.lists.annotations import json_of
+from vlbench.datasets.lists.text import json_of
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -77,8 +77,7 @@ class Diving48(NamedByFile):
     @property
     @override
     def video_folder(self) -> Path:
-        layouts = [self.root / name for name in _FOLDERS]
-        return next((folder for folder in layouts if folder.is_dir()), layouts[0])
+        return self.folder_of(*_FOLDERS)
 
 
 def _entries(annotations: Path, num_classes: int) -> list[tuple[str, int]]:
@@ -93,7 +92,7 @@ def _entries(annotations: Path, num_classes: int) -> list[tuple[str, int]]:
     for number, entry in enumerate(entries):
         facts = entry if isinstance(entry, dict) else {}
         video, label = facts.get("vid_name"), facts.get("label")
-        if not (isinstance(video, str) and video and type(label) is int and 0 <= label < num_classes):
+        if not (isinstance(video, str) and video.strip() and type(label) is int and 0 <= label < num_classes):
             raise DataError(
                 f"{annotations}: entry {number} is {entry!r}; allowed: an object with a string 'vid_name' and a 'label'"
                 f" from 0 to {num_classes - 1}"

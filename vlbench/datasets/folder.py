@@ -13,12 +13,11 @@ from typing_extensions import override
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.lists.annotations import (
     CLASS_COLUMNS,
-    csv_rows,
     read_class_folders,
     read_csv,
     read_path_label,
-    text_of,
 )
+from vlbench.datasets.lists.text import NamedColumns, text_of
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem, content_digest
 from vlbench.errors import DataError
 from vlbench.names import one_line
@@ -144,12 +143,10 @@ def _common_classes(root: Path) -> list[str]:
 def _named_classes(source: Path) -> set[str]:
     if source.is_dir():
         return {entry.name for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    rows = csv_rows(source) if source.suffix == ".csv" else iter(())
-    _, header = next(rows, ("", []))
-    columns = [column for column, name in enumerate(header) if name.strip().lower() in CLASS_COLUMNS]
-    if not columns:
+    table = NamedColumns(source) if source.suffix == ".csv" else None
+    if table is None or not {*CLASS_COLUMNS} & {*table.names}:
         raise DataError(
             f"{source} has labels and no class names; list the names, in the order of the labels, one a line in"
             f" {source.with_name('classes.txt')}"
         )
-    return {row[columns[0]].strip() for _, row in rows if len(row) > columns[0]}
+    return {name for _, (name,) in table.rows(CLASS_COLUMNS)}

@@ -9,9 +9,10 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import labels_by_name, lines_of, named_label
+from vlbench.datasets.lists.annotations import labels_by_name, named_label
 from vlbench.datasets.lists.published import VideoFiles
-from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
+from vlbench.datasets.lists.text import lines_of
+from vlbench.datasets.specs import DatasetSpec, Part, VideoItem, content_digest
 from vlbench.errors import DataError
 
 # fmt: off
@@ -36,7 +37,8 @@ class Jester(VideoDataset):
 
     Below `root`: `jester-v1-{train,validation}.csv` as released, lines of `id;gesture`, and the frames of each video in
     a folder `20bn-jester-v1/<id>/00001.jpg`, or videos named `videos/<id>` with any extension, which then count
-    instead. The official validation set is the test set; the labels of the test set are withheld.
+    instead and have another digest. The official validation set is the test set; the labels of the test set are
+    withheld.
 
     A mirrored video is of another class, "Swiping Left" is "Swiping Right".
     """
@@ -65,7 +67,7 @@ class Jester(VideoDataset):
             if not needed.exists():
                 raise self.missing(needed)
         # Folders of frames hold millions of files, which are not looked for by name.
-        files = VideoFiles(self.video_folder) if self.video_folder.name == "videos" else None
+        files = VideoFiles(self.video_folder) if self._has_videos else None
         labels = labels_by_name(self.spec.class_names)
         items: dict[str, VideoItem] = {}
         for where, line in lines_of(annotations):
@@ -80,8 +82,16 @@ class Jester(VideoDataset):
             raise DataError(f"{annotations} lists no videos; use the released file")
         return list(items.values())
 
+    @override
+    def content(self, part: Part) -> str:
+        # The official frames have other pixels than videos made of them, and no option says which of the two are read.
+        return content_digest([*self.spec.class_names, "videos"]) if self._has_videos else super().content(part)
+
     @property
     @override
     def video_folder(self) -> Path:
-        videos = self.root / "videos"
-        return videos if videos.is_dir() else self.root / "20bn-jester-v1"
+        return self.root / "videos" if self._has_videos else self.folder_of("20bn-jester-v1")
+
+    @property
+    def _has_videos(self) -> bool:
+        return self.stored == "videos" and (self.root / "videos").is_dir()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,14 +18,15 @@ from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import ShippedDescriptions
-from vlbench.datasets.lists.annotations import csv_rows, read_path_label
+from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.lists.published import PublishedList, check_names
+from vlbench.datasets.lists.text import NamedColumns
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
 
 _CLASSES = Path(__file__).parent / "assets" / "classes"
-_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+_COLUMNS = (("label",), ("youtube_id",), ("time_start",), ("time_end",))
 _FOLDERS = ("train", "val", "test")
 _TIMES = re.compile(r"_\d{6}_\d{6}$")
 _LICENCE = "annotations CC BY 4.0; the videos come from YouTube and belong to their uploaders"
@@ -211,7 +212,7 @@ class Kinetics700(NamedByFile, _Kinetics):
 
     @override
     def read_names(self, path: Path) -> list[str]:
-        return sorted({name for _, (name,) in _rows(path, _COLUMNS[:1])})
+        return sorted({name for _, (name,) in NamedColumns(path).rows(_COLUMNS[0])})
 
 
 def _class_names(dataset: str) -> tuple[str, ...]:
@@ -236,13 +237,16 @@ def _clips(annotations: Path, class_names: tuple[str, ...]) -> Iterator[tuple[st
     """Name, video on YouTube and label of every clip of a released list.
 
     Raises:
-        DataError: If a column is missing, a class is unknown, a time is not a whole second or a clip comes twice.
+        DataError: If a column or an id is missing, a class is unknown, a time is not a whole second, or a clip comes
+            twice.
     """
     labels = {name: label for label, name in enumerate(class_names)}
     seen: set[str] = set()
-    for where, (name, youtube, first, last) in _rows(annotations, _COLUMNS):
+    for where, (name, youtube, first, last) in NamedColumns(annotations).rows(*_COLUMNS):
         if name not in labels:
             raise DataError(f"{where}: {name!r} is none of the {len(labels)} classes; use the released file")
+        if not youtube:
+            raise DataError(f"{where}: the clip has no youtube_id; use the released file")
         try:
             clip = f"{youtube}_{int(first):06d}_{int(last):06d}"
         except ValueError as error:
@@ -251,21 +255,3 @@ def _clips(annotations: Path, class_names: tuple[str, ...]) -> Iterator[tuple[st
             raise DataError(f"{where}: {clip!r} was listed before; a clip may be listed once, remove one of the lines")
         seen.add(clip)
         yield clip, youtube, labels[name]
-
-
-def _rows(annotations: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The fields of some columns in each row of a released list, with `file:line`.
-
-    Raises:
-        DataError: If a column is missing or a row has too few fields.
-    """
-    rows = csv_rows(annotations)
-    _, header = next(rows, ("", []))
-    absent = [column for column in columns if column not in header]
-    if absent:
-        raise DataError(f"{annotations}: the header {header} lacks {', '.join(absent)}; use the released file")
-    positions = [header.index(column) for column in columns]
-    for where, row in rows:
-        if len(row) <= max(positions):
-            raise DataError(f"{where}: {len(row)} fields where the header has {len(header)}; use the released file")
-        yield where, [row[position] for position in positions]

@@ -14,8 +14,9 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.lists.annotations import ItemList, lines_of, listed_label, named_label
+from vlbench.datasets.lists.annotations import ItemList, listed_label, named_label
 from vlbench.datasets.lists.frame_folders import without_extension
+from vlbench.datasets.lists.text import lines_of
 from vlbench.datasets.specs import Part, VideoItem
 from vlbench.errors import DataError
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from typing_extensions import override
 
-from vlbench.datasets.lists.annotations import ItemList, csv_rows, labels_by_name, lines_of, named_label
+from vlbench.datasets.lists.annotations import ItemList, labels_by_name, named_label
+from vlbench.datasets.lists.text import csv_rows, lines_of
 from vlbench.datasets.named_by_file import NamedByFile
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -50,11 +51,12 @@ class MomentsInTime(NamedByFile):
     def read_names(self, path: Path) -> list[str]:
         numbered: dict[int, str] = {}
         for where, line in lines_of(path):
-            name, comma, number = line.rpartition(",")
-            if not (comma and name.strip() and number.strip().isascii() and number.strip().isdecimal()):
+            name, _, number = (field.strip() for field in line.rpartition(","))
+            words = words_of(name)
+            if not (words and number.isascii() and number.isdecimal() and len(number) < 10):
                 raise DataError(f"{where}: {line!r}; allowed: the name of a class, a comma and its number")
-            label = int(number[:9])
-            if numbered.setdefault(label, words_of(name)) != words_of(name):
+            label = int(number)
+            if numbered.setdefault(label, words) != words:
                 raise DataError(f"{where}: number {label} was given before; use the released file")
         if sorted(numbered) != list(range(len(numbered))):
             raise DataError(f"{path}: the numbers are not 0 to {len(numbered) - 1}; use the released file")
@@ -65,16 +67,19 @@ class MomentsInTime(NamedByFile):
         if part == "validation":
             return []
         official = _OFFICIAL[part]
-        annotations, videos = self.root / f"{official}Set.csv", self.root / official
+        annotations, videos = self.root / f"{official}Set.csv", self.folder_of(official)
         for needed in (annotations, videos):
             if not needed.exists():
                 raise self.missing(needed)
         labels = labels_by_name(self.spec.class_names)
-        listed = ItemList(self.root)
+        # Below the folder of the part: a blank name would otherwise be the folder itself.
+        listed = ItemList(videos)
         for where, row in csv_rows(annotations):
             if len(row) < 2:
-                raise DataError(f"{where}: {len(row)} field; allowed: the file of a video, its class and two counts")
-            listed.add(where, f"{official}/{row[0].strip()}", named_label(where, words_of(row[1]), labels))
+                raise DataError(f"{where}: one field; allowed: the file of a video, its class and two counts")
+            video = row[0].strip()
+            label = named_label(where, words_of(row[1]), labels)
+            listed.add(where, video, label, f"{official}/{PurePosixPath(video)}")
         return listed.finish(annotations)
 
 

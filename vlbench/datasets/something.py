@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.descriptions import ShippedDescriptions
-from vlbench.datasets.lists.annotations import json_of
 from vlbench.datasets.lists.published import VideoFiles
+from vlbench.datasets.lists.text import json_of
 from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.errors import DataError
@@ -114,6 +114,10 @@ def _entries(annotations: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{annotations} holds no list of videos; use the released train.json or validation.json")
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("id", "template")):
+        if not isinstance(entry, dict) or not all(_is_stated(entry.get(key)) for key in ("id", "template")):
             raise DataError(f"{annotations}: entry {number} is {entry!r}; allowed: an object with 'id' and 'template'")
     return entries
+
+
+def _is_stated(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -10,7 +10,8 @@ from typing import ClassVar
 from typing_extensions import override
 
 from vlbench.datasets.descriptions import ShippedDescriptions
-from vlbench.datasets.lists.annotations import ItemList, labels_by_name, lines_of, named_label
+from vlbench.datasets.lists.annotations import ItemList, labels_by_name, named_label
+from vlbench.datasets.lists.text import lines_of
 from vlbench.datasets.mmaction import MMActionDataset
 from vlbench.datasets.specs import DatasetSpec, Part, VideoItem
 from vlbench.datasets.ucf101_names import OFFICIAL_NAMES, WORDS, class_of_video, official_name

@@ -11,12 +11,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from rich.progress import track
 
-from vlbench.datasets.lists.annotations import CLASS_COLUMNS, LABEL_COLUMNS, text_of
+from vlbench.datasets.lists.annotations import CLASS_COLUMNS, LABEL_COLUMNS
+from vlbench.datasets.lists.text import text_of
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import check_name, write_atomically
@@ -70,7 +72,7 @@ def unpack(source: Path, out: Path, *, classes: Path | None = None, progress: bo
         Number of videos of each part.
 
     Raises:
-        ConfigError: If a library is missing, or numbers have no names.
+        ConfigError: If a library is missing, numbers have no names, or a file states others than `classes`.
         DataError: If there is no packed file, a file is damaged or lacks a video, a label or a part, or two videos
             have one name in one class.
         WriteError: If the file system refuses.
@@ -82,6 +84,8 @@ def unpack(source: Path, out: Path, *, classes: Path | None = None, progress: bo
     lists: dict[Part, list[tuple[str, str]]] = defaultdict(list)
     seen: dict[str, str] = {}
     for packed, stated in track(read(files, source), "unpacking", disable=not progress):
+        if given and stated:
+            _check_same(classes, given, packed.where, stated)
         known = given or stated
         names.update(dict.fromkeys(known or ()))
         name = _class_of(packed, known)
@@ -205,7 +209,7 @@ def _of_shards(
 def _label_of(where: str, sample: Mapping[str, Any]) -> str | int:
     if "cls" in sample:
         text = sample["cls"].decode().strip()
-        return int(text) if text.isascii() and text.isdecimal() else text
+        return int(text) if text.isascii() and text.removeprefix("-").isdecimal() else text
     try:
         facts = json.loads(sample["json"])
         (label,) = {facts[name] for name in (*LABEL_COLUMNS, *CLASS_COLUMNS) if name in facts}
@@ -245,6 +249,18 @@ def _class_names(path: Path) -> tuple[str, ...]:
         said = f"{len(names)} lines name {len(set(names))} classes"
         raise DataError(f"{path}: {said}; allowed: a class a line, each once")
     return names
+
+
+def _check_same(path: Path | None, given: Sequence[str], where: str, stated: Sequence[str]) -> None:
+    """Whether a file of names agrees with the names that a packed file states itself.
+
+    Raises:
+        ConfigError: If they differ: one of them would give every video another class.
+    """
+    number = next((k for k, (one, other) in enumerate(zip_longest(given, stated)) if one != other), None)
+    if number is not None:
+        one, other = ((names[number] if number < len(names) else "none") for names in (given, stated))
+        raise ConfigError(f"{path} has {one} for number {number}, and {where} states {other}; leave --classes out")
 
 
 def _write(path: Path, packed: _Packed) -> None:

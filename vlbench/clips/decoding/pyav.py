@@ -13,10 +13,9 @@ files, and any planned read in which something did not come out as planned.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -25,22 +24,16 @@ import av
 import numpy as np
 import torch
 from av.packet import Packet
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vlbench.clips.container import best_video_stream, cause_of, open_container
+from vlbench.clips.decoding.plan import Plan, plan_of, stores_times
 from vlbench.errors import DecodeError
 
-# Containers that store a presentation time for every frame, with the codecs whose packets hold one shown frame each.
-# MPEG-4 part 2 in Matroska may be a wrapped AVI; VP8 has packets that are never shown.
-_PLANNED = {
-    "mov": frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"}),
-    "matroska": frozenset({"h264", "hevc", "vp9", "av1"}),
-}
-_PROGRESSIVE_OR_UNKNOWN = (0, 1)  # AVFieldOrder
 _SAME_TIME = 1e-6  # seconds; hides the rounding of times such as 7 / 25
 # Counting the frames of a sequential file decodes it; decoded frames up to this size are kept for reading.
 _KEEP_BYTES = 128 * 2**20
@@ -49,13 +42,6 @@ _KEEP_FRAMES = 16  # decoded on opening
 
 class _Surprise(Exception):  # noqa: N818 - not an error: it sends the reader down the sequential path
     """A planned read did not come out as planned."""
-
-
-class _Run(NamedTuple):
-    """Packets `[start, stop)` in decoding order; `start` is a keyframe."""
-
-    start: int
-    stop: int
 
 
 class _Begun(NamedTuple):
@@ -101,7 +87,7 @@ class PyAVReader:
             # Opened now, while nothing is skipped: dav1d reads `skip_frame` on opening and never again.
             self._context.open(strict=False)
             self._packets, self._damage = self._read_packets()
-            self._order = self._presentation_order()
+            self._plan = self._dependable_plan()
         except BaseException:
             self._container.close()
             raise
@@ -123,7 +109,7 @@ class PyAVReader:
     @property
     def planned(self) -> bool:
         """Whether timestamps tell where each frame is, so that a read may decode a part of the file."""
-        return self._order is not None
+        return self._plan is not None
 
     @property
     def stream_index(self) -> int:
@@ -133,8 +119,8 @@ class PyAVReader:
     @property
     def num_frames(self) -> int:
         """Number of frames, see `VideoReader`: the packets that are shown (planned), or counted by decoding."""
-        if self._order is not None:
-            return len(self._order)
+        if self._plan is not None:
+            return len(self._plan.order)
         if self._count is None:
             self._count = max(self._stream.frames, len(self._packets)) if self._damage else self._count_frames()
         return self._count
@@ -152,7 +138,7 @@ class PyAVReader:
     def duration(self) -> float:
         """Seconds from the beginning of the first frame to the end of the last; see `VideoReader.duration`."""
         count = self.num_frames
-        if self._order is not None and count > 1:
+        if self._plan is not None and count > 1:
             return (self.time_of(count - 1) - self.time_of(0)) * count / (count - 1)
         rate = self._stream.average_rate or self._stream.guessed_rate
         if not rate or not count:
@@ -164,7 +150,7 @@ class PyAVReader:
         """Numbers of the frames shown from `start` to before `end`; see `VideoReader.frames_between`."""
         count = self.num_frames
         bounds = (start - _SAME_TIME, end - _SAME_TIME)
-        if self._order is not None:
+        if self._plan is not None:
             first, stop = (
                 bisect_left(range(count), bound, key=lambda index: self.time_of(index) - self.time_of(0))
                 for bound in bounds
@@ -179,19 +165,20 @@ class PyAVReader:
 
     def can_seek(self) -> bool:
         """Whether decoding may start at the second keyframe; decodes that one. `planned` reads check every start."""
-        if self._order is None:
+        plan = self._plan
+        if plan is None:
             return False
-        keys = self._keys[1:2]
+        keys = plan.keys[1:2]
         try:
-            return all(any(self._is_start(key, frame) for frame in self._decode(range(key, key + 1))) for key in keys)
+            return all(any(plan.starts_at(key, frame) for frame in self._decode(range(key, key + 1))) for key in keys)
         except (OSError, ValueError, av.FFmpegError):
             return False
 
     def time_of(self, index: int) -> float:
         """Presentation time of a frame in seconds, as the container has it; `planned` files only."""
-        if self._order is None or not self._stream.time_base:
+        if self._plan is None or not self._stream.time_base:
             raise ValueError(f"{self.path} tells no dependable times")
-        return float(self._times[self._order[index]] * self._stream.time_base)
+        return float(self._plan.time_of(index) * self._stream.time_base)
 
     def rotation(self) -> int:
         """Degrees by which the first frame is to be turned counterclockwise; `frames_at` has done so already."""
@@ -221,34 +208,19 @@ class PyAVReader:
             raise DecodeError(self.path, damage or "it holds no video packet")
         return packets, damage
 
-    def _presentation_order(self) -> list[int] | None:
-        """Positions (in decoding order) of the packets of frame 0, 1, ..; `None` if timestamps do not tell them."""
-        codecs = (codecs for name, codecs in _PLANNED.items() if name in self._container.format.name.split(","))
-        if (
-            self._stream.codec.canonical_name not in next(codecs, frozenset())
-            or self._damage is not None
-            or self._context.field_order not in _PROGRESSIVE_OR_UNKNOWN
-        ):
+    def _dependable_plan(self) -> Plan | None:
+        """Which packet holds which frame; `None` if timestamps do not tell it."""
+        format_names = self._container.format.name.split(",")
+        if self._damage is not None or not stores_times(format_names, self._stream):
             return None
-        times = [packet.pts for packet in self._packets if packet.pts is not None]
-        # A first packet that is no keyframe, or leading frames without their reference, may decode to nothing.
-        if len(set(times)) != len(self._packets) or not self._packets[0].is_keyframe or min(times) != times[0]:
-            return None
-        shown = [position for position, packet in enumerate(self._packets) if not packet.is_discard]
-        self._times = times
-        self._keys = [position for position, packet in enumerate(self._packets) if packet.is_keyframe]
-        order = sorted(shown, key=times.__getitem__)
-        return order if self._in_order(order) else None
+        plan = plan_of(self._packets)
+        return plan if plan is not None and self._in_order(plan) else None
 
-    def _in_order(self, order: list[int]) -> bool:
-        """Whether frames come out in `order` up to the first whose packet lies behind a later one's; decodes these.
-
-        That is a B-frame. A stream without B-frames is shown in the order of its packets, whatever times they carry.
-        """
-        overtaken = next((first for first, second in pairwise(order) if first > second), None)
-        if overtaken is None:
+    def _in_order(self, plan: Plan) -> bool:
+        """Whether frames come out in the order of the plan up to the first that is overtaken; decodes these."""
+        expected = plan.times_until_overtaken()
+        if not expected:
             return True
-        expected = [self._times[position] for position in order[: order.index(overtaken) + 2]]
         frames = deque[VideoFrame](maxlen=_KEEP_FRAMES)
         count = 0
         try:
@@ -290,26 +262,26 @@ class PyAVReader:
         return images, rotation
 
     def _find(self, wanted: list[int]) -> Iterable[tuple[int, VideoFrame]]:
-        if self._order is not None:
+        if self._plan is not None:
             try:
-                return self._planned(wanted, self._order)
+                return self._planned(wanted, self._plan)
             except (_Surprise, OSError, ValueError, av.FFmpegError):
                 pass  # decoding from the start settles whether the frame can be had
         if self._decoded is not None:
             return [(index, self._decoded[index]) for index in wanted]
         return self._sequential(wanted)
 
-    def _planned(self, wanted: list[int], order: list[int]) -> list[tuple[int, VideoFrame]]:
-        index_of = {self._times[order[index]]: index for index in wanted}
-        positions = {order[index] for index in wanted}
+    def _planned(self, wanted: list[int], plan: Plan) -> list[tuple[int, VideoFrame]]:
+        index_of = {plan.time_of(index): index for index in wanted}
+        positions = {plan.order[index] for index in wanted}
         frames: dict[int, VideoFrame] = {}
-        for run in self._runs(sorted(positions)):
+        for run in plan.runs(sorted(positions)):
             clean, latest = False, None
             for frame in self._decode(range(run.start, run.stop), positions | {run.start}):
                 if frame.pts is None or (latest is not None and frame.pts <= latest):
                     raise _Surprise
                 latest = frame.pts
-                clean |= self._is_start(run.start, frame)
+                clean |= plan.starts_at(run.start, frame)
                 if frame.pts in index_of:
                     frames[index_of[frame.pts]] = frame
             if not clean:
@@ -317,27 +289,6 @@ class PyAVReader:
         if len(frames) != len(wanted):
             raise _Surprise
         return sorted(frames.items())
-
-    def _is_start(self, key: int, frame: VideoFrame) -> bool:
-        """Whether this is the keyframe packet's frame, and intra; a periodic intra refresh yields none such."""
-        return frame.pts == self._times[key] and frame.pict_type == PictureType.I
-
-    def _runs(self, positions: list[int]) -> list[_Run]:
-        """Fewest packets that yield the packets at `positions`, as disjoint runs that start at keyframes."""
-        starts = []
-        for position in positions:
-            # Frames shown before the keyframe that precedes them in the file (an open group) need the group before.
-            key = bisect_right(self._keys, position) - 1
-            while self._times[self._keys[key]] > self._times[position]:
-                key -= 1
-            starts.append(self._keys[key])
-        runs: list[_Run] = []
-        for start, position in sorted(zip(starts, positions, strict=True)):
-            if runs and start <= runs[-1].stop:
-                runs[-1] = _Run(runs[-1].start, max(runs[-1].stop, position + 1))
-            else:
-                runs.append(_Run(start, position + 1))
-        return runs
 
     def _sequential(self, wanted: list[int]) -> Iterator[tuple[int, VideoFrame]]:
         remaining = iter(wanted)

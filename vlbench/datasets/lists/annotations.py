@@ -9,16 +9,13 @@ Paths in a list are relative to the dataset's root and use forward slashes. `Vid
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from vlbench.datasets.frames import PICTURE_EXTENSIONS, TAR, frame_places
 from vlbench.datasets.lists.index import FileIndex
+from vlbench.datasets.lists.text import NamedColumns, lines_of
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Stored, VideoItem
 from vlbench.errors import DataError
 from vlbench.names import is_text, quoted
@@ -66,25 +63,16 @@ def read_csv(list_file: str | Path, root: str | Path, *, class_names: Sequence[s
         DataError: If the file is missing, empty, not UTF-8 or not CSV, its header lacks a column or is ambiguous, a
             row has too many or too few fields, or a row breaks the rules of `read_path_label`.
     """
-    path = Path(list_file)
-    rows = csv_rows(path)
-    where, header = next(rows, (str(path), []))
-    columns = [name.strip().lower() for name in header]
-    path_column, class_column = _csv_columns(where, columns)
+    table = NamedColumns(Path(list_file))
+    columns = (PATH_COLUMNS, (*LABEL_COLUMNS, *CLASS_COLUMNS))
+    table.check(*columns)
+    numbered = any(name in LABEL_COLUMNS for name in table.names)
     by_name = labels_by_name(class_names)
     listed = ItemList(root)
-    for where, row in rows:
-        if len(row) != len(columns):
-            raise DataError(
-                f"{where}: {len(row)} fields where the header has {len(columns)}; put a field with commas in quotes"
-            )
-        value = row[class_column].strip()
-        if columns[class_column] in LABEL_COLUMNS:
-            label = listed_label(where, value, class_names)
-        else:
-            label = named_label(where, value, by_name)
-        listed.add(where, row[path_column].strip(), label)
-    return listed.finish(path)
+    for where, (video, value) in table.rows(*columns):
+        label = listed_label(where, value, class_names) if numbered else named_label(where, value, by_name)
+        listed.add(where, video, label)
+    return listed.finish(list_file)
 
 
 def read_class_folders(
@@ -150,67 +138,6 @@ class ItemList:
         if not self._items:
             raise DataError(f"{list_file} lists no videos; give a list with at least one, or fetch it again")
         return self._items
-
-
-def text_of(path: Path, newline: str | None = None) -> str:
-    """A list's text, line ends as `open` makes them; a byte-order mark is dropped, which spreadsheets like to add."""
-    try:
-        with path.open(encoding="utf-8-sig", newline=newline) as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(f"cannot read the list {path}: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
-
-
-def json_of(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        DataError: If the file cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(text_of(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}; fetch it again") from error
-
-
-def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, each with `file:line`."""
-    # Not splitlines(): that also splits at characters such as U+2028, which a file name may hold.
-    for number, line in enumerate(text_of(path).split("\n"), start=1):
-        if line.strip():
-            yield f"{path}:{number}", line.strip()
-
-
-def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The rows that are not blank, each with `file:line` (the last line, where a quoted field spans several)."""
-    # StringIO yields lines with their ends as they are, so that a quoted field may hold any line break.
-    reader = csv.reader(io.StringIO(text_of(path, newline=""), newline=""), strict=True)
-    try:
-        for row in reader:
-            if any(field.strip() for field in row):
-                yield f"{path}:{reader.line_num}", row
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not valid CSV ({error}); check the quotes") from error
-
-
-def _csv_columns(where: str, columns: Sequence[str]) -> tuple[int, int]:
-    """Positions of the path column and of the column that says the class."""
-    return (
-        _one_column(where, columns, PATH_COLUMNS, "path"),
-        _one_column(where, columns, (*LABEL_COLUMNS, *CLASS_COLUMNS), "class"),
-    )
-
-
-def _one_column(where: str, columns: Sequence[str], allowed: Sequence[str], kind: str) -> int:
-    positions = [position for position, name in enumerate(columns) if name in allowed]
-    if len(positions) != 1:
-        raise DataError(
-            f"{where}: the header has {len(positions)} {kind} columns; found: {', '.join(columns) or 'nothing'};"
-            f" allowed: exactly one of {', '.join(allowed)}; rename the header's columns"
-        )
-    return positions[0]
 
 
 def listed_label(where: str, text: str, class_names: Sequence[str] | None) -> int:

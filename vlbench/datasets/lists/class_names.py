@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlbench.datasets.lists.annotations import csv_rows, lines_of
+from vlbench.datasets.lists.text import NamedColumns, lines_of
 from vlbench.datasets.specs import DatasetSpec, Subset, content_digest
 from vlbench.errors import ConfigError
 from vlbench.names import one_line, quoted
@@ -72,24 +73,31 @@ def read_class_names(path: Path, classes: Sequence[str], whose: str) -> list[str
 
     Args:
         path: File with the name of a class a line, or a CSV file with a header and one column `name`, `class` or
-            `class_name`. Case does not matter.
+            `class_name`. Case does not matter, but between classes that differ in nothing else.
         classes: Names of all classes.
         whose: Words for errors that say whose classes they are, such as `the record`.
 
     Raises:
-        ConfigError: If the file names another class, a class twice or none, or its header has no such column.
-        DataError: If the file cannot be read.
+        ConfigError: If the file names another class, a class twice or none.
+        DataError: If the file cannot be read, or its header has no such column.
     """
-    known = {class_name.casefold(): class_name for class_name in classes}
+    known: dict[str, list[str]] = defaultdict(list)
+    for class_name in classes:
+        known[class_name.casefold()].append(class_name)
     names = []
     for where, text in _names_in(path):
-        if text.casefold() not in known:
+        spellings = known.get(text.casefold(), [])
+        if not spellings:
             near = difflib.get_close_matches(text.casefold(), known, n=2)
-            hint = f"did you mean {' or '.join(known[each] for each in near)}?" if near else (
+            hint = f"did you mean {' or '.join(known[each][0] for each in near)}?" if near else (
                 f"it has {', '.join(classes[:5])}, .."
             )  # fmt: skip
             raise ConfigError(f"{where}: {quoted(text)} is no class of {whose}: {hint}")
-        names.append(known[text.casefold()])
+        if len(spellings) > 1 and text not in spellings:
+            raise ConfigError(
+                f"{where}: {quoted(text)} may be {' or '.join(spellings)}; give it in the spelling of the class"
+            )
+        names.append(text if text in spellings else spellings[0])
     if not names or len(set(names)) < len(names):
         twice = next((each for each in names if names.count(each) > 1), None)
         raise ConfigError(
@@ -102,8 +110,4 @@ def _names_in(path: Path) -> list[tuple[str, str]]:
     """Names of classes in a file, each with its place."""
     if path.suffix.lower() != ".csv":
         return [(where, line.strip()) for where, line in lines_of(path)]
-    (where, header), *rows = [*csv_rows(path)] or [(str(path), [])]
-    columns = [place for place, name in enumerate(header) if name.strip().lower() in NAME_COLUMNS]
-    if len(columns) != 1:
-        raise ConfigError(f"{where}: {len(columns)} columns of {', '.join(NAME_COLUMNS)}; allowed: a header with one")
-    return [(where, row[columns[0]].strip()) for where, row in rows if len(row) > columns[0]]
+    return [(where, name) for where, (name,) in NamedColumns(path).rows(NAME_COLUMNS)]

@@ -184,8 +184,9 @@ class VideoFiles:
             stems: Names, without extension, that the file may have anywhere below the folder; the first found counts.
 
         Raises:
-            DataError: If two files have the name.
+            DataError: If two files have the name, or the official path leaves the folder.
         """
+        check_below(self.folder, official)
         for stem in stems:
             matches = self._by_stem.get(stem, [])
             if len(matches) == 1:
@@ -216,6 +217,20 @@ class VideoFiles:
                     by_stem[stem].append((folder, name))
         index.save()
         return by_stem
+
+
+def check_below(folder: Path, official: str) -> None:
+    """Whether a video of a list lies below the folder of the videos.
+
+    Args:
+        folder: Folder of the videos.
+        official: Path of a video below it, as a list has it.
+
+    Raises:
+        DataError: If the path leaves the folder.
+    """
+    if official.startswith("/") or ".." in official.split("/"):
+        raise DataError(f"video {official!r}; allowed: a path below {folder}; use the released list")
 
 
 def check_names(listed: PublishedList, label_of: Callable[[str], int | None], class_names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,9 @@ from typing import get_args
 
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.frames import frame_places
-from vlbench.datasets.lists.annotations import read_path_label
+from vlbench.datasets.lists.annotations import listed_label, read_path_label
 from vlbench.datasets.lists.index import FileIndex
+from vlbench.datasets.lists.text import NamedColumns
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part, VideoItem
 from vlbench.errors import ConfigError, DataError
 from vlbench.tools.doctor.bank_checks import check_bank
@@ -165,13 +165,9 @@ def _listing(path: Path, class_names: Sequence[str]) -> Listing:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(int(row["id"]), row["name"] or "") for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise DataError(
-            f"cannot read class names from {path}: {error!r}; allowed: CSV with columns id, name"
-        ) from error
+    rows = [
+        (listed_label(where, label, None), name) for where, (label, name) in NamedColumns(path).rows(("id",), ("name",))
+    ]
     names = tuple(name for _, name in sorted(rows))
     if (
         [label for label, _ in sorted(rows)] != list(range(len(rows)))
