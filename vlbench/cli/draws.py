@@ -14,7 +14,6 @@ from vlbench.ranges import COUNTS, SEEDS
 from vlbench.results.comparison import ComparisonKey
 from vlbench.results.pairs import read_records
 from vlbench.results.record import Record
-from vlbench.results.row import Setting
 
 
 def compare_draws(a: str, b: str, folder: Path = Path("results"), resamples: int = 10_000, seed: int = 0) -> int:
@@ -70,7 +69,7 @@ def _draws(records: Sequence[Record], method: str) -> dict[ComparisonKey, dict[t
         identity = record.identity
         if identity.method != method or identity.train is None or identity.untrained:
             continue
-        key = ComparisonKey.of([record], Setting.of(record).shots)
+        key = ComparisonKey.of([record], identity.shots)
         draw = (identity.seed, identity.train, identity.train_list)
         values = groups.setdefault(key, {})
         if draw in values:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from vlbench.datasets.specs import collection
 from vlbench.errors import DataError
 from vlbench.results.kept_file import AGAIN
 from vlbench.results.kept_runs import KeptRun, kept_runs
@@ -54,16 +55,8 @@ def multiverse(
 
 
 def _shots(record: Record) -> str:
-    """Training videos a class of the tested dataset; empty if none of its videos train."""
-    identity = record.identity
-    if identity.train is None or _collection(identity.train_dataset or "") != _collection(identity.dataset):
-        return ""
-    return "all" if identity.train.shots is None else str(identity.train.shots)
-
-
-def _collection(dataset: str) -> str:
-    """Name of a dataset without its variant of the class names."""
-    return dataset.partition("/")[0]
+    """Training videos a class of the tested dataset as the command line names them; empty if none of them train."""
+    return str(record.identity.shots or "")
 
 
 def _compared(
@@ -74,7 +67,7 @@ def _compared(
     shots = wanted[2]
     for path, record in pairs:
         identity = record.identity
-        key = (identity.protocol, _collection(identity.dataset), identity.test.classes)
+        key = (identity.protocol, identity.collection, identity.test.classes)
         if all(want in (None, has) for want, has in zip((wanted[0], wanted[1], wanted[3]), key, strict=True)):
             settings.setdefault(key, []).append((path, record))
     groups: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
@@ -179,6 +172,6 @@ def _method_key(record: Record) -> str:
         if name != "data.dataset" and not name.startswith("validation.")
     }
     train = None if identity.train is None else (identity.train.classes, identity.train.shots)
-    lists = (_collection(identity.train_dataset or ""), lineage(identity.train_list), train)
+    lists = (collection(identity.train_dataset or ""), lineage(identity.train_list), train)
     key = [identity.method, identity.backbone, identity.frames, identity.untrained, lists, test, training]
     return json.dumps(key, sort_keys=True)
