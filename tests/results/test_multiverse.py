@@ -21,8 +21,9 @@ from vlbench.evaluation.stored_scores import StoredScores, classification_metric
 from vlbench.evaluation.universes import FUSIONS, fused, leading_shares, main_effects, right_videos, view_subsets
 from vlbench.methods.parts.fusion import fused as fused_by_torch
 from vlbench.results.kept_file import KeptScores, kept_path, read_kept, write_kept
+from vlbench.results.leaderboard import rows
 from vlbench.results.multiverse_records import multiverse
-from vlbench.results.pairs import write_pair
+from vlbench.results.pairs import read_records, write_pair
 from vlbench.results.scores_file import write_scores
 from vlbench.results.stored import StoredEvaluation
 from vlbench.results.verify import verify
@@ -33,7 +34,9 @@ LABELS = np.arange(12) % 4
 FACTS = KeptFacts(("video", "bare"), True, "probabilities", True, 100.0, False)
 
 
-def kept(folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, **changes):
+def kept(
+    folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, options=None, **changes
+):
     """A record as `vlbench test` leaves it with the scores of its views and templates; returns its path."""
     views = 1 if facts.fused else clips
     scores = np.random.default_rng(number).normal(size=(len(labels), len(facts.prompts), views, 4)).astype(np.float32)
@@ -50,7 +53,9 @@ def kept(folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, los
         test_digest=digest_of_labels({**dict(zip(ids, labels.tolist(), strict=True)), **lost}), **changes,
     )  # fmt: skip
     details = {"clips": clips, "crops": 1, "right_edge": "exact"}
-    details = replace(written.details, views=details, sampling="uniform", kept=write_kept(made, path))
+    details = replace(
+        written.details, views=details, sampling="uniform", settings=options or {}, kept=write_kept(made, path)
+    )
     written = replace(written, details=details)
     return write_pair(written, partial(write_scores, stored, written), folder, name)
 
@@ -159,8 +164,48 @@ def test_records_without_kept_scores_say_how_to_make_them(tmp_path, capsys):
 def test_records_of_other_videos_are_refused(tmp_path):
     kept(tmp_path, "mote")
     kept(tmp_path, "msta", labels=LABELS[:8])
-    with pytest.raises(DataError, match=r"msta.json \(8 videos\) and .*mote.json \(12 videos\) are not of the same"):
+    said = r"msta.json and .*mote.json do not compare: the number of test videos of split 1 is 8 in the one and 12 in"
+    with pytest.raises(DataError, match=said):
         multiverse([tmp_path])
+
+
+TRAIN = {"classes": "base", "shots": 8, "split": 1, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"options": {"data.clip.views.order": "reversed"}}, "order of the frames is reversed in .* normal in"),
+        ({"options": {"data.loading.backend": "rawframes"}}, "were stored as frames in .* video files in"),
+        ({"untrained": True}, "the weights are those that a training begins with in"),
+        ({"train": TRAIN}, "classes that were trained on are base in .* all in"),
+        ({"train_list": "vifi/train1_few_shot_8"}, "lists of training videos are of vifi in .* own in"),
+        ({"test_list": "vifi/val1"}, "test list of split 1 is vifi/val1 in .* official/split 1 in"),
+        ({"lost": {"v11.mp4": 3}, "labels": LABELS[:11]}, r"videos of split 1 are 1 \(v11.mp4\) in .* 0 in"),
+        ({"labels": LABELS[::-1]}, "digest of the test videos of split 1 is"),
+        ({"classes": ["jump", "walk", "a & b", "wave_hand"]}, r"ucf101/words are 4 \(walk\) in .* 4 \(run <fast>\)"),
+        ({"classes": ["a & b", "run <fast>", "jump", "wave_hand"]}, r"are 4 \(a & b, jump\) in .* 4 \(jump, a & b\)"),
+    ],
+)
+def test_records_that_the_leaderboard_does_not_rank_together_are_refused(tmp_path, changes, said):
+    kept(tmp_path, "mote")
+    kept(tmp_path, "msta", 1, **changes)
+    with pytest.raises(DataError, match=f"msta.json and .*mote.json do not compare: .*{said}"):
+        multiverse([tmp_path])
+    assert len({row.comparison for row in rows(read_records([tmp_path]))}) == 2
+
+
+def test_other_class_names_and_no_training_still_compare(tmp_path):
+    """What is a choice here, or asks for no training videos."""
+    for number, (name, dataset) in enumerate([("mote", "ucf101/words"), ("mote", "ucf101/raw")]):
+        names = ["a", "b", "c", "d"] if dataset.endswith("raw") else None
+        kept(tmp_path, f"{name}{number}", 0, method=name, dataset=dataset, train_dataset=dataset,
+             **({} if names is None else {"classes": names}))  # fmt: skip
+        kept(tmp_path, f"zero{number}", 2, method="zero", shots=0, weights=None, dataset=dataset,
+             **({} if names is None else {"classes": names}))  # fmt: skip
+    outcome = multiverse([tmp_path])
+    assert outcome.choices[0].options == ("ucf101/raw", "ucf101/words")
+    assert outcome.methods == ("mote", "zero")
 
 
 def test_modified_code_is_refused(tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlbench.datasets.specs import collection
 from vlbench.errors import DataError
+from vlbench.results.comparison import ComparisonKey
 from vlbench.results.kept_file import AGAIN
 from vlbench.results.kept_runs import KeptRun, kept_runs
 from vlbench.results.leaderboard import check_provenance
@@ -48,7 +49,7 @@ def multiverse(
     setting, compared = _compared(pairs, (protocol, dataset, shots, classes), folders)
     check_provenance([record for _, record in compared], allow_dirty=allow_dirty)
     _check_kept(compared)
-    _check_videos(compared)
+    _check_comparable(compared)
     notes: list[str] = []
     methods = _methods(compared, kept_runs(folders), notes)
     return scored(setting, methods, notes)
@@ -86,17 +87,46 @@ def _compared(
     return f"{name}, {data}, {number + ' shots, ' if number else ''}{kind} classes", members
 
 
-def _check_videos(compared: Sequence[tuple[Path, Record]]) -> None:
-    """Refuses records that were asked about other videos."""
-    first: dict[int, tuple[Path, Record]] = {}
+def _check_comparable(compared: Sequence[tuple[Path, Record]]) -> None:
+    """Refuses records that the leaderboard does not rank together, but for what is a choice of the protocol here."""
+    first: dict[tuple[object, ...], tuple[Path, object]] = {}
     for path, record in compared:
-        split, details = record.identity.test.split, record.details
-        other_path, other = first.setdefault(split, (path, record))
-        if details.test_digest is None or details.test_digest != other.details.test_digest:
-            raise DataError(
-                f"{path} ({record.expected} videos) and {other_path} ({other.expected} videos) are not of the same"
-                f" videos of split {split}; test both on one list, or leave one out"
-            )
+        for scope, name, value in _alike(record):
+            other, before = first.setdefault((*scope, name), (path, value))
+            if value is None or value != before:
+                raise DataError(
+                    f"{path} and {other} do not compare: {name} {_shown(value, before)} in the one and"
+                    f" {_shown(before, value)} in the other; test both alike, or leave one out"
+                )
+
+
+def _alike(record: Record) -> Iterator[tuple[tuple[object, ...], str, object]]:
+    """What records have in common that compare: of which records, what, and its value."""
+    identity = record.identity
+    key = ComparisonKey.of([record], identity.shots)
+    yield (), "the order of the frames is", key.order
+    yield (), "the videos were stored as", key.stored or "video files"
+    yield (), "the weights are", "those that a training begins with" if key.untrained else "those of a method"
+    if identity.shots:
+        yield (), "the classes that were trained on are", ", ".join(key.train_classes)
+        yield (), "the lists of training videos are of", ", ".join(key.train_lists)
+    (tested,) = key.tests
+    split = (tested.split,)
+    # A list without its names: the classes have other names in another variant of the dataset, which is a choice.
+    yield split, f"the test list of split {tested.split} is", tested.list_name or "not known"
+    yield split, f"the number of test videos of split {tested.split} is", tested.expected
+    yield split, f"the digest of the test videos of split {tested.split} is", tested.digest
+    yield split, f"the unreadable videos of split {tested.split} are", tested.unreadable
+    yield (*split, identity.dataset), f"the names of the classes of {identity.dataset} are", tested.class_names
+
+
+def _shown(value: object, other: object) -> str:
+    """A value of a message beside another one; of names their number and those in which the two differ."""
+    if not isinstance(value, tuple) or not isinstance(other, tuple):
+        return str(value)
+    alone = [each for each in value if each not in other] or [a for a, b in zip(value, other, strict=False) if a != b]
+    more = ", .." if len(alone) > 5 else ""
+    return f"{len(value)}" + (f" ({', '.join(map(str, alone[:5]))}{more})" if alone else "")
 
 
 def _check_kept(compared: Sequence[tuple[Path, Record]]) -> None:
