@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +22,9 @@ from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
 from vlbench.evaluation.universes import FUSIONS, fused, leading_shares, main_effects, right_videos, view_subsets
 from vlbench.methods.parts.fusion import fused as fused_by_torch
+from vlbench.results import kept_runs as kept_runs_module
 from vlbench.results.kept_file import KeptScores, kept_path, read_kept, write_kept
+from vlbench.results.kept_runs import kept_runs
 from vlbench.results.leaderboard import rows
 from vlbench.results.multiverse_records import multiverse
 from vlbench.results.pairs import read_records, write_pair
@@ -98,6 +102,42 @@ def test_one_method_under_two_protocols_is_refused(tmp_path):
         kept(tmp_path, name, method="msta")
     with pytest.raises(DataError, match="are the same method under two protocols"):
         multiverse([tmp_path])
+
+
+def epochs(folder, accuracies, weights="w"):
+    """Kept epochs of a training with these numbers of right videos, the weights `w1`, `w2`, ...; the training."""
+    for epoch, right in enumerate(accuracies, start=1):
+        best = np.where(np.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 4)
+        scores = np.eye(4, dtype=np.float32)[best][:, None, None].repeat(2, axis=1)
+        ids = tuple(f"v{index:02}.mp4" for index in range(len(LABELS)))
+        of_epoch = KeptScores(ids, LABELS, scores, {}, replace(FACTS, fused=True), f"{weights}{epoch}", epoch)
+        path = folder / "epochs" / "msta-0123" / f"epoch-{epoch:04}-all-split1.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(of_epoch.as_bytes())
+    (run,) = kept_runs([folder])
+    return run
+
+
+def test_the_first_of_the_best_epochs_counts_and_one_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    run = epochs(tmp_path, [3, 8, 8, 5])
+    alive, most = [], 0
+    original = kept_runs_module.parse_kept
+
+    def parsed(content, path):
+        nonlocal most
+        each = original(content, path)
+        alive.append(weakref.ref(each))
+        gc.collect()
+        most = max(most, sum(reference() is not None for reference in alive))
+        return each
+
+    monkeypatch.setattr(kept_runs_module, "parse_kept", parsed)
+    tested = replace(original(run.paths[3].read_bytes(), run.paths[3]), epoch=None)
+    best = run.best(tested)
+    assert (best.weights, best.epoch) == ("w2", 2)
+    assert most == 1
+    same = replace(tested, weights="w2")
+    assert run.best(same) is same
 
 
 @given(arrays(np.float64, (4, 6), elements=st.integers(0, 3).map(float)))

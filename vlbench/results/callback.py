@@ -28,7 +28,7 @@ from vlbench.names import quoted
 from vlbench.ranges import Range
 from vlbench.results.details import Details
 from vlbench.results.environment import environment
-from vlbench.results.epochs import kept_scores, write_epoch
+from vlbench.results.epochs import kept_scores, remove_later_epochs, write_epoch
 from vlbench.results.identities import check_replaceable, identities_of_test
 from vlbench.results.kept_file import remove_stale, write_kept
 from vlbench.results.overlap import Overlap, train_test_overlap
@@ -130,9 +130,15 @@ class RecordWriter(Callback):
             self._validated = None
             if "epochs" in self.keep:
                 self._check_epochs()
-                method.keep = self._keep()
+            # A test before may have asked for more.
+            method.keep = self._keep() if "epochs" in self.keep else None
             # Now: callbacks change their attributes while they work.
             self._run = {side: run_settings(trainer, self._used(), side) for side in ("training", "validation")}
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "epochs" in self.keep and self.folder is not None:
+            remove_later_epochs(recorded(pl_module), self._used().epochs_done(trainer), self.folder, trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
