@@ -313,3 +313,9 @@ def test_kept_scores_of_another_record_are_refused_though_the_digest_fits(tmp_pa
     same = replace(forged, identity=replace(forged.identity, weights="w1"))
     with pytest.raises(DataError, match="does not give the scores"):
         read_kept(path, same, first.predictions)
+
+
+def test_videos_that_may_have_several_labels_are_refused(tmp_path):
+    record(metrics={"map": 20.0}).write(tmp_path / "records")
+    with pytest.raises(DataError, match="may have several labels, which have a mean average precision"):
+        multiverse([tmp_path])

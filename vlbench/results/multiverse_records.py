@@ -17,7 +17,7 @@ from vlbench.results.multiverse import Multiverse
 from vlbench.results.multiverse_scores import ComparedMethod, MethodScores, scored
 from vlbench.results.options import differing, settings_of
 from vlbench.results.pairs import read_records, record_paths
-from vlbench.results.record import Record, lineage
+from vlbench.results.record import MAP, Record, lineage
 
 _OF_TEST = frozenset({"prompts", "view_fusion", "data.dataset", *(f"data.clip.views.{n}" for n in ("clips", "crops"))})
 """Settings of a test that the choices of a protocol change."""
@@ -130,6 +130,12 @@ def _shown(value: object, other: object) -> str:
 
 
 def _check_kept(compared: Sequence[tuple[Path, Record]]) -> None:
+    several = [path for path, record in compared if MAP in record.metrics]
+    if several:
+        raise DataError(
+            f"{several[0]} is of videos that may have several labels, which have a mean average precision and no other"
+            " protocol is scored of; leave it out"
+        )
     without = [path for path, record in compared if record.details.kept is None]
     if without:
         raise DataError(
