@@ -39,7 +39,7 @@ def folder_of_epochs(method: RecordedMethod, folder: Path) -> Path | None:
     """The folder of the epochs of a training, by its settings and seed: `epochs/METHOD-DIGEST`.
 
     Args:
-        method: Method that trains.
+        method: Method that is being trained.
         folder: Results folder that the epochs go below.
 
     Returns:
