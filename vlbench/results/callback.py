@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
 from typing_extensions import override
 
 from vlbench.datasets.specs import Selection
@@ -37,10 +36,8 @@ from vlbench.results.record import Identity, Record, record_name
 from vlbench.results.recorded import RecordedData, RecordedMethod, recorded
 from vlbench.results.run_settings import run_settings, with_views
 from vlbench.results.scores_file import write_scores
-from vlbench.settings import Side, settings_digest
-
-_START = "started_from"
-"""Setting of a training that began with a checkpoint of another one: a digest of that one's settings and seed."""
+from vlbench.results.trained import facts_of_training
+from vlbench.settings import Side
 
 
 class RecordWriter(Callback):
@@ -149,35 +146,8 @@ class RecordWriter(Callback):
             write_epoch(recorded(pl_module), self._used().epochs_done(trainer) + 1, self.folder, trainer)
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
-        data = self._used()
-        timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
-        epochs = data.epochs_done(trainer)
-        facts = TrainingFacts(
-            dataset=data.dataset.label,
-            subset=data.dataset.train_subset,
-            list=data.dataset.list_name("train"),
-            videos=len(data.dataset.videos("train")),
-            skipped=tuple(sorted(data.skipped)),
-            steps=trainer.global_step,
-            epochs=epochs,
-            heldout=data.dataset.heldout,
-            heldout_top1=_after_step(self._validated, trainer.global_step),
-            batch=data.batch_of_step(trainer),
-            seconds=round(timer.time_elapsed(), 3) if timer is not None else None,
-            processes=trainer.world_size,
-            seed=self._seed,
-            settings=_with_start(
-                {**method.settings("training"), **self._run["training"]}, self._seed, method.provenance
-            ),
-            finished=trainer.should_stop
-            or trainer.global_step >= trainer.max_steps > -1
-            or (trainer.max_epochs is not None and epochs >= trainer.max_epochs > -1),
-        )
-        validation = {**method.settings("validation"), **self._run["validation"]}
-        return replace(
-            facts,
-            validation={name: value for name, value in validation.items() if name not in (facts.settings or ())},
-            deviations=method.deviations("training", self._run["training"], facts, None),
+        return facts_of_training(
+            trainer, method, self._used(), seed=self._seed, settings=self._run, validated=self._validated
         )
 
     def _used(self) -> RecordedData:
@@ -349,29 +319,6 @@ class RecordWriter(Callback):
                 **environment(method.device),
             ),
         )
-
-
-def _after_step(validated: tuple[int, float] | None, step: int) -> float | None:
-    """The accuracy of a validation, a step and an accuracy, if it was after this step."""
-    return validated[1] if validated is not None and validated[0] == step else None
-
-
-def _with_start(settings: dict[str, object], seed: int, start: TrainingFacts | None) -> dict[str, object]:
-    """Settings of a training that may have begun with a checkpoint: what that depends on counts, unless it is a part of
-    this very training.
-
-    Args:
-        settings: Every option of the training that can change the weights, by its name.
-        seed: Seed of the training.
-        start: Facts in the checkpoint; `None` if the training began with none.
-    """
-    if start is None:
-        return settings
-    before = dict(start.settings or {})
-    earlier = before.pop(_START, None)
-    if (settings_digest(before), start.seed) != (settings_digest(settings), seed):
-        return {**settings, _START: settings_digest({"settings": start.settings, "seed": start.seed})}
-    return settings if earlier is None else {**settings, _START: earlier}
 
 
 def _check_finite(method: RecordedMethod) -> None:
