@@ -57,7 +57,7 @@ def print_leaderboard(
         csv: File to write, every column; the table is printed in any case.
         html: Page to write, with charts and the published results; it loads nothing from elsewhere.
         markdown: File to write, a table for each set of rows that compare.
-        latex: File to write, likewise.
+        latex: File to write, a tabular for each set of rows that compare.
         svg: Picture to write, accuracy over shots with the interval of the runs.
         allow_dirty: Take records of code that differed from its commit.
         allow_mixed: Take records of different schemas in one table.

@@ -20,7 +20,7 @@ class Comparison:
         only_a: Videos that only the first evaluation got right.
         only_b: Videos that only the second evaluation got right.
         neither: Videos that neither evaluation got right.
-        low: End of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
+        low: Lower end of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
         high: Upper end of the same interval.
         p_value: Two-sided p-value of McNemar's exact test.
     """
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def videos(self) -> int:
-        """How many both saw."""
+        """Number of videos of the two evaluations."""
         return self.both + self.only_a + self.only_b + self.neither
 
     @property

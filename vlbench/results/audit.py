@@ -83,7 +83,7 @@ class Section:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class.
+    """Accuracies of one class in each order of the frames.
 
     Attributes:
         name: Name of the class.

@@ -16,13 +16,13 @@ from vlbench.results.kept_file import KeptScores, parse_kept, read_metadata
 
 @dataclass(frozen=True)
 class KeptRun:
-    """One training.
+    """One training whose scores of the test videos were kept after each epoch.
 
     Attributes:
         subset: Key of the test subset, such as `all-split1`.
         paths: Files of the epochs, in the order of the epochs.
         weights: Digest of the trained weights after each epoch.
-        facts: What the scores are of.
+        facts: Templates, views and fusion that the scores are of.
     """
 
     subset: str

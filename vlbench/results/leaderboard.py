@@ -109,7 +109,7 @@ def check_provenance(records: Sequence[Record], *, allow_dirty: bool = False, al
     """Refuses records that a table should not rest on.
 
     Args:
-        records: All of the table.
+        records: Records of the table.
         allow_dirty: Take records of code that differed from its commit.
         allow_mixed: Take records of different schemas in one table.
 

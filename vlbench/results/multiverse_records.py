@@ -37,9 +37,9 @@ def multiverse(
     Args:
         folders: Results folders, searched for records.
         protocol: Protocol of the comparison, where there are records of several.
-        dataset: Dataset of the comparison without a variant, likewise.
-        shots: Training videos a class, a number or `all`, likewise.
-        classes: Class set, `all`, `base` or `novel`, likewise.
+        dataset: Dataset of the comparison without a variant, where there are records of several.
+        shots: Training videos a class, a number or `all`, where there are records of several.
+        classes: Class set, `all`, `base` or `novel`, where there are records of several.
         allow_dirty: Take records of code that differed from its commit.
 
     Raises:

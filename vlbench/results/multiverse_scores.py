@@ -34,7 +34,7 @@ class MethodScores:
     """Kept scores of one method at one point of the choices that records differ in.
 
     Attributes:
-        path: File of the record, or of the epoch before the weights of the record.
+        path: File of the record.
         record: Record of the evaluation.
         run: Training whose best epoch is meant; `None` for the scores of the record.
     """
