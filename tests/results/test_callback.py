@@ -53,3 +53,23 @@ def test_a_training_keeps_nothing_that_it_was_not_asked_for(keep, monkeypatch):
     writer.use(SimpleNamespace(), 0)
     writer.setup(TRAINER, method, "fit")
     assert method.keep is None
+
+
+@pytest.mark.parametrize(
+    "keep", ["views,templates", " views, templates", ["views", "templates", "views"], "[views,templates]"]
+)
+def test_what_is_kept_may_be_a_list_or_a_text_with_commas(keep):
+    assert RecordWriter(keep=keep).keep == ("views", "templates")
+
+
+@pytest.mark.parametrize("keep", ["", (), []])
+def test_nothing_may_be_kept(keep):
+    assert RecordWriter(keep=keep).keep == ()
+
+
+@pytest.mark.parametrize("keep", ["views,frames", ["frames"], "[frames]", "frames"])
+def test_what_cannot_be_kept_is_named(keep):
+    with pytest.raises(
+        ConfigError, match=r"record\.keep has 'frames'; allowed: views, templates, epochs, several with"
+    ):
+        RecordWriter(keep=keep)

@@ -17,7 +17,7 @@ from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.calibration import calibrations
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.evaluation.kept import Keep, Kept
+from vlbench.evaluation.kept import Keep, Kept, kept_names
 from vlbench.evaluation.measures import Calibration, Cost
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.evaluation.operations import count_test
@@ -54,9 +54,9 @@ class RecordWriter(Callback):
         selection: Epoch of the training that the tested checkpoint is of.
         half_classes: Whether to evaluate on ten random halves of the classes too, as MoTE's zero-shot protocol does.
         bootstrap: Number of resampled test sets for the 95 % interval of top-1; 0 leaves the interval out.
-        keep: Scores that are kept for `vlbench multiverse`: `views`, those of each view; `templates`, those with other
-            templates of the class names; `epochs`, those of the test videos after each epoch of a training, which needs
-            the selection `best_on_test`.
+        keep: Scores that are kept for `vlbench multiverse`, with commas between several: `views`, those of each view;
+            `templates`, those with other templates of the class names; `epochs`, those of the test videos after each
+            epoch of a training, which needs the selection `best_on_test`.
         keep_prompts: Sets of templates by name, or templates, that `keep: [templates]` means; null means every named
             set and each template of the method's own.
 
@@ -65,7 +65,8 @@ class RecordWriter(Callback):
         identities: Identities of the evaluations that the current test makes, one for each test subset.
 
     Raises:
-        ConfigError: If the number of resampled test sets is negative or the name is not a file's.
+        ConfigError: If the number of resampled test sets is negative, the name is not a file's, or something else than
+            scores is to be kept.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class RecordWriter(Callback):
         selection: Selection = "last",
         half_classes: bool = False,
         bootstrap: int = 1000,
-        keep: Sequence[Kept] = (),
+        keep: Sequence[Kept] | str = (),
         keep_prompts: Sequence[str] | None = None,
     ) -> None:
         Range(0, 10_000).check("bootstrap", bootstrap)
@@ -90,7 +91,7 @@ class RecordWriter(Callback):
         self.selection = selection
         self.half_classes = half_classes
         self.bootstrap = bootstrap
-        self.keep = tuple(keep)
+        self.keep = kept_names(keep)
         self.keep_prompts = None if keep_prompts is None else tuple(keep_prompts)
         self._data: RecordedData | None = None
         self._seed = 0
