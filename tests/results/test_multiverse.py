@@ -42,7 +42,7 @@ def kept(
     folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, options=None, **changes
 ):
     """A record as `vlbench test` leaves it with the scores of its views and templates; returns its path."""
-    views = 1 if facts.fused else clips
+    views = 1 if facts.fused or not len(labels) else clips
     scores = np.random.default_rng(number).normal(size=(len(labels), len(facts.prompts), views, 4)).astype(np.float32)
     scores *= 0.05
     ids, lost = tuple(f"v{index:02}.mp4" for index in range(len(labels))), lost or {}
@@ -138,6 +138,14 @@ def test_the_first_of_the_best_epochs_counts_and_one_is_in_memory_at_a_time(tmp_
     assert most == 1
     same = replace(tested, weights="w2")
     assert run.best(same) is same
+
+
+def test_a_test_without_a_readable_video_is_wrong_everywhere(tmp_path):
+    lost = {f"lost{index}.mp4": 1 for index in range(3)}
+    kept(tmp_path, "mote", labels=LABELS[:0], lost=lost)
+    outcome = multiverse([tmp_path])
+    assert outcome.universes == 32
+    assert (outcome.accuracies == 0).all()
 
 
 @given(arrays(np.float64, (4, 6), elements=st.integers(0, 3).map(float)))
