@@ -231,7 +231,10 @@ TRAIN = {"classes": "base", "shots": 8, "split": 1, "seed": 0}
         ({"test_list": "vifi/val1"}, "test list of split 1 is vifi/val1 in .* official/split 1 in"),
         ({"lost": {"v11.mp4": 3}, "labels": LABELS[:11]}, r"videos of split 1 are 1 \(v11.mp4\) in .* 0 in"),
         ({"labels": LABELS[::-1]}, "digest of the test videos of split 1 is"),
-        ({"classes": ["jump", "walk", "a & b", "wave_hand"]}, r"ucf101/words are 4 \(walk\) in .* 4 \(run <fast>\)"),
+        (
+            {"classes": ["jump", "walk", "a & b", "wave_hand"]},
+            r"ucf101/words of split 1 are 4 \(walk\) in .* 4 \(run <fast>\)",
+        ),
         ({"classes": ["a & b", "run <fast>", "jump", "wave_hand"]}, r"are 4 \(a & b, jump\) in .* 4 \(jump, a & b\)"),
     ],
 )

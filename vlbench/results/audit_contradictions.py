@@ -164,7 +164,7 @@ def _in_section(section: Section, right: int, audit: Audit) -> Iterator[str]:
     """
     for view in section.views:
         here, lost, videos = view.only_here, view.only_normal, section.videos
-        if not (0 <= here <= videos - right and 0 <= lost <= right <= videos and videos > 0):
+        if not (0 <= here <= videos - right and 0 <= lost <= right and videos > 0):
             yield (
                 f"{section.name}, {view.order}: only_normal is {lost} and only_here {here}; {right} of {videos} videos"
                 f" are right in the order {NORMAL}"

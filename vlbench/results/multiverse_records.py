@@ -89,10 +89,10 @@ def _compared(
 
 def _check_comparable(compared: Sequence[tuple[Path, Record]]) -> None:
     """Refuses records that the leaderboard does not rank together, but for what is a choice of the protocol here."""
-    first: dict[tuple[object, ...], tuple[Path, object]] = {}
+    first: dict[str, tuple[Path, object]] = {}
     for path, record in compared:
-        for scope, name, value in _alike(record):
-            other, before = first.setdefault((*scope, name), (path, value))
+        for name, value in _alike(record):
+            other, before = first.setdefault(name, (path, value))
             if value is None or value != before:
                 raise DataError(
                     f"{path} and {other} do not compare: {name} {_shown(value, before)} in the one and"
@@ -100,24 +100,24 @@ def _check_comparable(compared: Sequence[tuple[Path, Record]]) -> None:
                 )
 
 
-def _alike(record: Record) -> Iterator[tuple[tuple[object, ...], str, object]]:
-    """What records have in common that compare: of which records, what, and its value."""
+def _alike(record: Record) -> Iterator[tuple[str, object]]:
+    """What records have in common that compare; the names and values of a record, the beginning of a sentence each."""
     identity = record.identity
     key = ComparisonKey.of([record], identity.shots)
-    yield (), "the order of the frames is", key.order
-    yield (), "the videos were stored as", key.stored or "video files"
-    yield (), "the weights are", "those that a training begins with" if key.untrained else "those of a method"
+    yield "the order of the frames is", key.order
+    yield "the videos were stored as", key.stored or "video files"
+    yield "the weights are", "those that a training begins with" if key.untrained else "those of a method"
     if identity.shots:
-        yield (), "the classes that were trained on are", ", ".join(key.train_classes)
-        yield (), "the lists of training videos are of", ", ".join(key.train_lists)
+        yield "the classes that were trained on are", ", ".join(key.train_classes)
+        yield "the lists of training videos are of", ", ".join(key.train_lists)
     (tested,) = key.tests
-    split = (tested.split,)
-    # A list without its names: the classes have other names in another variant of the dataset, which is a choice.
-    yield split, f"the test list of split {tested.split} is", tested.list_name or "not known"
-    yield split, f"the number of test videos of split {tested.split} is", tested.expected
-    yield split, f"the digest of the test videos of split {tested.split} is", tested.digest
-    yield split, f"the unreadable videos of split {tested.split} are", tested.unreadable
-    yield (*split, identity.dataset), f"the names of the classes of {identity.dataset} are", tested.class_names
+    of_split = f"of split {tested.split}"
+    yield f"the test list {of_split} is", tested.list_name or "not known"
+    yield f"the number of test videos {of_split} is", tested.expected
+    yield f"the digest of the test videos {of_split} is", tested.digest
+    yield f"the unreadable videos {of_split} are", tested.unreadable
+    # The classes have other names in another variant of the dataset, which is a choice.
+    yield f"the names of the classes of {identity.dataset} {of_split} are", tested.class_names
 
 
 def _shown(value: object, other: object) -> str:
