@@ -140,6 +140,47 @@ def test_the_first_of_the_best_epochs_counts_and_one_is_in_memory_at_a_time(tmp_
     assert run.best(same) is same
 
 
+def with_epochs(folder, change=lambda kept: kept, **changes):
+    """A record and the epochs of its training: the first one is right everywhere, the second has its weights."""
+    path = kept(folder, "msta", **changes)
+    evaluation = StoredEvaluation.load(str(path), folder)
+    tested = read_kept(path, evaluation.record, evaluation.predictions)
+    right = np.broadcast_to(np.eye(4, dtype=np.float32)[LABELS][:, None, None], tested.scores.shape)
+    for epoch, scores in enumerate((replace(tested, scores=right, weights="e1"), change(tested)), start=1):
+        file = folder / "epochs" / "msta-0123" / f"epoch-{epoch:04}-all-split1.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(replace(scores, epoch=epoch).as_bytes())
+    return path
+
+
+def test_the_best_of_the_kept_epochs_is_an_option(tmp_path):
+    path = with_epochs(tmp_path)
+    outcome = multiverse([tmp_path])
+    assert outcome.choices[0].options == ("last", "best_on_test")
+    assert outcome.at_records.tolist() == [top1(path)]
+    assert (outcome.accuracies[0][1] == 100).all()
+    mean, recorded = outcome.best_on_test
+    assert recorded[0] == 100 - top1(path)
+    assert mean[0] == pytest.approx(100 - outcome.accuracies[0][0].mean())
+
+
+@pytest.mark.parametrize(
+    ("changes", "change", "noted"),
+    [
+        ({"selection": "heldout"}, lambda each: each, False),
+        ({}, lambda each: replace(each, weights="of another training"), False),
+        ({}, lambda each: replace(each, scores=each.scores + 0.01), True),
+        ({}, lambda each: replace(each, scores=each.scores[:, :, :1]), True),
+        ({}, lambda each: replace(each, ids=tuple(f"other{name}" for name in each.ids)), True),
+    ],
+)
+def test_epochs_that_are_not_those_of_the_record_are_left_out(tmp_path, changes, change, noted):
+    with_epochs(tmp_path, change, **changes)
+    outcome = multiverse([tmp_path])
+    assert "epoch" not in [choice.name for choice in outcome.choices]
+    assert any("the epochs of msta are left out" in note for note in outcome.notes) == noted
+
+
 def test_a_test_without_a_readable_video_is_wrong_everywhere(tmp_path):
     lost = {f"lost{index}.mp4": 1 for index in range(3)}
     kept(tmp_path, "mote", labels=LABELS[:0], lost=lost)
