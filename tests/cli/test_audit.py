@@ -145,10 +145,12 @@ def test_an_order_of_the_audit_is_a_test_with_that_order(home, capsys):
 
 
 def test_an_audit_of_other_scores_is_no_column(home):
+    assert run("verify", "results") == 0
     edited(Path("results/audits/mine.json"), "predictions", value="0" * 32)
     assert run("leaderboard", "results", "--csv=board.csv", "--allow_dirty") == 0
     with Path("board.csv").open() as file:
         assert {(row["order_score"], row["time_score"]) for row in csv.DictReader(file)} == {("", "")}
+    assert run("verify", "results") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from tests.pages import assert_loads_nothing
 from vlbench.cli.main import main
 from vlbench.errors import DataError
+from vlbench.results.callback import RecordWriter
+from vlbench.results.kept_file import parse_kept
 from vlbench.results.multiverse_records import multiverse
 from vlbench.results.record import Record
 from vlbench.results.verify import verify
@@ -20,6 +22,10 @@ CLASSES = ("a red ring moving left", "a red ring moving right", "a green flag ri
 PLAIN = ["data/folder.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml", "smoke/steps.yaml"]
 KEEP = ["--record.keep=[views,templates]", "--record.keep_prompts=[video,photo,bare]"]
 MSTA = ["--config", "demo/msta.yaml", "--model.consistency=0", "--data.train.shots=2"]
+EPOCHS = [
+    *("--selection=best_on_test", "--record.keep=[epochs,views,templates]", KEEP[1]),
+    *("--trainer.max_epochs=2", "--trainer.limit_val_batches=1.0"),
+]
 VIEWS = ["--data.clip.views={clips: 3, crops: 3}", "--data.clip.test_short_side=1.25"]
 
 
@@ -52,9 +58,7 @@ def kept(tmp_path_factory, rendered):
         patch.setattr(sys, "argv", ["vlbench"])
         assert run("test", *KEEP, *VIEWS) == 0
         training = [*MSTA, "--checkpoint.dirpath=ck"]
-        epochs = ["--selection=best_on_test", "--record.keep=[epochs,views,templates]", KEEP[1]]
-        epochs += ["--trainer.max_epochs=2", "--trainer.limit_val_batches=1.0"]
-        assert run("fit", *training, *epochs, *VIEWS, name="msta_fewshot.yaml") == 0
+        assert run("fit", *training, *EPOCHS, *VIEWS, name="msta_fewshot.yaml") == 0
         trained = [*MSTA, "--ckpt_path=ck/last.ckpt"]
         assert run("test", *trained, *KEEP, *VIEWS, name="msta_fewshot.yaml") == 0
     return place
@@ -168,3 +172,33 @@ def test_another_test_of_the_name_leaves_no_kept_scores_behind(place):
     assert run("test", "--record.folder=again", "--record.name=a") == 0
     assert Record.read(Path("again/records/a.json")).details.kept is None
     assert not list(Path("again/kept").iterdir())
+
+
+def test_a_continued_training_neither_loses_nor_doubles_its_epochs(place, tmp_path, monkeypatch):
+    """Those that an earlier start came to farther on are made anew, those before stay."""
+
+    def killed(self, trainer, *arguments):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+    (whole,) = Path("results/epochs").iterdir()
+    options = [*EPOCHS, f"--record.folder={tmp_path}", f"--checkpoint.dirpath={tmp_path}/ck"]
+    stale = tmp_path / "epochs" / whole.name / "epoch-0002-all-split1.safetensors"
+    stale.parent.mkdir(parents=True)
+    for name in ("epoch-0001-all-split1", "epoch-0002-all-split1", "epoch-0007-all-split1"):
+        stale.with_name(f"{name}.safetensors").write_text("of other weights")
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "on_train_epoch_start", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run("fit", *MSTA, *options, *VIEWS, name="msta_fewshot.yaml")
+    assert [path.name for path in stale.parent.iterdir()] == ["epoch-0001-all-split1.safetensors"]
+    stale.write_text("of a start that came farther than its checkpoint")
+    (before,) = [path.stat().st_mtime_ns for path in stale.parent.glob("epoch-0001-*")]
+    assert run("fit", *MSTA, *options, *VIEWS, "--resume=auto", name="msta_fewshot.yaml") == 0
+    assert [path.stat().st_mtime_ns for path in stale.parent.glob("epoch-0001-*")] == [before]
+    one, other = (sorted(folder.iterdir()) for folder in (whole, stale.parent))
+    assert [path.name for path in one] == [path.name for path in other]
+    for number, pair in enumerate(zip(one, other, strict=True), start=1):
+        first, second = (parse_kept(path.read_bytes(), path) for path in pair)
+        assert (first.weights, first.epoch, second.epoch) == (second.weights, number, number)
+        assert (first.scores == second.scores).all()

@@ -14,6 +14,7 @@ from vlbench.clips.batch import Clip, ViewBatch
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluator
+from vlbench.evaluation.kept import Keep
 from vlbench.methods import MSTA, MoTE, VideoTextMethod, ZeroShot
 
 NAMES = ("red circle", "blue square", "green triangle", "white star", "yellow ring", "black cross")
@@ -232,6 +233,38 @@ def test_a_method_that_scores_in_its_own_way_overrides_score_alone(videos, kind)
         torch.testing.assert_close(predictions.scores[row], fused, rtol=1e-3, atol=1e-5)
     # What is no vector cannot be compared with other classes later on.
     assert predictions.features.shape == (4, 0 if kind is BestFrame else method.backbone.embed_dim)
+
+
+class Leaning(Untrained):
+    """Video features that lean to the classes they are scored against."""
+
+    name = "leaning"
+    features_depend_on_classes = True
+
+    def pool_frames(self, frames, classes=None):
+        return F.normalize(frames.mean(dim=1) + classes.mean(dim=0), dim=-1)
+
+
+@pytest.mark.parametrize("kind", [ZeroShot, Leaning])
+def test_kept_templates_share_the_features_of_a_video_unless_they_depend_on_the_classes(videos, kind):
+    clips, labels = videos
+    ids = [clip.id for clip in clips]
+    sets = [evaluation_set([0, 1, 2], labels, ids, "base"), evaluation_set([3, 4, 5], labels, ids, "novel")]
+    others = [("a photo of {}",), ("{}", "a {} in a video")]
+    method = kind(TinyCLIP(), prompts="video").eval()
+    facts = method.kept_facts(Keep(views=True, templates=True), others)
+    pooled, pool = [], method.pool_frames
+    method.pool_frames = lambda frames, classes=None: (pooled.append(len(frames)), pool(frames, classes))[1]
+    evaluator = Evaluator(method, sets, facts, others)
+    evaluator.update(ViewBatch.collate(clips))
+    evaluations = evaluator.compute()
+    # Four videos of each set can be read.
+    assert pooled == [4] * VIEWS * len(sets) * (3 if kind is Leaning else 1)
+    for place, templates in enumerate([method.templates, *others]):
+        method.templates = templates
+        for kept, alone in zip(evaluations, evaluate(method, sets, clips, batch_size=9), strict=True):
+            views = kept.predictions.kept[:, place]
+            torch.testing.assert_close(views.mean(dim=1), alone.predictions.cosines, rtol=0, atol=1e-6)
 
 
 def test_a_method_without_an_open_vocabulary_refuses_other_classes():

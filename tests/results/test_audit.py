@@ -3,16 +3,23 @@
 import csv
 import io
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
-from tests.results.fakes import CLASSES, store
+from tests.results.fakes import CLASSES, edited, record, store
+from vlbench.cli.main import main
 from vlbench.errors import DataError
 from vlbench.evaluation.statistics import compare
+from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
 from vlbench.results.audit import audit_csv, audit_json, audit_of
 from vlbench.results.audit_page import audit_html
+from vlbench.results.audits import audit_path
+from vlbench.results.pairs import write_pair
+from vlbench.results.scores_file import write_scores
 from vlbench.results.stored import StoredEvaluation
+from vlbench.results.verify import verify
 
 pytestmark = pytest.mark.quick
 
@@ -26,10 +33,12 @@ def stored(tmp_path):
 
 
 def outcomes(stored):
-    """The normal order is right but for the lost video, shuffled of every second video, the middle frame of none."""
+    """The normal order is right but for the lost video, shuffled of every second video, the middle frame of none, the
+    reversed order where the normal one is not."""
     normal = stored.correct()
     shuffled = {video: right and place % 2 == 0 for place, (video, right) in enumerate(normal.items())}
-    return {"normal": normal, "shuffled": shuffled, "middle": dict.fromkeys(normal, False)}
+    flipped = {video: not right for video, right in normal.items()}
+    return {"normal": normal, "shuffled": shuffled, "middle": dict.fromkeys(normal, False), "reversed": flipped}
 
 
 def test_losses_are_paired_on_all_videos_and_on_those_of_some_classes(stored):
@@ -69,3 +78,127 @@ def test_names_are_text_in_every_format(stored):
     rows = list(csv.DictReader(io.StringIO(audit_csv(audit))))
     assert {row["name"] for row in rows if row["part"] == "subset"} == {"'=1+1<b>"}
     assert [row["loss"] for row in rows if row["part"] == "class" and row["order"] == "normal"] == ["0.0"] * 3
+
+
+# Verified --------------------------------------------------------------------------------------------------------
+
+
+def audited(stored, folder, subsets=None):
+    """The file of an audit of a record, as `vlbench audit` leaves it beside the record."""
+    audit = audit_of(stored, outcomes(stored), subsets or {"some": CLASSES[:2]}, draws=500, seed=3)
+    path = audit_path(folder / "records" / "mine.json")
+    path.parent.mkdir()
+    path.write_text(audit_json(audit))
+    return path
+
+
+def findings(folder):
+    return [str(finding) for finding in verify([folder]).findings]
+
+
+def test_an_audit_is_verified_with_its_record(stored, tmp_path, capsys):
+    audited(stored, tmp_path)
+    assert findings(tmp_path) == []
+    assert main(["verify", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "1 records and 1 audits verified\n"
+
+
+ALL, SOME = ("sections", 0), ("sections", 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("order_score",), 1.0, "order_score is 1, the scores give 42.8"),
+        (("time_score",), 1.0, "time_score is 1, the scores give 85.7"),
+        (("record",), "other", "record is 'other', the record of its name is 'mine'"),
+        (("identity",), "0" * 12, "it is of other weights, options or scores than the record"),
+        (("predictions",), "0" * 32, "it is of other weights, options or scores than the record"),
+        (("unreadable",), 0, "unreadable is 0, the scores give 1"),
+        (("draws",), 0, "draws is 0; allowed: 1 to 1,000,000"),
+        (("draws",), 10**9, "draws is 1000000000; allowed: 1 to 1,000,000"),
+        (("seed",), -1, "seed is -1; allowed"),
+        (("seed",), 2**32, "seed is 4294967296; allowed"),
+        (("schema_version",), 9, "schema_version is 9; this vlbench reads 1"),
+        (("more",), 9, "more is no field"),
+        (("sections",), [], "sections or classes is empty"),
+        ((*ALL, "videos"), 8, "all: videos is 8, the scores give 7"),
+        ((*ALL, "classes"), 4, "all: classes is 4, the scores give 3"),
+        ((*ALL, "views", 0, "top1"), 99.0, "all, normal: top1 is 99, the scores give 85.7"),
+        ((*ALL, "views", 0, "low"), 99.0, "all, normal: low is 99, the scores give"),
+        ((*ALL, "views", 0, "only_here"), 1, "all, normal: only_normal and only_here are 0 and 1; allowed: 0"),
+        ((*ALL, "views", 0, "loss_low"), -1.0, "all, normal: loss_low is -1, resampled videos give 0"),
+        ((*ALL, "views", 1, "top1"), 50.0, "all, shuffled: top1 is 50, the classes give 42.8"),
+        ((*ALL, "views", 1, "order"), "stripes", "has no order shuffled"),
+        ((*ALL, "views", 1, "high"), 99.0, "all, shuffled: high is 99, the scores give"),
+        ((*ALL, "views", 1, "loss"), 1.0, "all, shuffled: loss is 1, the scores give 42.8"),
+        ((*ALL, "views", 1, "loss_high"), 1000.0, "all, shuffled: loss_high is 1000, resampled videos give"),
+        ((*ALL, "views", 1, "only_normal"), 2, "all, shuffled: top1 is 42.8571429, the scores give 57.1"),
+        ((*ALL, "views", 1, "only_normal"), 7, "all, shuffled: only_normal is 7 and only_here 0; 6 of 7 videos are"),
+        ((*ALL, "views", 1, "only_here"), 2, "all, shuffled: only_normal is 3 and only_here 2; 6 of 7 videos are"),
+        ((*ALL, "views", 1, "only_here"), -1, "all, shuffled: only_normal is 3 and only_here -1"),
+        ((*ALL, "views", 2, "p_value"), 0.5, "all, middle: p_value is 0.5, the scores give 0.03"),
+        ((*SOME, "videos"), 0, "some, normal: only_normal is 0"),
+        ((*SOME, "views", 1, "loss"), 1.0, "some, shuffled: loss is 1, the scores give"),
+        ((*SOME, "views", 0, "order"), "stripes", "sections some has the orders stripes"),
+        (("classes", 0, "videos"), 3, "classes are others than those of the scores: 'jump' has 3 videos"),
+        (("classes", 0, "name"), "leap", "classes are others than those of the scores"),
+        (("classes", 0, "top1", "normal"), 50.0, "jump: top1 is 50, the scores give 100"),
+        (("classes", 0, "top1", "middle"), 50.0, "all, middle: top1 is 0, the classes give 14.2"),
+        (("classes", 0, "top1", "middle"), 10.0, "jump: top1 of middle is 10, which is of no number out of 2 videos"),
+        (("classes", 0, "top1", "middle"), 150.0, "jump: top1 of middle is 150, which is of no number out of 2 videos"),
+        (("classes", 0, "order_score"), 1.0, "jump: order_score is 1, the scores give 50"),
+        (("classes", 0, "time_score"), None, "jump: time_score is None, the scores give 100"),
+        (("classes", 0, "top1"), {"normal": 100.0}, "classes jump has the orders normal; allowed: normal, shuffled"),
+    ],
+)
+def test_a_number_of_an_audit_that_does_not_follow_is_named(stored, tmp_path, capsys, keys, value, said):
+    path = audited(stored, tmp_path)
+    edited(path, *keys, value=value)
+    said_of = findings(tmp_path)
+    assert any(line.startswith(f"{path}: ") and said in line for line in said_of), said_of
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "1 of 1 records and 1 audits do not fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "it is not JSON"), (b"[]", "it is []"), (b"{}", "schema")])
+def test_a_file_that_is_no_audit_is_named(stored, tmp_path, content, said):
+    path = audited(stored, tmp_path)
+    path.write_bytes(content)
+    (line,) = findings(tmp_path)
+    assert line.startswith(f"{path}: it is not an audit of vlbench: {said}")
+
+
+def test_an_audit_without_a_record_is_named(stored, tmp_path):
+    path = audited(stored, tmp_path)
+    path.rename(path.with_name("other.json"))
+    path.with_name(".hidden.json").write_text("still being written")
+    (line,) = findings(tmp_path)
+    assert line.startswith(f"{path.with_name('other.json')}: there is no record of its name")
+
+
+def test_the_normal_order_comes_first(stored, tmp_path):
+    path = audited(stored, tmp_path)
+    values = json.loads(path.read_text())
+    for section in values["sections"]:
+        section["views"].reverse()
+    for each in values["classes"]:
+        each["top1"] = dict(reversed(each["top1"].items()))
+    path.write_text(json.dumps(values))
+    (line,) = findings(tmp_path)
+    assert "sections all has the orders reversed, middle, shuffled, normal; allowed" in line
+    assert "normal first" in line
+
+
+def test_an_audit_of_videos_with_several_labels_is_named(tmp_path):
+    labels, scores = np.eye(4, dtype=np.int64)[[0, 1]], np.eye(4, dtype=np.float32)[[0, 1]]
+    several = StoredScores(["a.mp4", "b.mp4"], labels, scores, scores, scores)
+    digest = digest_of_labels({"a.mp4": (0,), "b.mp4": (1,)})
+    made = record(metrics=classification_metrics(several), expected=2, evaluated=2, test_digest=digest)
+    write_pair(made, partial(write_scores, several, made), tmp_path, "mine")
+    path = audit_path(tmp_path / "records" / "mine.json")
+    path.parent.mkdir()
+    path.write_text("{}")
+    assert any(
+        line.startswith(f"{path}: ") and "several labels, which have no audit" in line for line in findings(tmp_path)
+    )

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vlbench.results.curves import curves_page, curves_section, read_curves
+from vlbench.results.curves import curves_page, curves_section
+from vlbench.results.training_logs import read_curves
 
 pytestmark = pytest.mark.quick
 

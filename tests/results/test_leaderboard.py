@@ -318,3 +318,8 @@ def test_calibration_is_a_mean_over_all_runs_or_none():
 def test_a_video_costs_as_many_views_as_it_has():
     (row,) = rows([record(views="4x3", cost={"view": 6_000_000_000, "classes": 2_000_000_000})])
     assert (row.gflops_view, row.gflops_video, row.gflops_classes) == (3.0, 36.0, 1.0)
+
+
+def test_halves_with_a_mean_average_precision_have_no_harmonic_mean():
+    (row,) = rows([half(classes, 0.0, metrics={"map": 20.0}) for classes in ("base", "novel")])
+    assert (row.hm, row.base, row.score, row.rank) == (None, None, None, None)

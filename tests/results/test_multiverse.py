@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +22,12 @@ from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
 from vlbench.evaluation.universes import FUSIONS, fused, leading_shares, main_effects, right_videos, view_subsets
 from vlbench.methods.parts.fusion import fused as fused_by_torch
+from vlbench.results import kept_runs as kept_runs_module
 from vlbench.results.kept_file import KeptScores, kept_path, read_kept, write_kept
+from vlbench.results.kept_runs import kept_runs
+from vlbench.results.leaderboard import rows
 from vlbench.results.multiverse_records import multiverse
-from vlbench.results.pairs import write_pair
+from vlbench.results.pairs import read_records, write_pair
 from vlbench.results.scores_file import write_scores
 from vlbench.results.stored import StoredEvaluation
 from vlbench.results.verify import verify
@@ -33,9 +38,11 @@ LABELS = np.arange(12) % 4
 FACTS = KeptFacts(("video", "bare"), True, "probabilities", True, 100.0, False)
 
 
-def kept(folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, **changes):
+def kept(
+    folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, options=None, **changes
+):
     """A record as `vlbench test` leaves it with the scores of its views and templates; returns its path."""
-    views = 1 if facts.fused else clips
+    views = 1 if facts.fused or not len(labels) else clips
     scores = np.random.default_rng(number).normal(size=(len(labels), len(facts.prompts), views, 4)).astype(np.float32)
     scores *= 0.05
     ids, lost = tuple(f"v{index:02}.mp4" for index in range(len(labels))), lost or {}
@@ -50,7 +57,9 @@ def kept(folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, los
         test_digest=digest_of_labels({**dict(zip(ids, labels.tolist(), strict=True)), **lost}), **changes,
     )  # fmt: skip
     details = {"clips": clips, "crops": 1, "right_edge": "exact"}
-    details = replace(written.details, views=details, sampling="uniform", kept=write_kept(made, path))
+    details = replace(
+        written.details, views=details, sampling="uniform", settings=options or {}, kept=write_kept(made, path)
+    )
     written = replace(written, details=details)
     return write_pair(written, partial(write_scores, stored, written), folder, name)
 
@@ -93,6 +102,91 @@ def test_one_method_under_two_protocols_is_refused(tmp_path):
         kept(tmp_path, name, method="msta")
     with pytest.raises(DataError, match="are the same method under two protocols"):
         multiverse([tmp_path])
+
+
+def epochs(folder, accuracies, weights="w"):
+    """Kept epochs of a training with these numbers of right videos, the weights `w1`, `w2`, ...; the training."""
+    for epoch, right in enumerate(accuracies, start=1):
+        best = np.where(np.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 4)
+        scores = np.eye(4, dtype=np.float32)[best][:, None, None].repeat(2, axis=1)
+        ids = tuple(f"v{index:02}.mp4" for index in range(len(LABELS)))
+        of_epoch = KeptScores(ids, LABELS, scores, {}, replace(FACTS, fused=True), f"{weights}{epoch}", epoch)
+        path = folder / "epochs" / "msta-0123" / f"epoch-{epoch:04}-all-split1.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(of_epoch.as_bytes())
+    (run,) = kept_runs([folder])
+    return run
+
+
+def test_the_first_of_the_best_epochs_counts_and_one_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    run = epochs(tmp_path, [3, 8, 8, 5])
+    alive, most = [], 0
+    original = kept_runs_module.parse_kept
+
+    def parsed(content, path):
+        nonlocal most
+        each = original(content, path)
+        alive.append(weakref.ref(each))
+        gc.collect()
+        most = max(most, sum(reference() is not None for reference in alive))
+        return each
+
+    monkeypatch.setattr(kept_runs_module, "parse_kept", parsed)
+    tested = replace(original(run.paths[3].read_bytes(), run.paths[3]), epoch=None)
+    best = run.best(tested)
+    assert (best.weights, best.epoch) == ("w2", 2)
+    assert most == 1
+    same = replace(tested, weights="w2")
+    assert run.best(same) is same
+
+
+def with_epochs(folder, change=lambda kept: kept, **changes):
+    """A record and the epochs of its training: the first one is right everywhere, the second has its weights."""
+    path = kept(folder, "msta", **changes)
+    evaluation = StoredEvaluation.load(str(path), folder)
+    tested = read_kept(path, evaluation.record, evaluation.predictions)
+    right = np.broadcast_to(np.eye(4, dtype=np.float32)[LABELS][:, None, None], tested.scores.shape)
+    for epoch, scores in enumerate((replace(tested, scores=right, weights="e1"), change(tested)), start=1):
+        file = folder / "epochs" / "msta-0123" / f"epoch-{epoch:04}-all-split1.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(replace(scores, epoch=epoch).as_bytes())
+    return path
+
+
+def test_the_best_of_the_kept_epochs_is_an_option(tmp_path):
+    path = with_epochs(tmp_path)
+    outcome = multiverse([tmp_path])
+    assert outcome.choices[0].options == ("last", "best_on_test")
+    assert outcome.at_records.tolist() == [top1(path)]
+    assert (outcome.accuracies[0][1] == 100).all()
+    mean, recorded = outcome.best_on_test
+    assert recorded[0] == 100 - top1(path)
+    assert mean[0] == pytest.approx(100 - outcome.accuracies[0][0].mean())
+
+
+@pytest.mark.parametrize(
+    ("changes", "change", "noted"),
+    [
+        ({"selection": "heldout"}, lambda each: each, False),
+        ({}, lambda each: replace(each, weights="of another training"), False),
+        ({}, lambda each: replace(each, scores=each.scores + 0.01), True),
+        ({}, lambda each: replace(each, scores=each.scores[:, :, :1]), True),
+        ({}, lambda each: replace(each, ids=tuple(f"other{name}" for name in each.ids)), True),
+    ],
+)
+def test_epochs_that_are_not_those_of_the_record_are_left_out(tmp_path, changes, change, noted):
+    with_epochs(tmp_path, change, **changes)
+    outcome = multiverse([tmp_path])
+    assert "epoch" not in [choice.name for choice in outcome.choices]
+    assert any("the epochs of msta are left out" in note for note in outcome.notes) == noted
+
+
+def test_a_test_without_a_readable_video_is_wrong_everywhere(tmp_path):
+    lost = {f"lost{index}.mp4": 1 for index in range(3)}
+    kept(tmp_path, "mote", labels=LABELS[:0], lost=lost)
+    outcome = multiverse([tmp_path])
+    assert outcome.universes == 32
+    assert (outcome.accuracies == 0).all()
 
 
 @given(arrays(np.float64, (4, 6), elements=st.integers(0, 3).map(float)))
@@ -159,8 +253,51 @@ def test_records_without_kept_scores_say_how_to_make_them(tmp_path, capsys):
 def test_records_of_other_videos_are_refused(tmp_path):
     kept(tmp_path, "mote")
     kept(tmp_path, "msta", labels=LABELS[:8])
-    with pytest.raises(DataError, match=r"msta.json \(8 videos\) and .*mote.json \(12 videos\) are not of the same"):
+    said = r"msta.json and .*mote.json do not compare: the number of test videos of split 1 is 8 in the one and 12 in"
+    with pytest.raises(DataError, match=said):
         multiverse([tmp_path])
+
+
+TRAIN = {"classes": "base", "shots": 8, "split": 1, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"options": {"data.clip.views.order": "reversed"}}, "order of the frames is reversed in .* normal in"),
+        ({"options": {"data.loading.backend": "rawframes"}}, "were stored as frames in .* video files in"),
+        ({"untrained": True}, "the weights are those that a training begins with in"),
+        ({"train": TRAIN}, "classes that were trained on are base in .* all in"),
+        ({"train_list": "vifi/train1_few_shot_8"}, "lists of training videos are of vifi in .* own in"),
+        ({"test_list": "vifi/val1"}, "test list of split 1 is vifi/val1 in .* official/split 1 in"),
+        ({"lost": {"v11.mp4": 3}, "labels": LABELS[:11]}, r"videos of split 1 are 1 \(v11.mp4\) in .* 0 in"),
+        ({"labels": LABELS[::-1]}, "digest of the test videos of split 1 is"),
+        (
+            {"classes": ["jump", "walk", "a & b", "wave_hand"]},
+            r"ucf101/words of split 1 are 4 \(walk\) in .* 4 \(run <fast>\)",
+        ),
+        ({"classes": ["a & b", "run <fast>", "jump", "wave_hand"]}, r"are 4 \(a & b, jump\) in .* 4 \(jump, a & b\)"),
+    ],
+)
+def test_records_that_the_leaderboard_does_not_rank_together_are_refused(tmp_path, changes, said):
+    kept(tmp_path, "mote")
+    kept(tmp_path, "msta", 1, **changes)
+    with pytest.raises(DataError, match=f"msta.json and .*mote.json do not compare: .*{said}"):
+        multiverse([tmp_path])
+    assert len({row.comparison for row in rows(read_records([tmp_path]))}) == 2
+
+
+def test_other_class_names_and_no_training_still_compare(tmp_path):
+    """What is a choice here, or asks for no training videos."""
+    for number, (name, dataset) in enumerate([("mote", "ucf101/words"), ("mote", "ucf101/raw")]):
+        names = ["a", "b", "c", "d"] if dataset.endswith("raw") else None
+        kept(tmp_path, f"{name}{number}", 0, method=name, dataset=dataset, train_dataset=dataset,
+             **({} if names is None else {"classes": names}))  # fmt: skip
+        kept(tmp_path, f"zero{number}", 2, method="zero", shots=0, weights=None, dataset=dataset,
+             **({} if names is None else {"classes": names}))  # fmt: skip
+    outcome = multiverse([tmp_path])
+    assert outcome.choices[0].options == ("ucf101/raw", "ucf101/words")
+    assert outcome.methods == ("mote", "zero")
 
 
 def test_modified_code_is_refused(tmp_path):
@@ -228,3 +365,9 @@ def test_kept_scores_of_another_record_are_refused_though_the_digest_fits(tmp_pa
     same = replace(forged, identity=replace(forged.identity, weights="w1"))
     with pytest.raises(DataError, match="does not give the scores"):
         read_kept(path, same, first.predictions)
+
+
+def test_videos_that_may_have_several_labels_are_refused(tmp_path):
+    record(metrics={"map": 20.0}).write(tmp_path / "records")
+    with pytest.raises(DataError, match="may have several labels, which have a mean average precision"):
+        multiverse([tmp_path])

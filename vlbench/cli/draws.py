@@ -12,8 +12,9 @@ from rich.table import Table
 from vlbench.errors import DataError
 from vlbench.ranges import COUNTS, SEEDS
 from vlbench.results.comparison import ComparisonKey
+from vlbench.results.options import differing, settings_of
 from vlbench.results.pairs import read_records
-from vlbench.results.record import Record
+from vlbench.results.record import MAP, Record
 from vlbench.results.row import Setting
 
 
@@ -34,12 +35,16 @@ def compare_draws(a: str, b: str, folder: Path = Path("results"), resamples: int
     SEEDS.check("seed", seed)
     from vlbench.evaluation.draws import compare_draws as paired
 
-    records = list(read_records([folder]))
+    of_both = [record for record in read_records([folder]) if record.identity.method in (a, b)]
+    # A video of the others may have several labels; they have a mean average precision instead.
+    records = [record for record in of_both if MAP not in record.metrics]
     groups = {name: _draws(records, name) for name in (a, b)}
     for name, of_method in groups.items():
         if not of_method:
-            known = ", ".join(sorted({record.identity.method for record in records})) or "none"
-            raise DataError(f"{folder} has no records of trainings of {name!r}; its methods: {known}")
+            known = ", ".join(sorted({record.identity.method for record in read_records([folder])})) or "none"
+            raise DataError(
+                f"{folder} has no records of trainings of {name!r} with a top-1 accuracy; its methods: {known}"
+            )
     common = [key for key in groups[a] if key in groups[b]]
     if not common:
         raise DataError(
@@ -50,12 +55,19 @@ def compare_draws(a: str, b: str, folder: Path = Path("results"), resamples: int
     table = Table(*columns, title="B - A over the same draws, in points")
     for key in common:
         outcome = paired(groups[a][key], groups[b][key], resamples=resamples, seed=seed)
+        # One draw says nothing of the spread over draws.
+        spread = ("", "", "") if outcome.draws == 1 else (
+            f"{outcome.deviation:.2f}", f"[{outcome.low:+.2f}, {outcome.high:+.2f}]", f"{outcome.p_value:.3g}"
+        )  # fmt: skip
         table.add_row(
             key.dataset, str(key.shots), str(outcome.draws), f"{outcome.mean_a:.2f}", f"{outcome.mean_b:.2f}",
-            f"{outcome.difference:+.2f}", f"{outcome.deviation:.2f}", f"[{outcome.low:+.2f}, {outcome.high:+.2f}]",
-            f"{outcome.p_value:.3g}",
+            f"{outcome.difference:+.2f}", *spread,
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console.print(table)
+    if len(records) < len(of_both):
+        left = len(of_both) - len(records)
+        console.print(f"note: {left} records are left out, which have a mean average precision and no top-1 accuracy")
     return 0
 
 
@@ -63,16 +75,23 @@ def _draws(records: Sequence[Record], method: str) -> dict[ComparisonKey, dict[t
     """Top-1 of a method on each draw, for each setting that is compared.
 
     Raises:
-        DataError: If a draw has two results: the folder holds several variants of the method.
+        DataError: If a setting or a draw has results of several variants of the method.
     """
     groups: dict[ComparisonKey, dict[tuple[object, ...], float]] = {}
+    first: dict[ComparisonKey, Record] = {}
     for record in records:
         identity = record.identity
         if identity.method != method or identity.train is None or identity.untrained:
             continue
-        key = ComparisonKey.of([record], Setting.of(record).shots)
+        key = ComparisonKey.of([record], identity.shots)
         draw = (identity.seed, identity.train, identity.train_list)
-        values = groups.setdefault(key, {})
+        values, other = groups.setdefault(key, {}), first.setdefault(key, record)
+        if Setting.of(record) != Setting.of(other):
+            options = " and ".join(filter(None, differing([settings_of(other), settings_of(record)])))
+            raise DataError(
+                f"{method} has results of several variants at {key.shots} shots, {other.name} and {record.name}"
+                f"{f' ({options})' if options else ''}; give a folder with one of them"
+            )
         if draw in values:
             raise DataError(
                 f"{method} has two results at {key.shots} shots with seed {identity.seed}, of other options; give a"

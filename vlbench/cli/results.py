@@ -57,7 +57,7 @@ def print_leaderboard(
         csv: File to write, every column; the table is printed in any case.
         html: Page to write, with charts and the published results; it loads nothing from elsewhere.
         markdown: File to write, a table for each set of rows that compare.
-        latex: File to write, likewise.
+        latex: File to write, a tabular for each set of rows that compare.
         svg: Picture to write, accuracy over shots with the interval of the runs.
         allow_dirty: Take records of code that differed from its commit.
         allow_mixed: Take records of different schemas in one table.
@@ -110,13 +110,13 @@ def leaderboard_rows(folders: Sequence[Path], *, allow_dirty: bool = False, allo
 
 
 def verify(folders: Sequence[Path]) -> int:
-    """Recompute what the records below some folders say from the scores beside them.
+    """Recompute what the records and audits below some folders say from the scores beside the records.
 
     Args:
         folders: Results folders, searched for records.
 
     Returns:
-        0 if every record fits, 1 if something does not, which is named, one line each.
+        0 if every record and audit fits, 1 if something does not, which is named, one line each.
     """
     from vlbench.results.verify import verify as verified
 
@@ -126,9 +126,11 @@ def verify(folders: Sequence[Path]) -> int:
         console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
     if outcome.findings:
         wrong = len({finding.path for finding in outcome.findings})
-        Console(stderr=True).print(f"{wrong} of {outcome.records} records do not fit", highlight=False)
+        of = f"{outcome.records} records" + (f" and {outcome.audits} audits" if outcome.audits else "")
+        Console(stderr=True).print(f"{wrong} of {of} do not fit", highlight=False)
         return 1
-    console.print(f"{outcome.records} records verified", highlight=False)
+    audits = f" and {outcome.audits} audits" if outcome.audits else ""
+    console.print(f"{outcome.records} records{audits} verified", highlight=False)
     return 0
 
 

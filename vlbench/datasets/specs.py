@@ -209,6 +209,15 @@ class DatasetSpec:
         return tuple(label for label in of_split if (label in base) == (classes == "base"))
 
 
+def collection(dataset: str) -> str:
+    """The name of a dataset without the variant of its class names, `ucf101` of `ucf101/words`.
+
+    Args:
+        dataset: Name of the dataset with its variant, as facts and records have it.
+    """
+    return dataset.partition("/")[0]
+
+
 def content_digest(lines: Iterable[str]) -> str:
     """Sixteen hexadecimal characters that differ between sequences of lines, such as names of classes and of videos."""
     return hashlib.blake2b(name_bytes("\n".join(lines)), digest_size=8).hexdigest()

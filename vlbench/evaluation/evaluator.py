@@ -34,6 +34,9 @@ class EvaluatedMethod(Protocol):
     @property
     def probability(self) -> Probability: ...  # noqa: D102 - explained by the class
 
+    @property
+    def features_depend_on_classes(self) -> bool: ...  # noqa: D102 - explained by the class
+
     def encode_classes(self, class_names: Sequence[str], /) -> ClassState: ...  # noqa: D102 - explained by the class
 
     def encode_classes_with(self, class_names: Sequence[str], templates: Sequence[str], /) -> ClassState: ...  # noqa: D102
@@ -128,12 +131,16 @@ class Evaluator:
         """
         members = [[row for row, name in enumerate(batch.ids) if name in evaluated.labels] for evaluated in self.sets]
         states = [[classes, *others] for classes, others in zip(self.classes, self._others, strict=True)]
-        scored = [(rows, state) for rows, of_set in zip(members, states, strict=True) for state in of_set]
-        videos = iter(self._encode(batch, scored) if batch.ids else [None for _ in scored])
-        return [
-            self._predictions(batch, evaluated, of_set, rows, [next(videos) for _ in of_set])
-            for evaluated, of_set, rows in zip(self.sets, states, members, strict=True)
-        ]
+        # Other templates are other features of the classes, and mostly none of the videos.
+        each = [of_set if self.method.features_depend_on_classes else of_set[:1] for of_set in states]
+        scored = [(rows, state) for rows, of_set in zip(members, each, strict=True) for state in of_set]
+        features = iter(self._encode(batch, scored) if batch.ids else [None for _ in scored])
+        predictions = []
+        for evaluated, of_set, pooled, rows in zip(self.sets, states, each, members, strict=True):
+            videos = [next(features) for _ in pooled]
+            videos += videos * (len(of_set) - len(videos))
+            predictions.append(self._predictions(batch, evaluated, of_set, rows, videos))
+        return predictions
 
     def compute(self) -> list[Evaluation]:
         """Results on every set, over the batches of all processes; every process gets all of them."""

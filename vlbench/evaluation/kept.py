@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from vlbench.errors import ConfigError
 
 Kept = Literal["views", "templates", "epochs"]
 """What is kept on request: the scores of each `views` alone, those with other `templates` of the class names, and those
 of the test videos after the `epochs` of a training."""
+
+
+def kept_names(keep: Sequence[str] | str) -> tuple[Kept, ...]:
+    """What is to be kept, each once, from the option that names it.
+
+    Args:
+        keep: Names of what is kept, or one text with commas between the names.
+
+    Raises:
+        ConfigError: If a name is none of `Kept`.
+
+    Example:
+        >>> kept_names("views,templates")
+        ('views', 'templates')
+    """
+    names = keep.strip(" []").split(",") if isinstance(keep, str) else keep
+    allowed: dict[str, Kept] = {name: name for name in get_args(Kept)}
+    kept = dict.fromkeys(name.strip() for name in names if name)
+    for name in kept:
+        if name not in allowed:
+            raise ConfigError(
+                f"record.keep has {name!r}; allowed: {', '.join(allowed)}, several with commas between them"
+            )
+    return tuple(allowed[name] for name in kept)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Comparison:
         only_a: Videos that only the first evaluation got right.
         only_b: Videos that only the second evaluation got right.
         neither: Videos that neither evaluation got right.
-        low: End of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
+        low: Lower end of the central 95 % of the difference `b - a` in top-1 over resampled videos, in points.
         high: Upper end of the same interval.
         p_value: Two-sided p-value of McNemar's exact test.
     """
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def videos(self) -> int:
-        """How many both saw."""
+        """Number of videos of the two evaluations."""
         return self.both + self.only_a + self.only_b + self.neither
 
     @property
@@ -95,9 +95,24 @@ def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, draws: int = 10_000
     both, only_a, only_b, neither = (
         pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))
     )
+    return compare_counts(both, only_a, only_b, neither, draws=draws, seed=seed)
+
+
+def compare_counts(both: int, only_a: int, only_b: int, neither: int, *, draws: int, seed: int) -> Comparison:
+    """Compares two evaluations of the same videos by the numbers of videos of each kind.
+
+    Args:
+        both: Number of videos that both got right.
+        only_a: Number of videos that only the first evaluation got right.
+        only_b: Number of videos that only the second evaluation got right.
+        neither: Number of videos that neither got right; there is at least one video of some kind.
+        draws: Number of resampled sets of videos.
+        seed: Seed of the resampling.
+    """
+    videos = both + only_a + only_b + neither
     # Which videos a draw repeats does not matter, only how many of each kind: resampling them is a multinomial draw.
-    counts = np.random.default_rng(seed).multinomial(len(a), np.array([only_b, only_a, both + neither]) / len(a), draws)
-    low, high = np.quantile(100 * (counts[:, 0] - counts[:, 1]) / len(a), [0.025, 0.975]).tolist()
+    counts = np.random.default_rng(seed).multinomial(videos, np.array([only_b, only_a, both + neither]) / videos, draws)
+    low, high = np.quantile(100 * (counts[:, 0] - counts[:, 1]) / videos, [0.025, 0.975]).tolist()
     return Comparison(both, only_a, only_b, neither, low, high, mcnemar(only_a, only_b))
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from vlbench.backbones.base import DualEncoder
@@ -140,7 +141,7 @@ class StatedOptions(ABC):
             prompts_option=self._takes_prompts,
             fusion=self.view_fusion,
             fusion_option="view_fusion" in constructor_options(self),
-            scale=float(self.logit_factor),
+            scale=float(torch.as_tensor(self.logit_factor).detach()),
             fused=not keep.views,
         )
 

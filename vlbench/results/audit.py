@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import vlbench
 from vlbench.clips.options import NORMAL
 from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.errors import ConfigError, DataError
-from vlbench.evaluation.statistics import compare, resampled_top1
+from vlbench.evaluation.statistics import compare_counts, resampled_top1
 from vlbench.names import one_line
 from vlbench.results.audits import AUDIT_VERSION, audited_record
 from vlbench.results.escapes import csv_cell
@@ -82,7 +83,7 @@ class Section:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class.
+    """Accuracies of one class in each order of the frames.
 
     Attributes:
         name: Name of the class.
@@ -186,13 +187,32 @@ def audit_of(
 def _result(
     order: str, correct: Mapping[str, Mapping[str, bool]], videos: Sequence[str], draws: int, seed: int
 ) -> ViewResult:
-    here, normal = ({video: correct[each][video] for video in videos} for each in (order, NORMAL))
-    paired = compare(here, normal, draws=draws, seed=seed)
-    right = sum(here.values())
-    low, high = resampled_top1(right, len(videos), draws, seed)
+    pairs = Counter((correct[NORMAL][video], correct[order][video]) for video in videos)
+    lost, here = pairs[True, False], pairs[False, True]
+    return view_result(order, len(videos), pairs[True, True] + lost, lost, here, draws=draws, seed=seed)
+
+
+def view_result(
+    order: str, videos: int, right: int, only_normal: int, only_here: int, *, draws: int, seed: int
+) -> ViewResult:
+    """The result in an order of the frames, which follows from numbers of videos.
+
+    Args:
+        order: Name of the order.
+        videos: Number of videos, at least 1.
+        right: Number of videos that are right in the normal order.
+        only_normal: Number of videos that are right in the normal order alone.
+        only_here: Number of videos that are right in this order alone.
+        draws: Number of resampled sets of videos.
+        seed: Seed of the resampling.
+    """
+    both, here = right - only_normal, right - only_normal + only_here
+    neither = videos - right - only_here
+    paired = compare_counts(both, only_here, only_normal, neither, draws=draws, seed=seed)
+    low, high = resampled_top1(here, videos, draws, seed)
     return ViewResult(
-        order, 100 * right / len(videos), low, high, paired.difference, paired.low, paired.high, paired.only_b,
-        paired.only_a, paired.p_value,
+        order, 100 * here / videos, low, high, paired.difference, paired.low, paired.high, only_normal, only_here,
+        paired.p_value,
     )  # fmt: skip
 
 

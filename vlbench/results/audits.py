@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,20 +62,38 @@ def read_audits(folders: Sequence[Path]) -> dict[AuditedRecord, AuditScores]:
     Raises:
         DataError: If a file in a folder `audits` is no audit; names the file and the field.
     """
-    audits = {}
-    for path in sorted(path for folder in folders for path in folder.rglob("audits/*.json")):
-        if not path.name.startswith("."):
-            key, scores = _read(path)
-            audits[key] = scores
-    return audits
+    return dict(map(_read, audit_paths(folders)))
+
+
+def audit_paths(folders: Sequence[Path]) -> list[Path]:
+    """Files of all audits below some folders, each once, in the order of their paths; hidden ones are being written.
+
+    Args:
+        folders: Results folders, searched for audits.
+    """
+    paths = {path for folder in folders for path in folder.rglob("audits/*.json") if not path.name.startswith(".")}
+    return sorted(paths)
+
+
+def audit_values(content: bytes) -> dict[str, object]:
+    """Values of the file of an audit of this version, of which the version alone is checked.
+
+    Args:
+        content: Bytes of the file.
+
+    Raises:
+        DataError: If they are no JSON object of this version.
+    """
+    values: dict[str, object] = checked(parse_json(content), dict[str, object], "it")
+    version = checked(values.get("schema_version"), int, "schema_version")
+    if version != AUDIT_VERSION:
+        raise DataError(f"schema_version is {version}; this vlbench reads {AUDIT_VERSION}")
+    return values
 
 
 def _read(path: Path) -> tuple[AuditedRecord, AuditScores]:
     try:
-        values: Mapping[str, object] = checked(parse_json(path.read_bytes()), dict[str, object], "it")
-        version = checked(values.get("schema_version"), int, "schema_version")
-        if version != AUDIT_VERSION:
-            raise DataError(f"schema_version is {version}; this vlbench reads {AUDIT_VERSION}")
+        values = audit_values(path.read_bytes())
         key = AuditedRecord(
             checked(values.get("identity"), str, "identity"),
             checked(values.get("predictions"), str | None, "predictions"),

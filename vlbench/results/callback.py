@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
 from typing_extensions import override
 
 from vlbench.datasets.specs import Selection
@@ -18,7 +17,7 @@ from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.calibration import calibrations
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.evaluation.facts import TrainingFacts
-from vlbench.evaluation.kept import Keep, Kept
+from vlbench.evaluation.kept import Keep, Kept, kept_names
 from vlbench.evaluation.measures import Calibration, Cost
 from vlbench.evaluation.metrics import bootstrap_interval, half_class_metrics
 from vlbench.evaluation.operations import count_test
@@ -28,7 +27,7 @@ from vlbench.names import quoted
 from vlbench.ranges import Range
 from vlbench.results.details import Details
 from vlbench.results.environment import environment
-from vlbench.results.epochs import kept_scores, write_epoch
+from vlbench.results.epochs import kept_scores, remove_later_epochs, write_epoch
 from vlbench.results.identities import check_replaceable, identities_of_test
 from vlbench.results.kept_file import remove_stale, write_kept
 from vlbench.results.overlap import Overlap, train_test_overlap
@@ -37,10 +36,8 @@ from vlbench.results.record import Identity, Record, record_name
 from vlbench.results.recorded import RecordedData, RecordedMethod, recorded
 from vlbench.results.run_settings import run_settings, with_views
 from vlbench.results.scores_file import write_scores
-from vlbench.settings import Side, settings_digest
-
-_START = "started_from"
-"""Setting of a training that began with a checkpoint of another one: a digest of that one's settings and seed."""
+from vlbench.results.trained import facts_of_training
+from vlbench.settings import Side
 
 
 class RecordWriter(Callback):
@@ -57,9 +54,9 @@ class RecordWriter(Callback):
         selection: Epoch of the training that the tested checkpoint is of.
         half_classes: Whether to evaluate on ten random halves of the classes too, as MoTE's zero-shot protocol does.
         bootstrap: Number of resampled test sets for the 95 % interval of top-1; 0 leaves the interval out.
-        keep: Scores that are kept for `vlbench multiverse`: `views`, those of each view; `templates`, those with other
-            templates of the class names; `epochs`, those of the test videos after each epoch of a training, which needs
-            the selection `best_on_test`.
+        keep: Scores that are kept for `vlbench multiverse`, with commas between several: `views`, those of each view;
+            `templates`, those with other templates of the class names; `epochs`, those of the test videos after each
+            epoch of a training, which needs the selection `best_on_test`.
         keep_prompts: Sets of templates by name, or templates, that `keep: [templates]` means; null means every named
             set and each template of the method's own.
 
@@ -68,7 +65,8 @@ class RecordWriter(Callback):
         identities: Identities of the evaluations that the current test makes, one for each test subset.
 
     Raises:
-        ConfigError: If the number of resampled test sets is negative or the name is not a file's.
+        ConfigError: If the number of resampled test sets is negative, the name is not a file's, or something else than
+            scores is to be kept.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class RecordWriter(Callback):
         selection: Selection = "last",
         half_classes: bool = False,
         bootstrap: int = 1000,
-        keep: Sequence[Kept] = (),
+        keep: Sequence[Kept] | str = (),
         keep_prompts: Sequence[str] | None = None,
     ) -> None:
         Range(0, 10_000).check("bootstrap", bootstrap)
@@ -93,7 +91,7 @@ class RecordWriter(Callback):
         self.selection = selection
         self.half_classes = half_classes
         self.bootstrap = bootstrap
-        self.keep = tuple(keep)
+        self.keep = kept_names(keep)
         self.keep_prompts = None if keep_prompts is None else tuple(keep_prompts)
         self._data: RecordedData | None = None
         self._seed = 0
@@ -130,9 +128,15 @@ class RecordWriter(Callback):
             self._validated = None
             if "epochs" in self.keep:
                 self._check_epochs()
-                method.keep = self._keep()
+            # A test before may have asked for more.
+            method.keep = self._keep() if "epochs" in self.keep else None
             # Now: callbacks change their attributes while they work.
             self._run = {side: run_settings(trainer, self._used(), side) for side in ("training", "validation")}
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "epochs" in self.keep and self.folder is not None:
+            remove_later_epochs(recorded(pl_module), self._used().epochs_done(trainer), self.folder, trainer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -143,35 +147,8 @@ class RecordWriter(Callback):
             write_epoch(recorded(pl_module), self._used().epochs_done(trainer) + 1, self.folder, trainer)
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
-        data = self._used()
-        timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
-        epochs = data.epochs_done(trainer)
-        facts = TrainingFacts(
-            dataset=data.dataset.label,
-            subset=data.dataset.train_subset,
-            list=data.dataset.list_name("train"),
-            videos=len(data.dataset.videos("train")),
-            skipped=tuple(sorted(data.skipped)),
-            steps=trainer.global_step,
-            epochs=epochs,
-            heldout=data.dataset.heldout,
-            heldout_top1=_after_step(self._validated, trainer.global_step),
-            batch=data.batch_of_step(trainer),
-            seconds=round(timer.time_elapsed(), 3) if timer is not None else None,
-            processes=trainer.world_size,
-            seed=self._seed,
-            settings=_with_start(
-                {**method.settings("training"), **self._run["training"]}, self._seed, method.provenance
-            ),
-            finished=trainer.should_stop
-            or trainer.global_step >= trainer.max_steps > -1
-            or (trainer.max_epochs is not None and epochs >= trainer.max_epochs > -1),
-        )
-        validation = {**method.settings("validation"), **self._run["validation"]}
-        return replace(
-            facts,
-            validation={name: value for name, value in validation.items() if name not in (facts.settings or ())},
-            deviations=method.deviations("training", self._run["training"], facts, None),
+        return facts_of_training(
+            trainer, method, self._used(), seed=self._seed, settings=self._run, validated=self._validated
         )
 
     def _used(self) -> RecordedData:
@@ -343,29 +320,6 @@ class RecordWriter(Callback):
                 **environment(method.device),
             ),
         )
-
-
-def _after_step(validated: tuple[int, float] | None, step: int) -> float | None:
-    """The accuracy of a validation, a step and an accuracy, if it was after this step."""
-    return validated[1] if validated is not None and validated[0] == step else None
-
-
-def _with_start(settings: dict[str, object], seed: int, start: TrainingFacts | None) -> dict[str, object]:
-    """Settings of a training that may have begun with a checkpoint: what that depends on counts, unless it is a part of
-    this very training.
-
-    Args:
-        settings: Every option of the training that can change the weights, by its name.
-        seed: Seed of the training.
-        start: Facts in the checkpoint; `None` if the training began with none.
-    """
-    if start is None:
-        return settings
-    before = dict(start.settings or {})
-    earlier = before.pop(_START, None)
-    if (settings_digest(before), start.seed) != (settings_digest(settings), seed):
-        return {**settings, _START: settings_digest({"settings": start.settings, "seed": start.seed})}
-    return settings if earlier is None else {**settings, _START: earlier}
 
 
 def _check_finite(method: RecordedMethod) -> None:

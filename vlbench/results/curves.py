@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -11,13 +9,9 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from vlbench.pages import head, text
 from vlbench.results.page_parts import asset
 from vlbench.results.svg import label, round_ticks, stroke
+from vlbench.results.training_logs import COLUMNS, read_curves
 
-_CURVES = (
-    ("train/loss", "loss"),
-    ("train/lr", "learning rate"),
-    ("train/step_seconds", "seconds a step"),
-    ("train/data_share", "share of waiting for data"),
-)
+_TITLES = dict(zip(COLUMNS, ("loss", "learning rate", "seconds a step", "share of waiting for data"), strict=True))
 """Columns of a log that are drawn, and their titles."""
 _FROM_ZERO = ("train/lr", "train/step_seconds", "train/data_share")
 """Columns whose scale begins at 0; that of a loss begins near its smallest value."""
@@ -35,44 +29,6 @@ svg { display: block; width: 100%; height: auto; padding: 8px; font-size: 11px; 
 text { fill: var(--text); } .curve { fill: none; stroke: var(--c0); stroke-width: 1.5; } circle { fill: var(--c0); }
 """
 
-Curve = list[tuple[int, float]]
-"""Steps of a training and values, by ascending steps."""
-
-
-def read_curves(folder: Path) -> dict[str, Curve]:
-    """Curves of a training by the columns of its log.
-
-    A training that was continued has a file for each start, `version_0`, `version_1`, ...; from the first step of a
-    later file on, that one counts. What cannot be read is left out: a log is no result.
-
-    Args:
-        folder: Default root folder of the training, which holds `lightning_logs`.
-    """
-    versions = [path for path in folder.glob("lightning_logs/version_*") if path.name[8:].isdecimal()]
-    curves: dict[str, Curve] = {}
-    for path in sorted(versions, key=lambda path: int(path.name[8:])):
-        for name, points in _read(path / "metrics.csv").items():
-            before = [point for point in curves.get(name, []) if point[0] < points[0][0]]
-            curves[name] = before + points
-    return curves
-
-
-def _read(path: Path) -> dict[str, Curve]:
-    curves: dict[str, dict[int, float]] = {}
-    try:
-        with path.open(newline="", errors="replace") as file:
-            for row in csv.DictReader(file):
-                for name, _ in _CURVES:
-                    try:
-                        step, value = int(row["step"]), float(row[name])
-                    except (KeyError, TypeError, ValueError):  # another column's row, or a line that was cut off
-                        continue
-                    if math.isfinite(value):
-                        curves.setdefault(name, {})[step] = value
-    except (OSError, csv.Error):
-        return {}
-    return {name: sorted(points.items()) for name, points in curves.items()}
-
 
 def curves_section(name: str, folder: Path) -> str:
     """The part of a page with the curves of one training; one without a log says so.
@@ -82,7 +38,9 @@ def curves_section(name: str, folder: Path) -> str:
         folder: Default root folder of the training.
     """
     curves = read_curves(folder)
-    drawn = [_drawn(title, curves[column], column in _FROM_ZERO) for column, title in _CURVES if curves.get(column)]
+    drawn = [
+        _drawn(title, curves[column], column in _FROM_ZERO) for column, title in _TITLES.items() if curves.get(column)
+    ]
     body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>no entry of a log</p>"
     return f"<section><h2>{text(name)}</h2>{body}</section>\n"
 

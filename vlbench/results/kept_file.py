@@ -40,7 +40,7 @@ class KeptScores:
         labels: Labels of the videos, int64 `(N,)`.
         scores: Scores of the classes, float32 `(N, P, V, C)`: P sets of templates, V views, crop by crop.
         lost: Name -> label of the videos that could not be read.
-        facts: What the scores are of.
+        facts: Templates, views and fusion that the scores are of.
         weights: Digest of the trained weights; `None` if nothing was trained.
         epoch: Number of epochs that the weights were trained for; `None` where a test kept the scores.
     """

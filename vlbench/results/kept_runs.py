@@ -16,13 +16,13 @@ from vlbench.results.kept_file import KeptScores, parse_kept, read_metadata
 
 @dataclass(frozen=True)
 class KeptRun:
-    """One training.
+    """One training whose scores of the test videos were kept after each epoch.
 
     Attributes:
         subset: Key of the test subset, such as `all-split1`.
         paths: Files of the epochs, in the order of the epochs.
         weights: Digest of the trained weights after each epoch.
-        facts: What the scores are of.
+        facts: Templates, views and fusion that the scores are of.
     """
 
     subset: str
@@ -51,10 +51,13 @@ class KeptRun:
         Args:
             tested: Kept scores of the test of a checkpoint of the training.
         """
-        epochs = [self._read(place) for place in range(len(self.paths))]
-        right = [int((epoch.own.argmax(axis=1) == epoch.labels).sum()) for epoch in epochs]
-        best = epochs[int(np.argmax(right))]
-        return tested if best.weights == tested.weights else best
+        place = int(np.argmax([self._right(place) for place in range(len(self.paths))]))
+        return tested if self.weights[place] == tested.weights else self._read(place)
+
+    def _right(self, place: int) -> int:
+        """Number of test videos whose best class is the right one; the scores of one epoch are in memory at a time."""
+        epoch = self._read(place)
+        return int((epoch.own.argmax(axis=1) == epoch.labels).sum())
 
     def _read(self, place: int) -> KeptScores:
         return parse_kept(self.paths[place].read_bytes(), self.paths[place])

@@ -109,7 +109,7 @@ def check_provenance(records: Sequence[Record], *, allow_dirty: bool = False, al
     """Refuses records that a table should not rest on.
 
     Args:
-        records: All of the table.
+        records: Records of the table.
         allow_dirty: Take records of code that differed from its commit.
         allow_mixed: Take records of different schemas in one table.
 
@@ -155,7 +155,9 @@ def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapp
         [record for record in members if record.identity.test.classes == classes]
         for classes in ("all", "base", "novel")
     )
+    halves = [*base, *novel]
     paired = bool(base) and sorted(map(_run, base)) == sorted(map(_run, novel))
+    paired = paired and not any(MAP in record.metrics for record in halves)
     top1, half_top1 = _spread(everything, "top1"), _spread(everything, "half_top1")
     if len(everything) == 1 and "half_top1_std" in everything[0].metrics:
         # The draws of the classes vary, not the runs.

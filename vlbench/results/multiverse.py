@@ -19,7 +19,7 @@ class Choice:
 
     Attributes:
         name: Name of the choice, such as `prompts`.
-        options: What may be chosen, two or more.
+        options: Options of the choice, at least one.
     """
 
     name: str

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vlbench.datasets.specs import collection
 from vlbench.errors import DataError
+from vlbench.results.comparison import ComparisonKey
 from vlbench.results.kept_file import AGAIN
 from vlbench.results.kept_runs import KeptRun, kept_runs
 from vlbench.results.leaderboard import check_provenance
@@ -15,7 +17,7 @@ from vlbench.results.multiverse import Multiverse
 from vlbench.results.multiverse_scores import ComparedMethod, MethodScores, scored
 from vlbench.results.options import differing, settings_of
 from vlbench.results.pairs import read_records, record_paths
-from vlbench.results.record import Record, lineage
+from vlbench.results.record import MAP, Record, lineage
 
 _OF_TEST = frozenset({"prompts", "view_fusion", "data.dataset", *(f"data.clip.views.{n}" for n in ("clips", "crops"))})
 """Settings of a test that the choices of a protocol change."""
@@ -35,9 +37,9 @@ def multiverse(
     Args:
         folders: Results folders, searched for records.
         protocol: Protocol of the comparison, where there are records of several.
-        dataset: Dataset of the comparison without a variant, likewise.
-        shots: Training videos a class, a number or `all`, likewise.
-        classes: Class set, `all`, `base` or `novel`, likewise.
+        dataset: Dataset of the comparison without a variant, where there are records of several.
+        shots: Training videos a class, a number or `all`, where there are records of several.
+        classes: Class set, `all`, `base` or `novel`, where there are records of several.
         allow_dirty: Take records of code that differed from its commit.
 
     Raises:
@@ -47,23 +49,15 @@ def multiverse(
     setting, compared = _compared(pairs, (protocol, dataset, shots, classes), folders)
     check_provenance([record for _, record in compared], allow_dirty=allow_dirty)
     _check_kept(compared)
-    _check_videos(compared)
+    _check_comparable(compared)
     notes: list[str] = []
     methods = _methods(compared, kept_runs(folders), notes)
     return scored(setting, methods, notes)
 
 
 def _shots(record: Record) -> str:
-    """Training videos a class of the tested dataset; empty if none of its videos train."""
-    identity = record.identity
-    if identity.train is None or _collection(identity.train_dataset or "") != _collection(identity.dataset):
-        return ""
-    return "all" if identity.train.shots is None else str(identity.train.shots)
-
-
-def _collection(dataset: str) -> str:
-    """Name of a dataset without its variant of the class names."""
-    return dataset.partition("/")[0]
+    """Training videos a class of the tested dataset as the command line names them; empty if none of them train."""
+    return str(record.identity.shots or "")
 
 
 def _compared(
@@ -74,7 +68,7 @@ def _compared(
     shots = wanted[2]
     for path, record in pairs:
         identity = record.identity
-        key = (identity.protocol, _collection(identity.dataset), identity.test.classes)
+        key = (identity.protocol, identity.collection, identity.test.classes)
         if all(want in (None, has) for want, has in zip((wanted[0], wanted[1], wanted[3]), key, strict=True)):
             settings.setdefault(key, []).append((path, record))
     groups: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
@@ -93,20 +87,55 @@ def _compared(
     return f"{name}, {data}, {number + ' shots, ' if number else ''}{kind} classes", members
 
 
-def _check_videos(compared: Sequence[tuple[Path, Record]]) -> None:
-    """Refuses records that were asked about other videos."""
-    first: dict[int, tuple[Path, Record]] = {}
+def _check_comparable(compared: Sequence[tuple[Path, Record]]) -> None:
+    """Refuses records that the leaderboard does not rank together, but for what is a choice of the protocol here."""
+    first: dict[str, tuple[Path, object]] = {}
     for path, record in compared:
-        split, details = record.identity.test.split, record.details
-        other_path, other = first.setdefault(split, (path, record))
-        if details.test_digest is None or details.test_digest != other.details.test_digest:
-            raise DataError(
-                f"{path} ({record.expected} videos) and {other_path} ({other.expected} videos) are not of the same"
-                f" videos of split {split}; test both on one list, or leave one out"
-            )
+        for name, value in _alike(record):
+            other, before = first.setdefault(name, (path, value))
+            if value is None or value != before:
+                raise DataError(
+                    f"{path} and {other} do not compare: {name} {_shown(value, before)} in the one and"
+                    f" {_shown(before, value)} in the other; test both alike, or leave one out"
+                )
+
+
+def _alike(record: Record) -> Iterator[tuple[str, object]]:
+    """What records have in common that compare; the names and values of a record, the beginning of a sentence each."""
+    identity = record.identity
+    key = ComparisonKey.of([record], identity.shots)
+    yield "the order of the frames is", key.order
+    yield "the videos were stored as", key.stored or "video files"
+    yield "the weights are", "those that a training begins with" if key.untrained else "those of a method"
+    if identity.shots:
+        yield "the classes that were trained on are", ", ".join(key.train_classes)
+        yield "the lists of training videos are of", ", ".join(key.train_lists)
+    (tested,) = key.tests
+    of_split = f"of split {tested.split}"
+    yield f"the test list {of_split} is", tested.list_name or "not known"
+    yield f"the number of test videos {of_split} is", tested.expected
+    yield f"the digest of the test videos {of_split} is", tested.digest
+    yield f"the unreadable videos {of_split} are", tested.unreadable
+    # The classes have other names in another variant of the dataset, which is a choice.
+    yield f"the names of the classes of {identity.dataset} {of_split} are", tested.class_names
+
+
+def _shown(value: object, other: object) -> str:
+    """A value of a message beside another one; of names their number and those in which the two differ."""
+    if not isinstance(value, tuple) or not isinstance(other, tuple):
+        return str(value)
+    alone = [each for each in value if each not in other] or [a for a, b in zip(value, other, strict=False) if a != b]
+    more = ", .." if len(alone) > 5 else ""
+    return f"{len(value)}" + (f" ({', '.join(map(str, alone[:5]))}{more})" if alone else "")
 
 
 def _check_kept(compared: Sequence[tuple[Path, Record]]) -> None:
+    several = [path for path, record in compared if MAP in record.metrics]
+    if several:
+        raise DataError(
+            f"{several[0]} is of videos that may have several labels, which have a mean average precision and no other"
+            " protocol is scored of; leave it out"
+        )
     without = [path for path, record in compared if record.details.kept is None]
     if without:
         raise DataError(
@@ -179,6 +208,6 @@ def _method_key(record: Record) -> str:
         if name != "data.dataset" and not name.startswith("validation.")
     }
     train = None if identity.train is None else (identity.train.classes, identity.train.shots)
-    lists = (_collection(identity.train_dataset or ""), lineage(identity.train_list), train)
+    lists = (collection(identity.train_dataset or ""), lineage(identity.train_list), train)
     key = [identity.method, identity.backbone, identity.frames, identity.untrained, lists, test, training]
     return json.dumps(key, sort_keys=True)

@@ -34,7 +34,7 @@ class MethodScores:
     """Kept scores of one method at one point of the choices that records differ in.
 
     Attributes:
-        path: File of the record, or of the epoch before the weights of the record.
+        path: File of the record.
         record: Record of the evaluation.
         run: Training whose best epoch is meant; `None` for the scores of the record.
     """
@@ -246,7 +246,9 @@ def _table(
         place = 0 if name == OWN or not facts.prompts_option else facts.prompts.index(name)
         if place not in known:
             of_set = kept.scores[:, place]
-            if facts.fused:
+            if not kept.ids:  # nothing says how many views there would be
+                known[place] = np.zeros((len(views), len(fusions)), np.int64)
+            elif facts.fused:
                 hits = int((of_set[:, 0].argmax(axis=1) == kept.labels).sum())
                 known[place] = np.full((len(views), len(fusions)), hits)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.specs import collection
 from vlbench.errors import VlbenchError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.names import one_line
@@ -38,8 +39,7 @@ def train_test_overlap(dataset: VideoDataset, training: TrainingFacts | None, *,
         return Overlap(None, "nothing was trained")
     if training is None or training.list is None:
         return Overlap(None, "not known: the weights do not name their training list")
-    collection = training.dataset.partition("/")[0]
-    if collection != dataset.label.partition("/")[0]:
+    if collection(training.dataset) != collection(dataset.label):
         return Overlap(None, f"nothing to compare: trained on {training.dataset}, tested on {dataset.label}")
     # Weights of all classes may be tested on some, and the other way round.
     trained_on = dataset if training.dataset == dataset.label else dataset.with_all_classes()

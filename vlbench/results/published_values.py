@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from vlbench.datasets.specs import collection
 from vlbench.results.row import Setting
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -135,7 +136,7 @@ def published_for(setting: Setting, names: Sequence[str], metric: str) -> list[P
         names: Names that published tables have for the method.
         metric: Metric of the published results, `top1` or `hm`.
     """
-    name = setting.dataset.partition("/")[0]
+    name = collection(setting.dataset)
     where = (
         setting.protocol.partition("@")[0],
         {"k600": "kinetics600"}.get(name, name),

@@ -8,9 +8,10 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vlbench.clips.options import NORMAL
-from vlbench.datasets.specs import Selection, Subset
+from vlbench.datasets.specs import Selection, Subset, collection
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import write_atomically
 from vlbench.names import one_line
@@ -27,6 +28,9 @@ ACCURACIES = ("top1", "top5", "mean_per_class")
 
 MAP = "map"
 """Metric of an evaluation of videos that may have several labels, the mean average precision, in the place of those."""
+
+Shots = int | Literal["all"]
+"""Training videos a class of the tested dataset; 0 if none of its videos train."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,18 @@ class Identity:
     settings: str | None = None
     training_settings: str | None = None
     untrained: bool = False
+
+    @property
+    def collection(self) -> str:
+        """Name of the tested dataset without the variant of its class names."""
+        return collection(self.dataset)
+
+    @property
+    def shots(self) -> Shots:
+        """Training videos a class of the tested dataset, whatever the variant of its class names."""
+        if self.train is None or collection(self.train_dataset or "") != self.collection:
+            return 0
+        return "all" if self.train.shots is None else self.train.shots
 
     def digest(self) -> str:
         """Twelve hexadecimal characters that differ between evaluations."""

@@ -97,7 +97,7 @@ class Band:
 
     @classmethod
     def around(cls, values: Sequence[float], margin: float, spread: float) -> Band:
-        """From the smallest to the largest value, and to either side `margin` and `spread` times their range more."""
+        """The band of some values, to either side wider by `margin` and `spread` times the range of the values."""
         low, high = min(values), max(values)
         beyond = margin + spread * (high - low)
         return cls(math.fsum(values) / len(values), low - beyond, high + beyond)

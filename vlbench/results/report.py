@@ -18,7 +18,7 @@ from vlbench.results.stored import StoredEvaluation
 
 @dataclass(frozen=True)
 class ClassReport:
-    """One class.
+    """Test videos of one class, and what they were taken for.
 
     Attributes:
         name: Name of the class.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from vlbench.clips.options import NORMAL
 from vlbench.results.comparison import ComparisonKey
-from vlbench.results.record import Record, lineage, order_of_views, stored_as
+from vlbench.results.record import Record, Shots, lineage, order_of_views, stored_as
 
-Shots = int | Literal["all"]
 Cell = str | int | float | None
 """A value of a row as files hold it; `None` is not known or does not apply."""
 
@@ -38,10 +36,7 @@ class Setting:
     @classmethod
     def of(cls, record: Record) -> Setting:
         """The setting of a record."""
-        identity, train = record.identity, record.identity.train
-        shots: Shots = 0
-        if train is not None and _collection(identity.train_dataset) == _collection(identity.dataset):
-            shots = "all" if train.shots is None else train.shots
+        identity, train, shots = record.identity, record.identity.train, record.identity.shots
         lists, parts = [lineage(identity.train_list), lineage(identity.test_list)], [identity.train_dataset or ""]
         if train is not None and train.classes != "all":
             parts.append(f"{train.classes} classes")
@@ -68,11 +63,6 @@ class Setting:
             # Without the options of a training nothing says that other weights are only those of another seed.
             training_settings=identity.training_settings or ("" if identity.weights is None else identity.weights[:16]),
         )
-
-
-def _collection(dataset: str | None) -> str:
-    """The dataset without its variant."""
-    return (dataset or "").partition("/")[0]
 
 
 @dataclass(frozen=True)

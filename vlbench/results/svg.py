@@ -11,7 +11,8 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from vlbench.errors import DataError
 from vlbench.names import one_line
 from vlbench.results.page_parts import colours
-from vlbench.results.row import Row, Shots
+from vlbench.results.record import Shots
+from vlbench.results.row import Row
 
 _STYLE = """
 svg { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }

@@ -13,6 +13,7 @@ from typing_extensions import override
 from vlbench.backbones.base import LACKS, USE_A_CLIP, DualEncoder
 from vlbench.backbones.weight_files import check_keys
 from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import collection
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.measures import Probability
@@ -22,7 +23,6 @@ from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.contrastive import ContrastiveTraining
 from vlbench.methods.parts.draws import drawn_groups
 from vlbench.methods.parts.groups import trained_groups
-from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.starting import start_from
 from vlbench.optim import Schedule

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder
 from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import collection
 from vlbench.errors import CheckpointError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import Reads, VideoTextMethod
@@ -21,7 +22,6 @@ from vlbench.methods.mote.head import TemporalHead, modulation
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import matrices_decay, trained_groups
-from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.optim import Schedule
 from vlbench.ranges import COUNTS, FACTORS, SEEDS, WEIGHTS, Range

@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import collection
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import ClassState, Features
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.linear_head import LinearHeadMethod
-from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.prompts import templates
 from vlbench.optim import Schedule
 from vlbench.ranges import WEIGHTS, Range

@@ -13,13 +13,13 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.clips.batch import ClipBatch
+from vlbench.datasets.specs import collection
 from vlbench.evaluation.evaluator import ClassState
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.base import VideoTextMethod
 from vlbench.methods.parts.blending import OriginalWeights
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.mixing import Mixing
-from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.starting import start_from
 from vlbench.optim import Schedule
 from vlbench.ranges import SEEDS, WEIGHTS, Range

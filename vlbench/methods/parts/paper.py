@@ -92,15 +92,6 @@ def recipe_deviations(
     return different
 
 
-def collection(dataset: str) -> str:
-    """The name of a dataset without its variant, `ucf101` of `ucf101/words`; recipes are the same for all variants.
-
-    Args:
-        dataset: Name of the dataset with its variant, as facts and records have it.
-    """
-    return dataset.partition("/")[0]
-
-
 def _same(value: object, expected: object) -> bool:
     """Whether two values are one; rounded numbers, such as 1.142857 for 256/224, are."""
     if isinstance(value, int | float) and isinstance(expected, int | float):

@@ -14,13 +14,13 @@ from typing_extensions import override
 
 from vlbench.backbones.base import DualEncoder
 from vlbench.backbones.text import PreparedTexts
+from vlbench.datasets.specs import collection
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.class_features import ensemble, prompted
 from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
 from vlbench.methods.parts.mixed_training import MixedTraining, views_of_a_test
 from vlbench.methods.parts.mixing import Mixing
-from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.rephrased import RephrasedNames
 from vlbench.methods.parts.starting import start_parts

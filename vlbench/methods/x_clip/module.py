@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from vlbench.backbones.base import USE_A_CLIP, Described, DualEncoder
 from vlbench.backbones.layouts import FrameMajor
+from vlbench.datasets.specs import collection
 from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.methods.parts.class_features import evaluating, prompted
@@ -19,7 +20,6 @@ from vlbench.methods.parts.fusion import ViewFusion
 from vlbench.methods.parts.groups import trained_groups
 from vlbench.methods.parts.mixed_training import MixedTraining
 from vlbench.methods.parts.mixing import Mixing
-from vlbench.methods.parts.paper import collection
 from vlbench.methods.parts.pooling import unit_mean
 from vlbench.methods.parts.starting import start_parts
 from vlbench.methods.parts.video_text import ConditionalVideos, conditional_cosines
