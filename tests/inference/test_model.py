@@ -331,6 +331,27 @@ def test_the_classes_of_videos_that_come_one_by_one_are_encoded_once(videos, mon
     assert encoded == [CLASSES, CLASSES[:2]]
 
 
+class OfItsDataset(ZeroShot):
+    """Its classes are texts that name the dataset, as descriptions are a dataset's."""
+
+    def encode_classes(self, class_names):
+        return super().encode_classes(
+            [f"{name} of {self.dataset.label if self.dataset else ''}" for name in class_names]
+        )
+
+
+def test_classes_are_encoded_again_after_an_evaluation(videos):
+    """What was made of them before was of no dataset, or of another one."""
+    path = videos / "test" / CLASSES[0] / "0.mp4"
+    used, fresh = (Model(OfItsDataset(TinyCLIP()), FRAMES, device="cpu") for _ in range(2))
+    before = used.classify(path, CLASSES).scores
+    for model in (used, fresh):
+        model.evaluate(FolderVideos(str(videos)))
+    expected = fresh.classify(path, CLASSES).scores
+    assert not np.array_equal(before, expected)
+    np.testing.assert_array_equal(used.classify(path, CLASSES).scores, expected)
+
+
 def test_random_numbers_of_the_process_stay_where_they_are(videos):
     model = Model(method_of("zero_shot"), FRAMES, device="cpu")
     torch.manual_seed(5)

@@ -269,8 +269,7 @@ class Model:
                     f"{self.method.name} has no open vocabulary: it scores its {len(self.classes)} training classes and"
                     f" no others, and {dataset.label} has other classes; give the data that it was trained on"
                 )
-        self.method.use(dataset)
-        self.method.setup("test")
+        self._scorer.use(dataset)
 
     def _of_backbone(self) -> dict[str, Any]:
         """Options of clips that follow from the backbone, by their names in a DataModule."""
