@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from tests.fakes import cut, moving_frames, write_video
 from tests.pages import assert_loads_nothing
 from vlbench.cli import classify as command
 from vlbench.cli.main import main
+from vlbench.cli.weights import class_names as of_weights
 from vlbench.errors import CheckpointError, ConfigError, DataError
 from vlbench.synthetic.generate import write_clip
 from vlbench.synthetic.render import render_clip
@@ -79,10 +81,35 @@ def test_a_folder_is_searched_and_every_form_says_the_same(run, shapes):
     assert table.count("a red ball") == 3
 
 
-def test_classes_may_be_the_lines_of_a_file(run, shapes, tmp_path):
-    (tmp_path / "classes.txt").write_text("\ufeffa red ball\n\n  a green flag\na blue box\n", encoding="utf-8")
-    words = [shapes / "0.mp4", "--format", "jsonl", "--top", "3", "--classes"]
-    assert lines(run(*words, "classes.txt")) == lines(run(*words, *CLASSES))
+LISTS = {
+    "classes.txt": "\ufeffa red ball\r\n\r\n  a green flag\r\na blue box",
+    "classes.csv": "id,Name\n0,a red ball\n\n1,a green flag\n2,a blue box\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_classes_may_be_in_a_file(name, tmp_path):
+    (tmp_path / name).write_bytes(LISTS[name].encode())
+    assert command.class_names([str(tmp_path / name)]) == CLASSES
+    assert of_weights(str(tmp_path / name)) == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"run\n\nrun\n", "a.txt names run twice; a list of classes has each once"),
+        ("a.txt", b"\n \n", "a.txt names no class"),
+        ("a.txt", b"caf\xe9\nrun\n", "a.txt is not UTF-8 text"),
+        ("a.csv", b"run\nsit\n", "a.csv:1: 0 columns of name, class, class_name; allowed: a header with one"),
+        ("a.csv", b"id,name\n0,run\n1\n", "a.csv:3: the row has no name; name a class, or remove the row"),
+        ("a.csv", b"id,name\n0,run\n1, \n", "a.csv:3: the row has no name; name a class, or remove the row"),
+    ],
+)
+def test_a_file_that_leaves_doubts_about_the_classes_is_refused(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    for read in (lambda path: command.class_names([path]), of_weights):
+        with pytest.raises((ConfigError, DataError), match=re.escape(message)):
+            read(str(tmp_path / name))
 
 
 def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):

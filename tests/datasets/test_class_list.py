@@ -6,6 +6,7 @@ from tests.fakes import FakeDataset
 from vlbench.bank.dataset import BankDataset
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.kinetics import Kinetics400
+from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError
 from vlbench.tools import doctor
@@ -162,3 +163,8 @@ def test_a_few_videos_of_the_listed_classes_are_copied(root, listed, tmp_path):
 
 def test_every_dataset_takes_a_list(listed):
     assert BankDataset("bank", class_list=listed("walk\n")).class_list is not None
+
+
+def test_classes_that_differ_in_capitals_alone_stay_apart(tmp_path):
+    (tmp_path / "list.txt").write_text("sit\nRun\nrun\n")
+    assert read_class_names(tmp_path / "list.txt", ("run", "Run", "Sit"), "the record") == ["Sit", "Run", "run"]

@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vlbench.datasets.lists.annotations import lines_of
+from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import ConfigError, DataError
@@ -112,11 +112,12 @@ def class_names(given: Sequence[str]) -> list[str] | None:
     """Names of classes that were given one by one or as a file; `None` if none were.
 
     Args:
-        given: Names, or the path of one file with a name a line.
+        given: Names, or the path of one file with a name a line or of a CSV file with a column `name`.
 
     Raises:
-        ConfigError: If a single name is given, which leaves nothing to choose among.
-        DataError: If the file is empty or not UTF-8 text.
+        ConfigError: If a single name is given, which leaves nothing to choose among, or a file that names a class twice
+            or none.
+        DataError: If the file cannot be read.
     """
     if len(given) != 1:
         return list(given) or None
@@ -124,7 +125,7 @@ def class_names(given: Sequence[str]) -> list[str] | None:
         raise ConfigError(
             f"classes is {given[0]!r}, one name and no file; allowed: two names or more, or a file with a name a line"
         )
-    return [line.strip() for _, line in lines_of(Path(given[0]))]
+    return listed_class_names(Path(given[0]))
 
 
 def _is_file(name: str) -> bool:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlbench.datasets.lists.annotations import text_of
+from vlbench.datasets.lists.annotations import lines_of
+from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
 from vlbench.results.audits import read_audits
@@ -255,6 +256,10 @@ def rescore(
 
     if (half and (classes is not None or prompts is not None)) or not (half or classes or prompts):
         raise ConfigError("give --classes FILE, --prompts FILE or both, or --half")
+    if prompts is None and (config or ckpt_path is not None):
+        raise ConfigError(
+            "--config and --ckpt_path are for the text tower of other prompts; leave them out, or give --prompts"
+        )
     stored = StoredEvaluation.load(record, folder)
     recorded, views = stored.record.metrics, stored.record.identity.views
     if half:
@@ -264,9 +269,9 @@ def rescore(
             from vlbench.cli.methods import with_prompts
             from vlbench.methods.parts.prompts import PROMPTS
 
-            named = prompts if prompts in PROMPTS else _lines(Path(prompts), "a template such as 'a video of {}'")
+            named = prompts if prompts in PROMPTS else _templates(Path(prompts))
             stored = with_prompts(stored, named, config, ckpt_path)
-        names = _lines(classes, "a name of a class") if classes is not None else stored.classes
+        names = stored.classes if classes is None else read_class_names(classes, stored.classes, stored.name)
         metrics = restricted(stored, names)
         label = f"{len(names)} classes" + (f", prompts {prompts}" if prompts is not None else "")
     table = Table("scored against", *metrics, title=stored.name)
@@ -279,8 +284,8 @@ def rescore(
     return 0
 
 
-def _lines(path: Path, what: str) -> list[str]:
-    """Lines of a file that are not empty."""
+def _templates(path: Path) -> list[str]:
+    """Templates in a file, one a line."""
     if not path.is_file():
-        raise ConfigError(f"{path} is not a file; give one with {what} a line")
-    return [line.strip() for line in text_of(path).splitlines() if line.strip()]
+        raise ConfigError(f"{path} is not a file; give one with a template such as 'a video of {{}}' a line")
+    return [line for _, line in lines_of(path)]

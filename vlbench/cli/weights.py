@@ -17,6 +17,7 @@ from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.backbones.internvideo2 import read_internvideo2, released_model
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
 from vlbench.cli.datasets import variants_of
+from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.deploy.interface import KEY
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import write_atomically
@@ -58,13 +59,15 @@ def class_names(source: str) -> list[str]:
     """Names of classes in label order.
 
     Args:
-        source: Text file with one name a line, or a dataset of vlbench with or without its variant.
+        source: File with one name a line, or a CSV file with a column `name`; or a dataset of vlbench with or without
+            its variant.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it is neither, or the file names a class twice or none.
+        DataError: If the file cannot be read.
     """
     if Path(source).is_file():
-        return [line.strip() for line in Path(source).read_text().splitlines() if line.strip()]
+        return listed_class_names(Path(source))
     dataset, _, variant = source.partition("/")
     variants = {label.partition("/")[2] or label: known for label, known in variants_of(dataset)}
     if variant and variant not in variants:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlbench.datasets.lists.annotations import csv_rows, lines_of
@@ -80,30 +80,52 @@ def read_class_names(path: Path, classes: Sequence[str], whose: str) -> list[str
         ConfigError: If the file names another class, a class twice or none, or its header has no such column.
         DataError: If the file cannot be read.
     """
-    known = {class_name.casefold(): class_name for class_name in classes}
+    exact, known = frozenset(classes), {class_name.casefold(): class_name for class_name in classes}
     names = []
     for where, text in _names_in(path):
-        if text.casefold() not in known:
+        if text not in exact and text.casefold() not in known:
             near = difflib.get_close_matches(text.casefold(), known, n=2)
             hint = f"did you mean {' or '.join(known[each] for each in near)}?" if near else (
                 f"it has {', '.join(classes[:5])}, .."
             )  # fmt: skip
             raise ConfigError(f"{where}: {quoted(text)} is no class of {whose}: {hint}")
-        names.append(known[text.casefold()])
+        names.append(text if text in exact else known[text.casefold()])
+    return _each_once(path, names)
+
+
+def listed_class_names(path: Path) -> list[str]:
+    """Names of classes in the order of a file that says itself which classes there are.
+
+    Args:
+        path: File with the name of a class a line, or a CSV file, see `read_class_names`.
+
+    Raises:
+        ConfigError: If the file names a class twice or none, or its header has no column of names.
+        DataError: If the file cannot be read.
+    """
+    return _each_once(path, [text for _, text in _names_in(path)])
+
+
+def _each_once(path: Path, names: list[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         twice = next((each for each in names if names.count(each) > 1), None)
         raise ConfigError(
-            f"{path} names {'no class' if twice is None else f'{quoted(twice)} twice'}; a subset has each once"
+            f"{path} names {'no class' if twice is None else f'{quoted(twice)} twice'}; a list of classes has each once"
         )
     return names
 
 
-def _names_in(path: Path) -> list[tuple[str, str]]:
+def _names_in(path: Path) -> Iterator[tuple[str, str]]:
     """Names of classes in a file, each with its place."""
     if path.suffix.lower() != ".csv":
-        return [(where, line.strip()) for where, line in lines_of(path)]
+        yield from lines_of(path)
+        return
     (where, header), *rows = [*csv_rows(path)] or [(str(path), [])]
     columns = [place for place, name in enumerate(header) if name.strip().lower() in NAME_COLUMNS]
     if len(columns) != 1:
         raise ConfigError(f"{where}: {len(columns)} columns of {', '.join(NAME_COLUMNS)}; allowed: a header with one")
-    return [(where, row[columns[0]].strip()) for where, row in rows if len(row) > columns[0]]
+    for where, row in rows:
+        name = row[columns[0]].strip() if len(row) > columns[0] else ""
+        if not name:
+            raise ConfigError(f"{where}: the row has no {header[columns[0]].strip()}; name a class, or remove the row")
+        yield where, name
