@@ -7,7 +7,7 @@ import torch
 
 from tests.fakes import moving_frames, write_video
 from vlbench.cli.main import main
-from vlbench.cli.methods import build, load
+from vlbench.cli.methods import build
 from vlbench.cli.models import model_of
 from vlbench.clips.options import ClipOptions, Views
 from vlbench.errors import CheckpointError, ConfigError
@@ -65,11 +65,11 @@ def test_random_weights_follow_the_seed_and_draw_nothing_else(trained, tmp_path)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    load([], trained)
+    model_of([], trained, device="cpu")
     assert torch.equal(torch.rand(2), expected)
     other = changed(trained, tmp_path / "seed.ckpt", lambda header: header["configuration"].update(seed_everything=12))
     with pytest.raises(CheckpointError, match="random ones need the same seed_everything"):
-        load([], other)
+        model_of([], other)
 
 
 @pytest.mark.parametrize("change", [lambda header: header.pop("configuration"),
@@ -77,7 +77,7 @@ def test_random_weights_follow_the_seed_and_draw_nothing_else(trained, tmp_path)
 def test_one_that_does_not_say_it_is_refused_in_a_sentence(trained, tmp_path, capsys, monkeypatch, change):
     old = changed(trained, tmp_path / "old.ckpt", change)
     with pytest.raises(CheckpointError, match="does not say how its model is configured"):
-        load([], old)
+        model_of([], old)
     monkeypatch.setattr(sys, "argv", ["vlbench"])
     assert main(["classify", "a.mp4", "--classes", "a", "b", "--ckpt_path", str(old)]) == 2
     said = capsys.readouterr().err
@@ -94,10 +94,10 @@ def test_a_class_that_is_another_or_gone_is_named(trained, tmp_path):
 
     other = changed(trained, tmp_path / "other.ckpt", of_class("vlbench.methods.ZeroShot"))
     with pytest.raises(CheckpointError, match=r"other\.ckpt is of method 'mote', the configuration of 'zero_shot'"):
-        load([], other)
+        model_of([], other)
     gone = changed(trained, tmp_path / "gone.ckpt", of_class("kitchen.MyMethod"))
     with pytest.raises(ConfigError, match=r"gone\.ckpt configure no method: .*kitchen\.MyMethod"):
-        load([], gone)
+        model_of([], gone)
 
 
 def test_it_is_in_no_digest(trained, tmp_path):
@@ -106,7 +106,7 @@ def test_it_is_in_no_digest(trained, tmp_path):
     def other(header):
         header["configuration"] = {"seed_everything": 0, "model": {"class_path": "nowhere"}, "data": {"frames": 16}}
 
-    method = load([], trained)
+    method = model_of([], trained, device="cpu").method
     digest, provenance = method.trained_digest(), method.provenance
     assert provenance is not None
     for number, change in enumerate((other, lambda header: header.pop("configuration"))):
@@ -118,7 +118,7 @@ def test_it_is_in_no_digest(trained, tmp_path):
 
 def test_given_configurations_come_before_what_it_says(trained):
     with pytest.raises(CheckpointError, match="trained on"):
-        load(["mote_fewshot.yaml", "demo/mote.yaml", "backbone/tiny.yaml"], trained)
+        model_of(["mote_fewshot.yaml", "demo/mote.yaml", "backbone/tiny.yaml"], trained)
 
 
 def test_an_exported_one_is_built_without_experts(trained, tmp_path, monkeypatch):

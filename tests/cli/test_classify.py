@@ -302,6 +302,27 @@ def test_a_record_whose_weights_are_others_now_is_refused(trained, run, tmp_path
     ).err  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("option", "then", "shown"),
+    [
+        ("data.clip.sampling", "dense", "data.clip.sampling=dense and not data.clip.sampling=uniform"),
+        ("data.clip.views.order", "reversed", "data.clip.views.order=reversed and not data.clip.views.order=normal"),
+        ("prompts", "another one", "prompts=another one and not prompts="),
+    ],
+)
+def test_a_record_whose_configuration_says_something_else_now_is_refused(
+    trained, run, tmp_path, monkeypatch, option, then, shown
+):
+    monkeypatch.chdir(trained)
+    content = json.loads((trained / "results" / "records" / "mine.json").read_text())
+    assert content["details"]["settings"].get(option) != then
+    content["details"]["settings"][option] = then
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    result = run("a.mp4", "--classes", "a", "b", model=["--record", f"{tmp_path}/mine.json"])
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"mine.json was tested with other options than its command line gives now, {shown}" in result.err
+
+
 def test_without_weights_the_way_to_the_small_clip_is_named(run, monkeypatch):
     def offline(*_, **__):
         raise CheckpointError("cannot load the weights 'openai' of ViT-B-16-quickgelu: no network.")
@@ -349,8 +370,12 @@ def test_what_cannot_be_meant_is_one_sentence(run, words, message):
 
 def test_a_record_goes_with_nothing_else(trained, run, monkeypatch):
     monkeypatch.chdir(trained)
-    result = run("a.mp4", "--classes", "a", "b", "--record", "mine")
-    assert "a record says which configurations and checkpoint it is of; give either it or them" in result.err
+    for model in (TINY, ["--ckpt_path", "weights/last.ckpt"]):
+        result = run("a.mp4", "--classes", "a", "b", "--record", "mine", model=model)
+        assert result.code == 2
+        assert "a record says which configurations and checkpoint it is of; give either it or them" in result.err
+    folder = run("a.mp4", "--classes", "a", "b", "--folder", "elsewhere")
+    assert "folder is elsewhere, where a record is looked up, and there is none; give --record, too" in folder.err
 
 
 def test_places_without_videos_are_named(tmp_path, monkeypatch):

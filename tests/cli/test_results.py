@@ -215,7 +215,7 @@ class Halved(ZeroShot):
 def rescored_by(method, monkeypatch, features):
     """A stored evaluation of `method` under the prompts `a video of {}`."""
     method.eval().requires_grad_(False)
-    monkeypatch.setattr("vlbench.cli.methods.load", lambda configs, checkpoint: method)
+    monkeypatch.setattr("vlbench.cli.methods.build", lambda configs, meta=True: method)
     digest = method.backbone.identity.digest
     store(Path("results"), "other", torch.eye(4), [0, 1, 2, 3], features=features, weights=None, backbone_digest=digest)
     return with_prompts(StoredEvaluation.load("other", Path("results")), ["a video of {}"], ["zero_shot.yaml"], None)

@@ -13,6 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vlbench.cli.declaration import RESULTS
 from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
@@ -36,7 +37,7 @@ def classify(
     format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002 - the name of the option
     html: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    folder: Path = Path("results"),
+    folder: Path | None = None,
 ) -> int:
     """Name the best classes of videos, with probabilities, as a test of the same weights scores them.
 
@@ -55,7 +56,7 @@ def classify(
         format: Form of the result: a table at the end, or a line for each video or class as soon as it is read.
         html: Page to write, with the frames that were looked at; it loads nothing from elsewhere.
         device: Device that computes; auto is CUDA where torch finds it, else the CPU.
-        folder: Results folder in which RECORD is looked up.
+        folder: Results folder in which RECORD is looked up; results by default.
 
     Returns:
         0, or 1 if a video cannot be read.
@@ -64,6 +65,8 @@ def classify(
     length, distance = seconds("window", window), seconds("stride", stride)
     if length is None and distance is not None:
         raise ConfigError(f"stride is {stride} and there are no windows; give --window, too")
+    if folder is not None and record is None:
+        raise ConfigError(f"folder is {folder}, where a record is looked up, and there is none; give --record, too")
     names, paths = class_names(classes), video_paths(videos)
     if html is not None:
         if html.is_dir():
@@ -77,7 +80,7 @@ def classify(
         from vlbench.cli.classify_page import ClassifiedPage
         from vlbench.cli.quiet import silence
     silence()
-    model = wanted_model(config, ckpt_path, record, folder, device)
+    model = wanted_model(config, ckpt_path, record, folder or RESULTS, device)
     results = model.classify_videos(
         paths, names, window=length, stride=distance, num_workers=decoders(model, len(paths)),
         keep_frames=html is not None,

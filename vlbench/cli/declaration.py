@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Input = Literal["configuration", "suite", "record", "file", "folder"]
 """What a parameter must name for a command to start: a configuration, a suite or a record by name, a file, a folder."""
 
+RESULTS = Path("results")
+"""Results folder in which the name of a record is looked up, unless another one is given."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -102,7 +105,7 @@ class Command:
             option = parameter.upper() if parameter in self.positional else f"--{parameter}"
             for value in given if isinstance(given, list | tuple) else [given]:
                 if value is not None:
-                    _check_input(option, value, kind, values.get("folder", Path()))
+                    _check_input(option, value, kind, values.get("folder") or RESULTS)
         return self.load()(**values)
 
 

@@ -8,16 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from jsonargparse import ArgumentParser
-
 import vlbench
-from vlbench.cli.configs import find_config, read_config
-from vlbench.cli.datasets import overlaid, specification
-from vlbench.cli.methods import load
-from vlbench.cli.usage import explain
-from vlbench.cli.values import check_types
+from vlbench.cli.datasets import specification
+from vlbench.cli.models import model_of
 from vlbench.cli.weights import class_names, export_merged, header_of
-from vlbench.clips.options import ClipOptions
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import Descriptions, ShippedDescriptions
 from vlbench.datasets.specs import ClassList
@@ -51,12 +45,12 @@ def _export_fixed(
     check_ending(out, kind)
     check_writable(out.absolute().parent, "out")
     given = class_names(classes) if classes is not None else None
-    method = load(configs, checkpoint)
+    model = model_of(configs, checkpoint, device="cpu")
+    method, frames, clip = model.method, model.frames, model.clip
     if checkpoint is None and method.trained_keys():
         raise ConfigError(f"{method.name} trains, and its weights are in no configuration; give a checkpoint")
     weights = method.trained_digest() if checkpoint is not None else None
     names = _names(method, given)
-    frames, clip = _clips(configs, header.get("configuration"))
     _prepare(method, names, _descriptions(classes))
     with method.evaluation_weights():
         module = FixedClasses(method, names, frames)
@@ -122,32 +116,3 @@ def _prepare(
         method.backbone.set_grad_checkpointing(False)  # there is no backward pass to recompute for
     method.dataset = cast("VideoDataset", SimpleNamespace(train_classes=listed))
     method.setup("test")
-
-
-def _clips(configs: Sequence[str], configuration: Mapping[str, Any] | None) -> tuple[int, ClipOptions]:
-    """Frames of a view and how they are picked: as configurations say, or the checkpoint's.
-
-    Raises:
-        ConfigError: If neither says how many frames a view has, or an option is wrong.
-    """
-    options: dict[str, Any] = {}
-    for name in configs:
-        data = read_config(find_config(name)).get("data") or {}
-        options = overlaid(options, data.get("init_args") or {} if isinstance(data, dict) else {})
-    if not configs:
-        options = dict((configuration or {}).get("data") or {})
-    if "frames" not in options:
-        raise ConfigError(
-            "the number of frames of a view is not known; give a --config with data.frames, such as the training's"
-        )
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--frames", type=int)
-    parser.add_argument("--clip", type=ClipOptions, default=ClipOptions())
-    try:
-        values = parser.parse_object({name: options[name] for name in ("frames", "clip") if name in options})
-        check_types(values, {"clip": ClipOptions})
-        values = parser.instantiate(values)
-    except Exception as error:
-        source = ", ".join(configs) or "the checkpoint"
-        raise ConfigError(f"{source} configure no clips: {explain(str(error), parser)}") from error
-    return values.frames, values.clip

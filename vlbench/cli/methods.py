@@ -107,7 +107,7 @@ def with_prompts(
     kind = type(build(configs))
     if not kind.opens_vocabulary:
         raise ConfigError(f"{kind.name} has no open vocabulary: no prompt changes its scores; leave --prompts out")
-    method = load(configs, checkpoint)
+    method = with_weights(build(configs, meta=False), checkpoint)
     given = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
     expected = (stored.record.details.backbone_digest, stored.record.identity.weights)
     if given != expected:
@@ -124,22 +124,6 @@ def with_prompts(
     with torch.no_grad():
         scores = method.score(features, method.encode_classes(stored.classes))
     return stored.rescored(scores.float().numpy())
-
-
-def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
-    """The method of some configurations with its weights, in evaluation mode on the CPU.
-
-    Args:
-        configs: Configurations by name; only what they say of the model is read. Without any the checkpoint says it.
-        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
-
-    Raises:
-        ConfigError: If they configure no model.
-        CheckpointError: If the checkpoint is not this method's, or does not say how its model is configured.
-    """
-    if checkpoint is not None and not configs:
-        return with_weights(rebuilt(checkpoint), checkpoint)
-    return with_weights(build(configs, meta=False), checkpoint)
 
 
 def with_weights(method: VideoTextMethod, checkpoint: Path | None) -> VideoTextMethod:
@@ -173,19 +157,6 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
         ConfigError: If they configure no model.
     """
     return built([read_config(find_config(name)) for name in configs], ", ".join(configs), meta=meta)
-
-
-def rebuilt(checkpoint: Path) -> VideoTextMethod:
-    """The method that a checkpoint was trained with, with its initial weights.
-
-    Args:
-        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be read, or does not say how its model is configured.
-        ConfigError: If the method cannot be built as it says, such as where a file of weights has moved.
-    """
-    return built([configuration_of(checkpoint)], str(checkpoint), meta=False)
 
 
 def configuration_of(checkpoint: Path) -> dict[str, Any]:
