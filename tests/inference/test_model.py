@@ -282,6 +282,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, videos):
         model.classify(paths[2], CLASSES)
 
 
+def test_workers_end_with_the_process_that_reads(videos, tmp_path, monkeypatch):
+    def ending():
+        return lambda worker: (tmp_path / str(worker)).touch()
+
+    monkeypatch.setattr("vlbench.inference.reading.ending_with_this", ending)
+    path = videos / "test" / CLASSES[0] / "0.mp4"
+    results = Model(method_of("zero_shot"), FRAMES, device="cpu").classify_videos([path, path], CLASSES, num_workers=2)
+    assert [result.failure for result in results] == ["", ""]
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
 def test_results_come_before_the_next_videos_are_named(videos):
     """A long list may be made while it is worked on."""
     path = videos / "test" / CLASSES[0] / "0.mp4"

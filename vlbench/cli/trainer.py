@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -25,6 +26,7 @@ from typing_extensions import override
 import vlbench.bank.datamodule
 import vlbench.clips.datamodules
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
+from vlbench.backbones.base import FRAME_OPTIONS
 from vlbench.cli.checkpoints import Continuation, RunningCheckpoint, WholeCheckpointIO
 from vlbench.cli.checks import check_slurm, checked_data, explained
 from vlbench.cli.configs import config_name
@@ -133,13 +135,9 @@ class VlbenchCLI(LightningCLI):
         parser.link_arguments(
             "selection", "data.init_args.validate_on_test", compute_fn=lambda selection: selection == "best_on_test"
         )
-        of_backbone: dict[str, Callable[[VideoTextMethod], object]] = {
-            "image_size": lambda method: method.backbone.image_size,
-            "interpolation": lambda method: method.backbone.preprocess.interpolation,
-            "resize_mode": lambda method: method.backbone.preprocess.resize_mode,
-        }
-        for option, read in of_backbone.items():
-            parser.link_arguments("model", f"data.init_args.{option}", compute_fn=read, apply_on="instantiate")
+        for option in FRAME_OPTIONS:
+            of_backbone = partial(_frame_option, option)
+            parser.link_arguments("model", f"data.init_args.{option}", compute_fn=of_backbone, apply_on="instantiate")
         parser.add_lightning_class_args(RecordWriter, "record")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -286,6 +284,10 @@ class VlbenchCLI(LightningCLI):
             _say(f"vlbench: error: {len(unreadable)} of {total} videos cannot be read", sys.stderr)
             # Another process of a DDP run that ended with an error would have Lightning end this one.
             self.exit_code = int(self.trainer.is_global_zero)
+
+
+def _frame_option(name: str, method: VideoTextMethod) -> object:
+    return method.backbone.frame_options()[name]
 
 
 def _stated_seed(seed: int | bool) -> int:

@@ -204,7 +204,7 @@ class Model:
         """
         if isinstance(data, VideoDataModule):
             module = copy(data)
-            for name, value in self._of_backbone().items():
+            for name, value in self.method.backbone.frame_options().items():
                 setattr(module, name, value)
             module.prepare_data()
             module.setup("test")
@@ -272,18 +272,10 @@ class Model:
                 )
         self._scorer.use(dataset)
 
-    def _of_backbone(self) -> dict[str, Any]:
-        """Options of clips that follow from the backbone, by their names in a DataModule."""
-        preprocess = self.method.backbone.preprocess
-        return {
-            "image_size": self.method.backbone.image_size,
-            "interpolation": preprocess.interpolation,
-            "resize_mode": preprocess.resize_mode,
-        }
-
     def _views(self, stored: Stored = "videos") -> TestViews:
-        size = self.method.backbone.image_size
-        if self.method.backbone.preprocess.resize_mode == "squash" and self.clip.views.crops == 3:
+        of_backbone = self.method.backbone.frame_options()
+        size = of_backbone.pop("image_size")
+        if of_backbone["resize_mode"] == "squash" and self.clip.views.crops == 3:
             raise ConfigError("clip.views.crops is 3 and the backbone makes frames squares; allowed: 1 crop")
         return TestViews(
             (),
@@ -292,8 +284,7 @@ class Model:
             views=self.clip.views,
             size=size,
             resize=round(self.clip.test_short_side * size),
-            interpolation=self.method.backbone.preprocess.interpolation,
-            resize_mode=self.method.backbone.preprocess.resize_mode,
+            **of_backbone,
             backend="rawframes" if stored == "frames" else "pyav",
         )
 
