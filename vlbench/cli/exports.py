@@ -1,4 +1,4 @@
-"""`vlbench weights export`: a MoTE with merged experts, or a method on a fixed list of classes."""
+"""`vlbench weights export`: a checkpoint with merged weights, or a method on a fixed list of classes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vlbench.datasets.specs import ClassList
 from vlbench.deploy import FixedClasses, Format, Interface, check_ending, write
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import check_writable
-from vlbench.methods import MoTE
 from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.released import MERGERS
 
 
 def export(checkpoint: Path | None, out: Path, kind: Format, classes: str | None, configs: Sequence[str]) -> list[str]:
@@ -29,7 +29,13 @@ def export(checkpoint: Path | None, out: Path, kind: Format, classes: str | None
     if checkpoint is not None and checkpoint.suffix == ".safetensors" and kind == "safetensors" and classes is None:
         raise CheckpointError(f"{checkpoint} is safetensors, as exports are; give a checkpoint of `vlbench fit`")
     header = header_of(checkpoint) if checkpoint is not None else {}
-    if checkpoint is not None and kind == "safetensors" and classes is None and header["method"] == MoTE.name:
+    check_ending(out, kind)
+    if checkpoint is not None and kind == "safetensors" and classes is None and header["method"] in MERGERS:
+        if configs:
+            raise ConfigError(
+                f"config is {', '.join(configs)}, which nothing reads where the weights of {header['method']} are"
+                " merged; leave it out, or give --classes too"
+            )
         return [export_merged(checkpoint, out)]
     return _export_fixed(checkpoint, header, out, kind, classes, configs)
 
@@ -42,7 +48,6 @@ def _export_fixed(
     classes: str | None,
     configs: Sequence[str],
 ) -> list[str]:
-    check_ending(out, kind)
     check_writable(out.absolute().parent, "out")
     given = class_names(classes) if classes is not None else None
     model = model_of(configs, checkpoint, device="cpu")

@@ -21,8 +21,7 @@ from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.deploy.interface import KEY
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import write_atomically
-from vlbench.methods.mote.released import merged_state
-from vlbench.methods.released import IMPORTERS
+from vlbench.methods.released import IMPORTERS, MERGERS
 
 
 def backbone_by_name(name: str, pretrained: str) -> DualEncoder:
@@ -114,13 +113,15 @@ def import_internvideo2(file: Path, out: Path, vision: Path | None, text: Path |
 
 
 def export_merged(checkpoint: Path, out: Path) -> str:
-    """Writes a MoTE checkpoint with merged experts; see `commands.weights_export`."""
-    state = merged_state(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    """Writes a checkpoint of a method of `MERGERS` with merged weights; see `commands.weights_export`."""
     header = header_of(checkpoint)
+    merger = MERGERS[header["method"]]
+    state = merger.merge(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     if header.get("configuration") is not None:
-        header["configuration"]["model"]["init_args"]["experts"] = 0
+        header["configuration"]["model"]["init_args"].update(merger.options)
     write_atomically(out, save(state, metadata={"vlbench": json.dumps(header)}))
-    return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
+    options = [f"--model.{name}={value}" for name, value in merger.options.items()]
+    return f"wrote {out}; test it with {' '.join(['--ckpt_path', str(out), *options])}"
 
 
 def header_of(path: Path) -> dict[str, Any]:
