@@ -10,12 +10,12 @@ from pathlib import Path
 
 from vlbench.cli.datasets import dataset_of
 from vlbench.cli.models import model_of
-from vlbench.cli.results import leaderboard_rows
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.base import VideoDataset
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.inference import Candidate, Classification, Model
 from vlbench.inference.model import Device
+from vlbench.results.leaderboard import leaderboard_rows
 from vlbench.results.row import Cell
 
 __all__ = ["Candidate", "Classification", "Model", "evaluate", "leaderboard", "load"]

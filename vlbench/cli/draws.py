@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from vlbench.cli.consoles import console_of_tables
 from vlbench.errors import DataError
 from vlbench.ranges import COUNTS, SEEDS
 from vlbench.results.comparison import ComparisonKey
@@ -55,7 +54,7 @@ def compare_draws(a: str, b: str, folder: Path = Path("results"), resamples: int
             f"{outcome.difference:+.2f}", f"{outcome.deviation:.2f}", f"[{outcome.low:+.2f}, {outcome.high:+.2f}]",
             f"{outcome.p_value:.3g}",
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False).print(table)
+    console_of_tables(120, markup=False).print(table)
     return 0
 
 

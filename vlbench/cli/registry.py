@@ -108,7 +108,7 @@ _DECLARED = (
         "leaderboard",
         _MANY_RUNS,
         "records to a table",
-        "vlbench.cli.results:leaderboard",
+        "vlbench.cli.results:print_leaderboard",
         "vlbench leaderboard results/demo --csv leaderboard.csv",
         positional={"folders": {"nargs": "+", "help": "results folders"}},
         options={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlbench.cli.consoles import console_of_tables
 from vlbench.datasets.lists.annotations import lines_of
 from vlbench.datasets.lists.class_names import read_class_names
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
-from vlbench.results.audits import read_audits
-from vlbench.results.leaderboard import check_provenance, rows
-from vlbench.results.pairs import read_records
-from vlbench.results.row import Row
+from vlbench.results.leaderboard import leaderboard_rows
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
 
 _SHOWN = (
@@ -41,6 +38,7 @@ _SHOWN = (
 )
 
 
+# Not named as the command: a parser looks a function's name up in `vlbench`, whose `leaderboard` loads torch.
 def print_leaderboard(
     folders: Sequence[Path],
     csv: Path | None = None,
@@ -85,29 +83,8 @@ def print_leaderboard(
     view = Table(*shown, title="leaderboard" if csv is None else str(csv))
     for row in table:
         view.add_row(*(escape(cell(row, column)) for column in shown))
-    # Files and pipes have no width of their own.
-    Console(width=None if sys.stdout.isatty() else 140).print(view)
+    console_of_tables().print(view)
     return 0
-
-
-leaderboard = print_leaderboard
-"""The command; under a name of its own, as a parser looks a function's name up in `vlbench`, which would load torch."""
-
-
-def leaderboard_rows(folders: Sequence[Path], *, allow_dirty: bool = False, allow_mixed: bool = False) -> list[Row]:
-    """Rows of all records below some folders.
-
-    Args:
-        folders: Results folders, searched for records.
-        allow_dirty: Take records of code that differed from its commit.
-        allow_mixed: Take records of different schemas in one table.
-
-    Raises:
-        DataError: If a folder does not exist, or a table should not rest on some of them.
-    """
-    records = list(read_records(folders))
-    check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
-    return rows(records, read_audits(folders))
 
 
 def verify(folders: Sequence[Path]) -> int:
