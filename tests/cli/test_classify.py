@@ -368,6 +368,47 @@ def test_what_cannot_be_meant_is_one_sentence(run, words, message):
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data: {init_args: {clip: {views: null}}}", "--data.clip.views is null; allowed: a group of clips, crops"),
+        ("data: {init_args: {clip: null}}", "--data.clip is null; allowed: a group of options"),
+        ("data: {init_args: {frames: null}}", "frames is null; allowed: 1 to 4,096"),
+        ("data: {init_args: [3]}", "data.init_args is [3]; allowed: names of options and their values"),
+        ("seed_everything: true", "seed_everything is true; allowed: an integer"),
+        ("seed_everything: red", "seed_everything is 'red'; allowed: an integer"),
+        ("seed_everything: -1", "seed_everything is -1; allowed: 0 to"),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_one_sentence(run, tmp_path, content, message):
+    (tmp_path / "mine.yaml").write_text(content)
+    result = run("a.mp4", "--classes", "a", "b", model=[*TINY, "mine.yaml"])
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert message in result.err
+
+
+def test_what_is_no_model_is_one_sentence(run, tmp_path):
+    (tmp_path / "text.txt").write_text("a\nb\n")
+    words = ["a.mp4", "--classes", "a", "b"]
+    said = run(*words, model=["--config", "data/ucf101.yaml"]).err
+    assert "data/ucf101.yaml configure no method: none of them has a model; add one, such as zero_shot.yaml" in said
+    said = run(*words, model=["--ckpt_path", "text.txt"]).err
+    assert said == "vlbench: error: text.txt cannot be read as a checkpoint: it is damaged or of another kind\n"
+    (tmp_path / "text.tx").mkdir()  # is suggested for no file
+    assert run(*words, model=["--ckpt_path", "text.t"]).err.endswith("did you mean text.txt?\n")
+
+
+def test_names_beside_a_file_of_names_and_empty_ones_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(ConfigError, match=r"classes are 2 names, of which classes\.txt is a file; give the file alone"):
+        command.class_names(["classes.txt", "a"])
+    (tmp_path / "running").touch()
+    assert command.class_names(["running", "jumping"]) == ["running", "jumping"]
+    with pytest.raises(ConfigError, match="a name of a video is empty"):
+        command.video_paths([""])
+
+
 def test_a_record_goes_with_nothing_else(trained, run, monkeypatch):
     monkeypatch.chdir(trained)
     for model in (TINY, ["--ckpt_path", "weights/last.ckpt"]):

@@ -104,6 +104,13 @@ def test_only_tensors_are_read(tmp_path, capsys):
     assert not (tmp_path / "out.ckpt").exists()
 
 
+def test_a_text_is_no_released_file(tmp_path, capsys):
+    path = tmp_path / "list.txt"
+    path.write_text("a\nb\n")
+    assert main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", "out.ckpt"]) == 2
+    assert "list.txt cannot be read as weights: pop from empty list; download it again" in capsys.readouterr().err
+
+
 def test_a_method_without_an_importer_is_named(tmp_path, capsys):
     path = tmp_path / "file.pt"
     torch.save({}, path)

@@ -123,6 +123,9 @@ def class_names(given: Sequence[str]) -> list[str] | None:
         DataError: If the file cannot be read.
     """
     if len(given) != 1:
+        listed = next((name for name in given if name.endswith((".txt", ".csv")) and _is_file(name)), None)
+        if listed is not None:
+            raise ConfigError(f"classes are {len(given)} names, of which {listed} is a file; give the file alone")
         return list(given) or None
     if not _is_file(given[0]):
         raise ConfigError(
@@ -148,10 +151,13 @@ def video_paths(given: Sequence[str]) -> list[str]:
         given: Names of files and folders; `-` is a list on standard input.
 
     Raises:
+        ConfigError: If a name is empty.
         DataError: If a folder cannot be read or holds no video, the list is empty, or a line of it is no name.
     """
     names: list[str] = []
     for name in given:
+        if not name:  # a variable of a shell that is not set; as a path it is the folder that the command runs in
+            raise ConfigError("a name of a video is empty; allowed: files, folders, or - for a list on standard input")
         listed = _listed(sys.stdin.buffer.read()) if name == "-" else [name]
         if not listed:
             raise DataError("the list on standard input is empty; allowed: a name of a video or a folder a line")

@@ -18,7 +18,7 @@ import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.usage import explain
-from vlbench.cli.values import check_types
+from vlbench.cli.values import check_types, checked_seed
 from vlbench.cli.weights import as_checkpoint, check_checkpoint, header_of
 from vlbench.errors import CheckpointError, ConfigError, DataError, user_error
 from vlbench.methods.base import VideoTextMethod
@@ -188,6 +188,10 @@ def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTe
     Raises:
         VlbenchError: If they configure no model, or the method refuses its options, or weights cannot be loaded.
     """
+    if not any(
+        content.startswith("--model") if isinstance(content, str) else "model" in content for content in contents
+    ):
+        raise ConfigError(f"{source} configure no method: none of them has a model; add one, such as zero_shot.yaml")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(VideoTextMethod, "model", required=True)
@@ -201,7 +205,7 @@ def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTe
         _leave_out_weights(values.model)
     seed = 0
     for content in contents:
-        seed = seed if isinstance(content, str) else content.get("seed_everything", seed)
+        seed = seed if isinstance(content, str) else checked_seed(content.get("seed_everything", seed))
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         # Random weights of a backbone are those of a training with this seed.
         torch.default_generator.manual_seed(seed)

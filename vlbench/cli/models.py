@@ -14,6 +14,7 @@ import vlbench.clips.datamodules  # noqa: F401 - class names in configs are foun
 from vlbench.cli.checks import explained
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.methods import Configured, as_words, built, configuration_of, with_weights
+from vlbench.cli.values import check_types
 from vlbench.clips.options import DATA_SIDES, NORMAL, ClipOptions
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.inference import Model
@@ -79,7 +80,9 @@ def _clips_of(contents: Sequence[Configured]) -> tuple[int, ClipOptions]:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--clip", type=ClipOptions, default=ClipOptions())
     with explained(parser), temporary_folder() as folder:
-        values = parser.instantiate(parser.parse_args(as_words(contents, folder, _clips_in)))
+        values = parser.parse_args(as_words(contents, folder, _clips_in))
+        check_types({"data.clip": values.clip}, {"data.clip": ClipOptions})
+        values = parser.instantiate(values)
     return values.frames, values.clip
 
 
@@ -98,8 +101,10 @@ def _clips_in(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the content of a configuration says of frames and clips."""
     data = content.get("data")
     # A checkpoint names no class of its data.
-    options = data.get("init_args", data) if isinstance(data, Mapping) else {}
-    return {name: options[name] for name in ("frames", "clip") if isinstance(options, Mapping) and name in options}
+    options = (data.get("init_args", data) if isinstance(data, Mapping) else None) or {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"data.init_args is {options!r}; allowed: names of options and their values")
+    return {name: options[name] for name in ("frames", "clip") if name in options}
 
 
 def _recorded(record: Record, path: Path, device: Device) -> Model:
@@ -118,7 +123,7 @@ def _recorded(record: Record, path: Path, device: Device) -> Model:
         elif option == "--ckpt_path":
             checkpoint = None if value in ("", "null") else Path(value)
         elif option == "--seed_everything":
-            contents.append({"seed_everything": int(value)})
+            contents.append({"seed_everything": yaml.safe_load(value)})
         elif option == "--data" and isinstance(data := yaml.safe_load(value), Mapping):
             contents.append({"data": data})
         else:

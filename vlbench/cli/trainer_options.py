@@ -9,10 +9,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vlbench.backbones.base import FRAME_OPTIONS
+from vlbench.cli.values import checked_seed
 from vlbench.datasets.specs import Selection
-from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
-from vlbench.ranges import SEEDS
 from vlbench.results.callback import RecordWriter
 
 ELSEWHERE = {
@@ -77,8 +76,8 @@ def add_options(parser: LightningArgumentParser) -> None:
         help="Precision of float32 matrix products and convolutions on a GPU: `highest` is float32, `high` TF32, "
         "`medium` bfloat16 for products and TF32 for convolutions.",
     )
-    parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_stated_seed)
-    parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=_stated_seed)
+    parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=checked_seed)
+    parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=checked_seed)
     parser.link_arguments(
         "selection", "data.init_args.validate_on_test", compute_fn=lambda selection: selection == "best_on_test"
     )
@@ -100,11 +99,3 @@ def add_options(parser: LightningArgumentParser) -> None:
 
 def _frame_option(name: str, method: VideoTextMethod) -> object:
     return method.backbone.frame_options()[name]
-
-
-def _stated_seed(seed: int | bool) -> int:
-    """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it."""
-    if isinstance(seed, bool):
-        raise ConfigError(f"seed_everything is {str(seed).lower()}; allowed: an integer, which records name")
-    SEEDS.check("seed_everything", seed)
-    return seed

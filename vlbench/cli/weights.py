@@ -17,6 +17,7 @@ from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.backbones.internvideo2 import read_internvideo2, released_model
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
 from vlbench.cli.datasets import variants_of
+from vlbench.cli.preflight import check_file
 from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.deploy.interface import KEY
 from vlbench.errors import CheckpointError, ConfigError
@@ -134,6 +135,7 @@ def header_of(path: Path) -> dict[str, Any]:
         CheckpointError: If the file cannot be read or was not written by vlbench.
     """
     header: dict[str, Any] | None
+    check_file(path)
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
