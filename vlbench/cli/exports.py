@@ -58,6 +58,7 @@ def _export_fixed(
     names = _names(method, given)
     _prepare(method, names, _descriptions(classes))
     with method.evaluation_weights():
+        constants = method.backbone.pixel_constants()
         module = FixedClasses(method, names, frames)
         interface = Interface(
             classes=module.class_names,
@@ -67,7 +68,8 @@ def _export_fixed(
             short_side=round(clip.test_short_side * method.backbone.image_size),
             sampling=clip.sampling,
             views=asdict(clip.views),
-            **{name: tuple(values) for name, values in method.backbone.pixel_constants().items()},
+            mean=tuple(constants["mean"]),
+            std=tuple(constants["std"]),
             method=method.name,
             backbone=method.backbone.identity.as_dict(),
             weights=weights,
