@@ -1,16 +1,21 @@
 """A checkpoint says how its model is configured: whoever has the file alone builds the method."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.fakes import moving_frames, write_video
+from tests.results.fakes import record
+from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
 from vlbench.cli.methods import build
-from vlbench.cli.models import model_of
+from vlbench.cli.models import _check_settings, model_of
 from vlbench.clips.options import ClipOptions, Views
 from vlbench.errors import CheckpointError, ConfigError
+from vlbench.inference import Model
+from vlbench.methods import OST
 
 CONFIGS = ["mote_fewshot.yaml", "demo/mote.yaml", "data/folder.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml",
            "views/3x1.yaml"]  # fmt: skip
@@ -137,3 +142,22 @@ def test_later_configurations_come_over_earlier_ones_option_by_option(tmp_path):
     model = model_of(["zero_shot.yaml", "backbone/tiny.yaml", "views/3x1.yaml", str(tmp_path / "mine.yaml")], None)
     assert (model.frames, model.clip.views) == (8, Views(clips=3, crops=3))
     assert build(["zero_shot.yaml", "backbone/tiny.yaml"]).name == model.method.name
+
+
+def test_sentences_that_a_record_states_are_their_dataset_s(tmp_path):
+    """A model that has no dataset has not read them; every other option of the method and of the clips is compared."""
+    model = Model(OST(TinyCLIP()), 8, ClipOptions(), device="cpu")
+    settings = {
+        **model.method.settings("test"), "descriptions": "0123", "data.clip.sampling": "uniform",
+        "data.clip.views.clips": 1, "data.clip.views.crops": 1, "data.clip.views.right_edge": "exact",
+        "data.clip.test_short_side": model.clip.test_short_side,
+    }  # fmt: skip
+    made = record()
+    made = replace(made, details=replace(made.details, settings=settings))
+    _check_settings(made, tmp_path, model)
+    for name in settings.keys() - {"descriptions"}:
+        other = replace(made, details=replace(made.details, settings={**settings, name: "another"}))
+        with pytest.raises(ConfigError, match=f"was tested with other options .*{name}=another and not"):
+            _check_settings(other, tmp_path, model)
+    older = replace(other, identity=replace(other.identity, settings=None))
+    _check_settings(older, tmp_path, model)

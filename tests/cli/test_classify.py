@@ -124,7 +124,9 @@ def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
     for form in forms:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(form.encode())))
         result = run("-", "--classes", *CLASSES, "--format", "jsonl")
-        assert [line["video"] for line in lines(result)][:2] == files
+        videos = [line["video"] for line in lines(result)]
+        assert videos[:2] == files
+        assert len(set(videos)) == len(videos)
         assert result.code == 0
 
 
@@ -174,7 +176,9 @@ def test_eight_formats_one_of_them_damaged(run, tmp_path):
     assert {line["video"] for line in lines(result) if line["best"]} == {f"{folder}/{name}" for name in made}
     assert result.err.splitlines()[-1] == f"vlbench: error: 1 of {len(made) + 1} videos cannot be read"
     assert f"unreadable: {folder}/damaged.mp4: " in result.err
-    elements = assert_loads_nothing((tmp_path / "page.html").read_text())
+    page = (tmp_path / "page.html").read_text()
+    assert "<p>Videos that cannot be read: 1.</p>" in page
+    elements = assert_loads_nothing(page)
     assert len(elements.all("img")) == len(made)
     assert all(image["src"].startswith("data:image/jpeg;base64,/9j/") for image in elements.all("img"))
 
@@ -276,6 +280,7 @@ def test_a_checkpoint_alone_and_a_record_give_the_scores_of_the_test(trained, ru
     for model in (["--ckpt_path", "weights/last.ckpt"], ["--record", "mine"]):
         result = run("videos/test", "--classes", *names, "--format", "jsonl", model=model)
         assert result.code == 0, result.err
+        assert "initial weights" not in result.err
         # Both are in the order of the names of the videos.
         scores = np.array([[each["score"] for each in line["best"]] for line in lines(result)])
         np.testing.assert_allclose(scores, expected, atol=2e-6)

@@ -1,6 +1,7 @@
 """A model gives for every video what a test of the same weights gives."""
 
 import contextlib
+from dataclasses import replace
 
 import lightning
 import numpy as np
@@ -229,6 +230,18 @@ def test_scores_that_are_not_finite_end_it(videos):
 def test_options_have_ranges_before_anything_is_read(options, message):
     with pytest.raises(ConfigError, match=message):
         Model(method_of("zero_shot"), device="cpu").classify_videos(["nowhere.mp4"], CLASSES, **options)
+
+
+def test_what_has_no_vector_a_video_has_no_features(videos):
+    with pytest.raises(ConfigError, match="or there is no video; allowed: one video or more"):
+        Model(method_of("zero_shot"), device="cpu").encode_videos([])
+
+
+def test_three_crops_need_a_longer_side():
+    backbone = TinyCLIP()
+    backbone.use_preprocess(replace(backbone.preprocess, resize_mode="squash"))
+    with pytest.raises(ConfigError, match=r"clip\.views\.crops is 3 and the backbone makes frames squares"):
+        Model(ZeroShot(backbone), FRAMES, CLIP, device="cpu").classify_videos(["a.mp4"], CLASSES)
 
 
 # How it is read ------------------------------------------------------------------------------------------------------
