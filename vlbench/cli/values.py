@@ -67,7 +67,7 @@ def checked_seed(seed: object) -> int:
     """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it.
 
     Args:
-        seed: Value of `seed_everything`.
+        seed: Value of the option `seed_everything`, as it was given.
 
     Raises:
         ConfigError: If it is no integer, or out of its range.
