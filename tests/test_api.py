@@ -10,9 +10,9 @@ import torch
 import yaml
 
 import vlbench
-from tests.fakes import moving_frames, write_video
+from tests.fakes import dump_frames, moving_frames, write_video
 from tests.results.fakes import record
-from vlbench.cli.models import datamodule_of
+from vlbench.clips.datamodules import FolderVideosDataModule
 from vlbench.datasets import FolderVideos
 from vlbench.errors import ConfigError
 from vlbench.results.leaderboard import rows
@@ -41,24 +41,42 @@ def test_a_model_comes_from_one_place(options):
         vlbench.load(**options)
 
 
-def test_a_dataset_may_be_the_name_of_a_configuration(tmp_path):
+def test_a_dataset_may_be_named_by_configurations(tmp_path):
     for part in ("train", "test"):
         for seed, name in enumerate(("jumping", "running")):
             (tmp_path / "mine" / part / name).mkdir(parents=True)
             write_video(tmp_path / "mine" / part / name / "0.mp4", moving_frames(8, seed=seed))
     data = {"class_path": "FolderVideosDataModule", "init_args": {"root": str(tmp_path / "mine"), "frames": 2}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"data": data}))
+    (tmp_path / "root.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"root": str(tmp_path / "mine")}}}))
     model = vlbench.load(configs=["zero_shot.yaml", "backbone/tiny.yaml"], device="cpu")
-    (named,) = vlbench.evaluate(model, str(tmp_path / "mine.yaml"))
     (given,) = vlbench.evaluate(model, FolderVideos(str(tmp_path / "mine")))
-    assert named.metrics == given.metrics
-    assert named.predictions.ids == ["test/jumping/0.mp4", "test/running/0.mp4"]
-    # The clips are the model's; those of the configuration are those of its DataModule.
-    assert torch.equal(named.predictions.scores, given.predictions.scores)
-    (of_module,) = vlbench.evaluate(model, datamodule_of(str(tmp_path / "mine.yaml")))
+    assert given.predictions.ids == ["test/jumping/0.mp4", "test/running/0.mp4"]
+    # The clips are the model's; those of a configuration are those of its DataModule.
+    for name in (str(tmp_path / "mine.yaml"), ["data/folder.yaml", str(tmp_path / "root.yaml")]):
+        (named,) = vlbench.evaluate(model, name)
+        assert named.metrics == given.metrics
+        assert named.predictions.ids == given.predictions.ids
+        assert torch.equal(named.predictions.scores, given.predictions.scores)
+    (of_module,) = vlbench.evaluate(model, FolderVideosDataModule(str(tmp_path / "mine"), frames=2, num_workers=0))
     assert not torch.equal(of_module.predictions.scores, given.predictions.scores)
-    with pytest.raises(ConfigError, match=r"backbone/tiny\.yaml configures no data; allowed: one that does"):
+    with pytest.raises(ConfigError, match=r"backbone/tiny\.yaml configure no dataset; give one such as data/ucf101"):
         vlbench.evaluate(model, "backbone/tiny.yaml")
+
+
+def test_videos_that_are_kept_as_frames_are_read_as_such(tmp_path):
+    root = tmp_path / "mine"
+    for seed, name in enumerate(("jumping", "running")):
+        video = write_video(tmp_path / f"{name}.mp4", moving_frames(8, seed=seed))
+        (root / "test" / name).mkdir(parents=True)
+        dump_frames(video, root / "test" / name / "0")
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"data": {"init_args": {"root": str(root), "loading": {"backend": "rawframes"}}}})
+    )
+    model = vlbench.load(configs=["zero_shot.yaml", "backbone/tiny.yaml"], device="cpu")
+    (evaluation,) = vlbench.evaluate(model, ["data/folder.yaml", str(tmp_path / "mine.yaml")])
+    assert evaluation.predictions.failures == {}
+    assert evaluation.predictions.ids == ["test/jumping/0", "test/running/0"]
 
 
 def test_a_table_has_the_columns_and_the_order_of_its_csv_file(tmp_path):

@@ -55,3 +55,9 @@ def test_every_bound_says_why() -> None:
 def test_requirements_name_releases_and_no_place_to_get_them_from(name: str) -> None:
     for line in (CHECKOUT / "requirements" / name).read_text().splitlines():
         assert re.fullmatch(r"#.*|[\w.-]+(\[\w+\])?==[\w.]+|", line), line
+
+
+def test_the_start_page_names_every_extra_of_users() -> None:
+    extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"].keys() - {"dev", "docs"}
+    (named,) = re.findall(r"pip install '\.\[([\w,]+)\]'", (CHECKOUT / "docs" / "start.md").read_text())
+    assert {*named.split(",")} == extras

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlbench.cli.models import datamodule_of, model_of
-from vlbench.cli.results import leaderboard_rows
+from vlbench.cli.datasets import dataset_of
+from vlbench.cli.models import model_of
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.datasets.base import VideoDataset
 from vlbench.evaluation.evaluator import Evaluation
 from vlbench.inference import Candidate, Classification, Model
 from vlbench.inference.model import Device
+from vlbench.results.leaderboard import leaderboard_rows
 from vlbench.results.row import Cell
 
 __all__ = ["Candidate", "Classification", "Model", "evaluate", "leaderboard", "load"]
@@ -64,7 +65,7 @@ def load(
 
 def evaluate(
     model: Model,
-    dataset: VideoDataset | VideoDataModule | str,
+    dataset: VideoDataset | VideoDataModule | str | Sequence[str],
     *,
     batch_size: int | None = None,
     num_workers: int = 0,
@@ -73,8 +74,8 @@ def evaluate(
 
     Args:
         model: Model that `load` has made.
-        dataset: Dataset, or name of a configuration of one such as `data/ucf101.yaml`, whose clips are the model's; or
-            a DataModule, which says itself what a clip is.
+        dataset: Dataset, or names of configurations of one such as `data/ucf101.yaml`, later ones over earlier ones;
+            its clips are the model's. Or a DataModule, which says itself what a clip is.
         batch_size: Number of clips that are computed together; `None` is 1 on a CPU and 16 on a GPU. A DataModule has
             its own.
         num_workers: Processes that decode videos; 0 decodes in this one. A DataModule has its own.
@@ -83,7 +84,7 @@ def evaluate(
         Metrics in per cent and predictions of each test subset, one for most datasets.
 
     Raises:
-        ConfigError: If the method cannot score the classes of the dataset, or the configuration has no data.
+        ConfigError: If the method cannot score the classes of the dataset, or the configurations have no dataset.
         DataError: If lists or videos are missing.
 
     Example:
@@ -102,8 +103,9 @@ def evaluate(
         >>> evaluation.metrics["top1"], len(evaluation.predictions.ids)
         (100.0, 2)
     """
-    data = datamodule_of(dataset).dataset if isinstance(dataset, str) else dataset
-    return model.evaluate(data, batch_size=batch_size, num_workers=num_workers)
+    if not isinstance(dataset, VideoDataset | VideoDataModule):
+        dataset = dataset_of([dataset] if isinstance(dataset, str) else dataset)
+    return model.evaluate(dataset, batch_size=batch_size, num_workers=num_workers)
 
 
 def leaderboard(

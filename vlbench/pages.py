@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 
 from vlbench.names import one_line
@@ -25,6 +26,17 @@ def head(title: str, style: str) -> str:
         style: Style sheet of the page.
     """
     return f"{_HEAD}<title>{text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+
+
+def picture(content: bytes, alt: str, kind: str = "jpeg") -> str:
+    """A picture that the page has in itself.
+
+    Args:
+        content: Bytes of the picture's file.
+        alt: Words for readers who do not see the picture, as text.
+        kind: Format of the picture.
+    """
+    return f'<img alt="{text(alt)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
 
 
 def text(value: str) -> str:

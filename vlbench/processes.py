@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 
 _PARENT = "VLBENCH_PARENT"
 """Variable in which the first process of a DDP run tells those that it starts who it is."""
@@ -22,6 +24,18 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def ending_with_this() -> Callable[[int], None]:
+    """The `worker_init_fn` of a DataLoader whose workers die with this process.
+
+    torch's own watch notices the death of a process after five seconds.
+    """
+    return partial(_worker_of, os.getpid())
+
+
+def _worker_of(parent: int, worker: int) -> None:  # noqa: ARG001 - torch gives the worker's number
+    die_with(parent)
 
 
 def announce_parent() -> None:

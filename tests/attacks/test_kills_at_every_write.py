@@ -98,7 +98,7 @@ class LeaderboardScenario:
         replace(made, identity=replace(made.identity, method=method)).write(folder / "records", method)
         files = {form: folder / f"leaderboard.{form}" for form in ("csv", "html")}
         with contextlib.redirect_stdout(io.StringIO()):
-            results.leaderboard([folder], **files, allow_dirty=True, allow_mixed=True)
+            results.print_leaderboard([folder], **files, allow_dirty=True, allow_mixed=True)
         return {form: path.read_bytes() for form, path in files.items()}
 
     def check(self, folder):

@@ -1,16 +1,21 @@
 """A checkpoint says how its model is configured: whoever has the file alone builds the method."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.fakes import moving_frames, write_video
+from tests.results.fakes import record
+from vlbench.backbones import TinyCLIP
 from vlbench.cli.main import main
-from vlbench.cli.methods import build, load
-from vlbench.cli.models import model_of
+from vlbench.cli.methods import build
+from vlbench.cli.models import _check_settings, model_of
 from vlbench.clips.options import ClipOptions, Views
 from vlbench.errors import CheckpointError, ConfigError
+from vlbench.inference import Model
+from vlbench.methods import OST
 
 CONFIGS = ["mote_fewshot.yaml", "demo/mote.yaml", "data/folder.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml",
            "views/3x1.yaml"]  # fmt: skip
@@ -65,11 +70,11 @@ def test_random_weights_follow_the_seed_and_draw_nothing_else(trained, tmp_path)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    load([], trained)
+    model_of([], trained, device="cpu")
     assert torch.equal(torch.rand(2), expected)
     other = changed(trained, tmp_path / "seed.ckpt", lambda header: header["configuration"].update(seed_everything=12))
     with pytest.raises(CheckpointError, match="random ones need the same seed_everything"):
-        load([], other)
+        model_of([], other)
 
 
 @pytest.mark.parametrize("change", [lambda header: header.pop("configuration"),
@@ -77,7 +82,7 @@ def test_random_weights_follow_the_seed_and_draw_nothing_else(trained, tmp_path)
 def test_one_that_does_not_say_it_is_refused_in_a_sentence(trained, tmp_path, capsys, monkeypatch, change):
     old = changed(trained, tmp_path / "old.ckpt", change)
     with pytest.raises(CheckpointError, match="does not say how its model is configured"):
-        load([], old)
+        model_of([], old)
     monkeypatch.setattr(sys, "argv", ["vlbench"])
     assert main(["classify", "a.mp4", "--classes", "a", "b", "--ckpt_path", str(old)]) == 2
     said = capsys.readouterr().err
@@ -94,10 +99,10 @@ def test_a_class_that_is_another_or_gone_is_named(trained, tmp_path):
 
     other = changed(trained, tmp_path / "other.ckpt", of_class("vlbench.methods.ZeroShot"))
     with pytest.raises(CheckpointError, match=r"other\.ckpt is of method 'mote', the configuration of 'zero_shot'"):
-        load([], other)
+        model_of([], other)
     gone = changed(trained, tmp_path / "gone.ckpt", of_class("kitchen.MyMethod"))
     with pytest.raises(ConfigError, match=r"gone\.ckpt configure no method: .*kitchen\.MyMethod"):
-        load([], gone)
+        model_of([], gone)
 
 
 def test_it_is_in_no_digest(trained, tmp_path):
@@ -106,7 +111,7 @@ def test_it_is_in_no_digest(trained, tmp_path):
     def other(header):
         header["configuration"] = {"seed_everything": 0, "model": {"class_path": "nowhere"}, "data": {"frames": 16}}
 
-    method = load([], trained)
+    method = model_of([], trained, device="cpu").method
     digest, provenance = method.trained_digest(), method.provenance
     assert provenance is not None
     for number, change in enumerate((other, lambda header: header.pop("configuration"))):
@@ -118,7 +123,7 @@ def test_it_is_in_no_digest(trained, tmp_path):
 
 def test_given_configurations_come_before_what_it_says(trained):
     with pytest.raises(CheckpointError, match="trained on"):
-        load(["mote_fewshot.yaml", "demo/mote.yaml", "backbone/tiny.yaml"], trained)
+        model_of(["mote_fewshot.yaml", "demo/mote.yaml", "backbone/tiny.yaml"], trained)
 
 
 def test_an_exported_one_is_built_without_experts(trained, tmp_path, monkeypatch):
@@ -137,3 +142,22 @@ def test_later_configurations_come_over_earlier_ones_option_by_option(tmp_path):
     model = model_of(["zero_shot.yaml", "backbone/tiny.yaml", "views/3x1.yaml", str(tmp_path / "mine.yaml")], None)
     assert (model.frames, model.clip.views) == (8, Views(clips=3, crops=3))
     assert build(["zero_shot.yaml", "backbone/tiny.yaml"]).name == model.method.name
+
+
+def test_sentences_that_a_record_states_are_their_dataset_s(tmp_path):
+    """A model that has no dataset has not read them; every other option of the method and of the clips is compared."""
+    model = Model(OST(TinyCLIP()), 8, ClipOptions(), device="cpu")
+    settings = {
+        **model.method.settings("test"), "descriptions": "0123", "data.clip.sampling": "uniform",
+        "data.clip.views.clips": 1, "data.clip.views.crops": 1, "data.clip.views.right_edge": "exact",
+        "data.clip.test_short_side": model.clip.test_short_side,
+    }  # fmt: skip
+    made = record()
+    made = replace(made, details=replace(made.details, settings=settings))
+    _check_settings(made, tmp_path, model)
+    for name in settings.keys() - {"descriptions"}:
+        other = replace(made, details=replace(made.details, settings={**settings, name: "another"}))
+        with pytest.raises(ConfigError, match=f"was tested with other options .*{name}=another and not"):
+            _check_settings(other, tmp_path, model)
+    older = replace(other, identity=replace(other.identity, settings=None))
+    _check_settings(older, tmp_path, model)

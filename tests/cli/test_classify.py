@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from tests.fakes import cut, moving_frames, write_video
 from tests.pages import assert_loads_nothing
 from vlbench.cli import classify as command
 from vlbench.cli.main import main
+from vlbench.cli.weights import class_names as of_weights
 from vlbench.errors import CheckpointError, ConfigError, DataError
 from vlbench.synthetic.generate import write_clip
 from vlbench.synthetic.render import render_clip
@@ -79,10 +81,35 @@ def test_a_folder_is_searched_and_every_form_says_the_same(run, shapes):
     assert table.count("a red ball") == 3
 
 
-def test_classes_may_be_the_lines_of_a_file(run, shapes, tmp_path):
-    (tmp_path / "classes.txt").write_text("\ufeffa red ball\n\n  a green flag\na blue box\n", encoding="utf-8")
-    words = [shapes / "0.mp4", "--format", "jsonl", "--top", "3", "--classes"]
-    assert lines(run(*words, "classes.txt")) == lines(run(*words, *CLASSES))
+LISTS = {
+    "classes.txt": "\ufeffa red ball\r\n\r\n  a green flag\r\na blue box",
+    "classes.csv": "id,Name\n0,a red ball\n\n1,a green flag\n2,a blue box\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_classes_may_be_in_a_file(name, tmp_path):
+    (tmp_path / name).write_bytes(LISTS[name].encode())
+    assert command.class_names([str(tmp_path / name)]) == CLASSES
+    assert of_weights(str(tmp_path / name)) == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"run\n\nrun\n", "a.txt names run twice; a list of classes has each once"),
+        ("a.txt", b"\n \n", "a.txt names no class"),
+        ("a.txt", b"caf\xe9\nrun\n", "a.txt is not UTF-8 text"),
+        ("a.csv", b"run\nsit\n", "a.csv:1: 0 columns of name, class, class_name; allowed: a header with one"),
+        ("a.csv", b"id,name\n0,run\n1\n", "a.csv:3: the row has no name; name a class, or remove the row"),
+        ("a.csv", b"id,name\n0,run\n1, \n", "a.csv:3: the row has no name; name a class, or remove the row"),
+    ],
+)
+def test_a_file_that_leaves_doubts_about_the_classes_is_refused(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    for read in (lambda path: command.class_names([path]), of_weights):
+        with pytest.raises((ConfigError, DataError), match=re.escape(message)):
+            read(str(tmp_path / name))
 
 
 def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
@@ -97,7 +124,9 @@ def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
     for form in forms:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(form.encode())))
         result = run("-", "--classes", *CLASSES, "--format", "jsonl")
-        assert [line["video"] for line in lines(result)][:2] == files
+        videos = [line["video"] for line in lines(result)]
+        assert videos[:2] == files
+        assert len(set(videos)) == len(videos)
         assert result.code == 0
 
 
@@ -147,7 +176,9 @@ def test_eight_formats_one_of_them_damaged(run, tmp_path):
     assert {line["video"] for line in lines(result) if line["best"]} == {f"{folder}/{name}" for name in made}
     assert result.err.splitlines()[-1] == f"vlbench: error: 1 of {len(made) + 1} videos cannot be read"
     assert f"unreadable: {folder}/damaged.mp4: " in result.err
-    elements = assert_loads_nothing((tmp_path / "page.html").read_text())
+    page = (tmp_path / "page.html").read_text()
+    assert "<p>Videos that cannot be read: 1.</p>" in page
+    elements = assert_loads_nothing(page)
     assert len(elements.all("img")) == len(made)
     assert all(image["src"].startswith("data:image/jpeg;base64,/9j/") for image in elements.all("img"))
 
@@ -249,6 +280,7 @@ def test_a_checkpoint_alone_and_a_record_give_the_scores_of_the_test(trained, ru
     for model in (["--ckpt_path", "weights/last.ckpt"], ["--record", "mine"]):
         result = run("videos/test", "--classes", *names, "--format", "jsonl", model=model)
         assert result.code == 0, result.err
+        assert "initial weights" not in result.err
         # Both are in the order of the names of the videos.
         scores = np.array([[each["score"] for each in line["best"]] for line in lines(result)])
         np.testing.assert_allclose(scores, expected, atol=2e-6)
@@ -273,6 +305,27 @@ def test_a_record_whose_weights_are_others_now_is_refused(trained, run, tmp_path
     assert "which is not there now; give the checkpoint by --ckpt_path" in run(
         *words, model=["--record", "records/mine.json"]
     ).err  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "then", "shown"),
+    [
+        ("data.clip.sampling", "dense", "data.clip.sampling=dense and not data.clip.sampling=uniform"),
+        ("data.clip.views.order", "reversed", "data.clip.views.order=reversed and not data.clip.views.order=normal"),
+        ("prompts", "another one", "prompts=another one and not prompts="),
+    ],
+)
+def test_a_record_whose_configuration_says_something_else_now_is_refused(
+    trained, run, tmp_path, monkeypatch, option, then, shown
+):
+    monkeypatch.chdir(trained)
+    content = json.loads((trained / "results" / "records" / "mine.json").read_text())
+    assert content["details"]["settings"].get(option) != then
+    content["details"]["settings"][option] = then
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    result = run("a.mp4", "--classes", "a", "b", model=["--record", f"{tmp_path}/mine.json"])
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"mine.json was tested with other options than its command line gives now, {shown}" in result.err
 
 
 def test_without_weights_the_way_to_the_small_clip_is_named(run, monkeypatch):
@@ -320,10 +373,55 @@ def test_what_cannot_be_meant_is_one_sentence(run, words, message):
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data: {init_args: {clip: {views: null}}}", "--data.clip.views is null; allowed: a group of clips, crops"),
+        ("data: {init_args: {clip: null}}", "--data.clip is null; allowed: a group of options"),
+        ("data: {init_args: {frames: null}}", "frames is null; allowed: 1 to 4,096"),
+        ("data: {init_args: [3]}", "data.init_args is [3]; allowed: names of options and their values"),
+        ("seed_everything: true", "seed_everything is true; allowed: an integer"),
+        ("seed_everything: red", "seed_everything is 'red'; allowed: an integer"),
+        ("seed_everything: -1", "seed_everything is -1; allowed: 0 to"),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_one_sentence(run, tmp_path, content, message):
+    (tmp_path / "mine.yaml").write_text(content)
+    result = run("a.mp4", "--classes", "a", "b", model=[*TINY, "mine.yaml"])
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert message in result.err
+
+
+def test_what_is_no_model_is_one_sentence(run, tmp_path):
+    (tmp_path / "text.txt").write_text("a\nb\n")
+    words = ["a.mp4", "--classes", "a", "b"]
+    said = run(*words, model=["--config", "data/ucf101.yaml"]).err
+    assert "data/ucf101.yaml configure no method: none of them has a model; add one, such as zero_shot.yaml" in said
+    said = run(*words, model=["--ckpt_path", "text.txt"]).err
+    assert said == "vlbench: error: text.txt cannot be read as a checkpoint: it is damaged or of another kind\n"
+    (tmp_path / "text.tx").mkdir()  # is suggested for no file
+    assert run(*words, model=["--ckpt_path", "text.t"]).err.endswith("did you mean text.txt?\n")
+
+
+def test_names_beside_a_file_of_names_and_empty_ones_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(ConfigError, match=r"classes are 2 names, of which classes\.txt is a file; give the file alone"):
+        command.class_names(["classes.txt", "a"])
+    (tmp_path / "running").touch()
+    assert command.class_names(["running", "jumping"]) == ["running", "jumping"]
+    with pytest.raises(ConfigError, match="a name of a video is empty"):
+        command.video_paths([""])
+
+
 def test_a_record_goes_with_nothing_else(trained, run, monkeypatch):
     monkeypatch.chdir(trained)
-    result = run("a.mp4", "--classes", "a", "b", "--record", "mine")
-    assert "a record says which configurations and checkpoint it is of; give either it or them" in result.err
+    for model in (TINY, ["--ckpt_path", "weights/last.ckpt"]):
+        result = run("a.mp4", "--classes", "a", "b", "--record", "mine", model=model)
+        assert result.code == 2
+        assert "a record says which configurations and checkpoint it is of; give either it or them" in result.err
+    folder = run("a.mp4", "--classes", "a", "b", "--folder", "elsewhere")
+    assert "folder is elsewhere, where a record is looked up, and there is none; give --record, too" in folder.err
 
 
 def test_places_without_videos_are_named(tmp_path, monkeypatch):

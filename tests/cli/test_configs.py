@@ -8,6 +8,7 @@ from vlbench.backbones.catalogue import check_weights
 from vlbench.cli.configs import config_names, find_config, resolve_arguments
 from vlbench.cli.main import main
 from vlbench.cli.methods import build
+from vlbench.cli.registry import COMMANDS
 from vlbench.errors import ConfigError
 from vlbench.methods import MSTA, MoTE, VideoTextMethod
 from vlbench.methods.head_only.base import HeadOnly
@@ -100,3 +101,20 @@ def test_recipes_compose_with_backbones_of_other_families(recipe, kind, backbone
         assert all(name.startswith("adapters.") for name in trained)
     else:
         assert {name for name, _ in method.backbone.visual.named_parameters(prefix="backbone.clip.visual")} <= trained
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, command in COMMANDS.items() if "config" in command.options and not command.lightning]
+)
+def test_config_may_be_given_several_times(name):
+    """And once with several names; the default is no list that a parser adds to."""
+    command = COMMANDS[name]
+    parser = command.parser()
+    needed = [option for action in parser._actions if action.required for option in action.option_strings[:1]]
+    words = [*("a.mp4" for _ in command.positional), *(part for option in needed for part in (option, "x"))]
+    for _ in range(2):
+        config = parser.parse_args([*words, "--config", "b", "--config", "c", "d"]).config
+        assert config[-3:] == ["b", "c", "d"]
+        assert len(config) == 3 + ("--config" in needed)
+    if "--config" not in needed:
+        assert [*parser.parse_args(words).config] == []

@@ -19,7 +19,7 @@ from vlbench.backbones import InternVideo2, ViCLIP, VideoNetwork
 from vlbench.backbones.internvideo2_parts import InternVideo2Sizes
 from vlbench.backbones.viclip_parts import ViCLIPSizes
 from vlbench.cli.main import main
-from vlbench.cli.trainer import ELSEWHERE, SAME_NUMBERS
+from vlbench.cli.trainer_options import ELSEWHERE, SAME_NUMBERS
 from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.datamodules import FolderVideosDataModule
 from vlbench.clips.options import DATA_ELSEWHERE, DATA_SAME_NUMBERS, DATA_SIDES, ClipOptions, LoadingOptions

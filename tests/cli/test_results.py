@@ -99,6 +99,10 @@ def test_rescore(results, capsys):
     Path("latin1.txt").write_bytes("café\n".encode("latin-1"))
     assert main(["rescore", "bad", "--classes", "list.txt"]) == 0
     assert "50.00" in capsys.readouterr().out
+    # As every other list of classes, in a spreadsheet too.
+    Path("list.csv").write_text("".join(f"{number},{name}\n" for number, name in enumerate(("name", *CLASSES[:2]))))
+    assert main(["rescore", "bad", "--classes", "list.csv"]) == 0
+    assert "50.00" in capsys.readouterr().out
     assert main(["rescore", "good", "--half"]) == 0
     assert "half_top1" in capsys.readouterr().out
     for refused, reason in (
@@ -109,6 +113,7 @@ def test_rescore(results, capsys):
         (["bad", "--prompts", "mote"], "give the test's --config"),
         (["bad", "--classes", "nothing.txt"], "not a file"),
         (["bad", "--classes", "latin1.txt"], "latin1.txt is not UTF-8 text"),
+        (["bad", "--classes", "list.txt", "--config", "zero_shot.yaml"], "are for the text tower of other prompts"),
     ):
         assert main(["rescore", *refused]) == (1 if "depend on" in reason or "UTF-8" in reason else 2)
         assert reason in capsys.readouterr().err
@@ -210,7 +215,7 @@ class Halved(ZeroShot):
 def rescored_by(method, monkeypatch, features):
     """A stored evaluation of `method` under the prompts `a video of {}`."""
     method.eval().requires_grad_(False)
-    monkeypatch.setattr("vlbench.cli.methods.load", lambda configs, checkpoint: method)
+    monkeypatch.setattr("vlbench.cli.methods.build", lambda configs, meta=True: method)
     digest = method.backbone.identity.digest
     store(Path("results"), "other", torch.eye(4), [0, 1, 2, 3], features=features, weights=None, backbone_digest=digest)
     return with_prompts(StoredEvaluation.load("other", Path("results")), ["a video of {}"], ["zero_shot.yaml"], None)

@@ -51,6 +51,24 @@ def test_import_test_export_test(workplace, capsys):
     assert full.std() > 0
 
 
+def test_what_merging_does_not_read_is_refused(workplace, capsys):
+    method = MoTE(TinyCLIP(), layers=1, experts=2)
+    method.train_class_features = torch.zeros(2, 128)
+    content = {"state_dict": dict(method.state_dict())}
+    method.on_save_checkpoint(content)
+    torch.save(content, "mote.ckpt")
+    assert main(["weights", "export", "mote.ckpt", "--out", "merged.safetensors", "--config", "mote_fewshot.yaml"]) == 2
+    assert (
+        "config is mote_fewshot.yaml, which nothing reads where the weights of mote are merged"
+        in capsys.readouterr().err
+    )
+    assert main(["weights", "export", "mote.ckpt", "--out", "merged.ckpt"]) == 2
+    assert (
+        "out is merged.ckpt; allowed with the format safetensors: a name that ends in .safe" in capsys.readouterr().err
+    )
+    assert [path.name for path in Path().iterdir()] == ["mote.ckpt"]
+
+
 def test_merging_leaves_the_head_as_it_was():
     torch.manual_seed(0)
     method = MoTE(TinyCLIP(), layers=2, experts=3).double()
@@ -84,6 +102,13 @@ def test_only_tensors_are_read(tmp_path, capsys):
     assert "cannot be read as weights" in result.err
     assert "executed" not in result.out
     assert not (tmp_path / "out.ckpt").exists()
+
+
+def test_a_text_is_no_released_file(tmp_path, capsys):
+    path = tmp_path / "list.txt"
+    path.write_text("a\nb\n")
+    assert main(["weights", "import", "mote", str(path), "--backbone", "tiny", "--out", "out.ckpt"]) == 2
+    assert "list.txt cannot be read as weights: pop from empty list; download it again" in capsys.readouterr().err
 
 
 def test_a_method_without_an_importer_is_named(tmp_path, capsys):

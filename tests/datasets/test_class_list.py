@@ -191,3 +191,8 @@ def test_a_few_videos_of_the_listed_classes_are_copied(root, listed, tmp_path):
 
 def test_every_dataset_takes_a_list(listed):
     assert BankDataset("bank", class_list=listed("walk\n")).class_list is not None
+
+
+def test_classes_that_differ_in_capitals_alone_stay_apart(tmp_path):
+    (tmp_path / "list.txt").write_text("sit\nRun\nrun\n")
+    assert read_class_names(tmp_path / "list.txt", ("run", "Run", "Sit"), "the record") == ["Sit", "Run", "run"]

@@ -1,6 +1,7 @@
 """A model gives for every video what a test of the same weights gives."""
 
 import contextlib
+from dataclasses import replace
 
 import lightning
 import numpy as np
@@ -231,6 +232,18 @@ def test_options_have_ranges_before_anything_is_read(options, message):
         Model(method_of("zero_shot"), device="cpu").classify_videos(["nowhere.mp4"], CLASSES, **options)
 
 
+def test_what_has_no_vector_a_video_has_no_features(videos):
+    with pytest.raises(ConfigError, match="or there is no video; allowed: one video or more"):
+        Model(method_of("zero_shot"), device="cpu").encode_videos([])
+
+
+def test_three_crops_need_a_longer_side():
+    backbone = TinyCLIP()
+    backbone.use_preprocess(replace(backbone.preprocess, resize_mode="squash"))
+    with pytest.raises(ConfigError, match=r"clip\.views\.crops is 3 and the backbone makes frames squares"):
+        Model(ZeroShot(backbone), FRAMES, CLIP, device="cpu").classify_videos(["a.mp4"], CLASSES)
+
+
 # How it is read ------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +295,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, videos):
         model.classify(paths[2], CLASSES)
 
 
+def test_workers_end_with_the_process_that_reads(videos, tmp_path, monkeypatch):
+    def ending():
+        return lambda worker: (tmp_path / str(worker)).touch()
+
+    monkeypatch.setattr("vlbench.inference.reading.ending_with_this", ending)
+    path = videos / "test" / CLASSES[0] / "0.mp4"
+    results = Model(method_of("zero_shot"), FRAMES, device="cpu").classify_videos([path, path], CLASSES, num_workers=2)
+    assert [result.failure for result in results] == ["", ""]
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
 def test_results_come_before_the_next_videos_are_named(videos):
     """A long list may be made while it is worked on."""
     path = videos / "test" / CLASSES[0] / "0.mp4"
@@ -329,6 +353,27 @@ def test_the_classes_of_videos_that_come_one_by_one_are_encoded_once(videos, mon
         model.classify(path, CLASSES)
     model.classify(path, CLASSES[:2])
     assert encoded == [CLASSES, CLASSES[:2]]
+
+
+class OfItsDataset(ZeroShot):
+    """Its classes are texts that name the dataset, as descriptions are a dataset's."""
+
+    def encode_classes(self, class_names):
+        return super().encode_classes(
+            [f"{name} of {self.dataset.label if self.dataset else ''}" for name in class_names]
+        )
+
+
+def test_classes_are_encoded_again_after_an_evaluation(videos):
+    """What was made of them before was of no dataset, or of another one."""
+    path = videos / "test" / CLASSES[0] / "0.mp4"
+    used, fresh = (Model(OfItsDataset(TinyCLIP()), FRAMES, device="cpu") for _ in range(2))
+    before = used.classify(path, CLASSES).scores
+    for model in (used, fresh):
+        model.evaluate(FolderVideos(str(videos)))
+    expected = fresh.classify(path, CLASSES).scores
+    assert not np.array_equal(before, expected)
+    np.testing.assert_array_equal(used.classify(path, CLASSES).scores, expected)
 
 
 def test_random_numbers_of_the_process_stay_where_they_are(videos):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.results.fakes import half, record
-from vlbench.cli.results import leaderboard
+from vlbench.cli.results import print_leaderboard
 from vlbench.errors import DataError
 from vlbench.results.html import to_html
 from vlbench.results.leaderboard import check_provenance, rows
@@ -102,7 +102,7 @@ def test_every_table_shows_the_options(tmp_path, capsys, monkeypatch):
     records = [made(40, test={"prompts": "video"}), made(60, test={"prompts": "mote"})]
     for one in records:
         one.write(tmp_path / "records")
-    assert leaderboard([tmp_path], csv=tmp_path / "b.csv", html=tmp_path / "b.html") == 0
+    assert print_leaderboard([tmp_path], csv=tmp_path / "b.csv", html=tmp_path / "b.html") == 0
     printed = capsys.readouterr().out
     table = rows(records)
     assert {line["options"] for line in csv.DictReader(io.StringIO(to_csv(table)))} == {"prompts=video", "prompts=mote"}

@@ -26,7 +26,7 @@ def pair(tmp_path):
 def readers(folder):
     """Every command that reads records with their scores."""
     return {
-        "leaderboard": lambda: results.leaderboard([folder]),
+        "leaderboard": lambda: results.print_leaderboard([folder]),
         "report": lambda: results.report("run", folder),
         "compare": lambda: results.compare("run", "run", folder),
         "rescore": lambda: results.rescore("run", half=True, folder=folder),

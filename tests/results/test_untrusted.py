@@ -127,7 +127,7 @@ def valid(tmp_path_factory):
 
 
 COMMANDS = {
-    "leaderboard": lambda out: results.leaderboard(
+    "leaderboard": lambda out: results.print_leaderboard(
         [out], out / "b.csv", out / "b.html", out / "b.md", out / "b.tex", allow_dirty=True, allow_mixed=True
     ),
     "report": lambda out: results.report("run", out, out / "classes.csv", out / "confusion.csv", out / "r.html"),

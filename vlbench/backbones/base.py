@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from vlbench.settings import plain
 
 USE_A_CLIP = "use a CLIP, such as --config backbone/vit_b16.yaml"
 """The way out of a backbone that lacks a capability."""
+
+FRAME_OPTIONS = ("image_size", "interpolation", "resize_mode")
+"""Names by which `frame_options` says how frames become a backbone's; a DataModule has options of the same names."""
 
 _PIXELS = ("mean", "std")
 """Attributes with the constants that pixels are normalised by."""
@@ -226,13 +229,23 @@ class DualEncoder(nn.Module, ABC):
         for key in _PIXELS:
             self.register_buffer(key, torch.tensor(getattr(preprocess, key)).view(3, 1, 1), persistent=False)
 
+    def frame_options(self) -> dict[str, Any]:
+        """How whole frames become the backbone's, by the names of `FRAME_OPTIONS`: their side in pixels, the
+        interpolation and the resize mode."""
+        values = self.image_size, self.preprocess.interpolation, self.preprocess.resize_mode
+        return dict(zip(FRAME_OPTIONS, values, strict=True))
+
+    def pixel_constants(self) -> dict[str, list[float]]:
+        """Mean and standard deviation of pixel values in [0, 1] that frames are normalised by, three values each."""
+        return {name: getattr(self, name).flatten().tolist() for name in _PIXELS}
+
     def settings(self) -> dict[str, object]:
         """What features depend on beside the names of the architecture and of the weights, as plain values.
 
         A backbone with more options adds them; how frames are resized is the data's setting. Random weights are a
         matter of the seed and have no digest here.
         """
-        constants = {name: [round(value, 6) for value in getattr(self, name).flatten().tolist()] for name in _PIXELS}
+        constants = {name: [round(value, 6) for value in values] for name, values in self.pixel_constants().items()}
         return {**constants, "weights": self.identity.digest if self.identity.pretrained is not None else None}
 
     def deviations(self) -> dict[str, object]:
@@ -245,9 +258,7 @@ class DualEncoder(nn.Module, ABC):
             **self.identity.as_dict(),
             "settings": plain(self.settings()),
             "embed_dim": self.embed_dim,
-            "image_size": self.image_size,
-            "interpolation": self.preprocess.interpolation,
-            "resize_mode": self.preprocess.resize_mode,
+            **self.frame_options(),
         }
 
     def set_grad_checkpointing(self, enabled: bool) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vlbench.backbones.base import DualEncoder
+from vlbench.backbones.base import FRAME_OPTIONS, DualEncoder
 from vlbench.bank.facts import BankFacts, Contents, DType, Kind
 from vlbench.bank.shards import ShardFile, shard_name, write_shard
 from vlbench.clips.batch import ClipBatch, ViewBatch
@@ -64,10 +64,6 @@ class Piece:
     def path(self, folder: Path) -> Path:
         """File of the piece below the bank's folder."""
         return folder / shard_name(self.kind, self.index)
-
-
-_PREPROCESS = ("image_size", "interpolation", "resize_mode")
-"""Facts about a backbone that the data go by."""
 
 
 class Encoder:
@@ -147,8 +143,8 @@ class Encoder:
                 "split_classes": splits,
             },
             lists={key: [[item.id, item.label] for item in videos] for key, videos in lists.items()},
-            backbone={name: value for name, value in of_backbone.items() if name not in _PREPROCESS},
-            preprocess={name: of_backbone[name] for name in _PREPROCESS},
+            backbone={name: value for name, value in of_backbone.items() if name not in FRAME_OPTIONS},
+            preprocess={name: of_backbone[name] for name in FRAME_OPTIONS},
             frames=data.frames,
             clip=asdict(data.clip),
             settings={"views": data.settings("test"), "augmented": of_training},

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlbench.cli.consoles import console_of_tables
 from vlbench.names import one_line
 from vlbench.results.audit import Audit, ClassResult, Section, said_of
 
@@ -22,8 +21,7 @@ def print_audit(outcome: Audit) -> None:
     Args:
         outcome: Audit of a record.
     """
-    # Files and pipes have no width of their own.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = console_of_tables(120)
     for section in outcome.sections:
         console.print(_table(section, outcome))
         for line in said_of(section, outcome.draws):

@@ -13,8 +13,9 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vlbench.cli.declaration import RESULTS
+from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.lists.index import FileIndex
-from vlbench.datasets.lists.text import lines_of
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import check_writable, write_atomically
@@ -36,7 +37,7 @@ def classify(
     format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002 - the name of the option
     html: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    folder: Path = Path("results"),
+    folder: Path | None = None,
 ) -> int:
     """Name the best classes of videos, with probabilities, as a test of the same weights scores them.
 
@@ -55,7 +56,7 @@ def classify(
         format: Form of the result: a table at the end, or a line for each video or class as soon as it is read.
         html: Page to write, with the frames that were looked at; it loads nothing from elsewhere.
         device: Device that computes; auto is CUDA where torch finds it, else the CPU.
-        folder: Results folder in which RECORD is looked up.
+        folder: Results folder in which RECORD is looked up; results by default.
 
     Returns:
         0, or 1 if a video cannot be read.
@@ -64,6 +65,8 @@ def classify(
     length, distance = seconds("window", window), seconds("stride", stride)
     if length is None and distance is not None:
         raise ConfigError(f"stride is {stride} and there are no windows; give --window, too")
+    if folder is not None and record is None:
+        raise ConfigError(f"folder is {folder}, where a record is looked up, and there is none; give --record, too")
     names, paths = class_names(classes), video_paths(videos)
     if html is not None:
         if html.is_dir():
@@ -77,7 +80,7 @@ def classify(
         from vlbench.cli.classify_page import ClassifiedPage
         from vlbench.cli.quiet import silence
     silence()
-    model = wanted_model(config, ckpt_path, record, folder, device)
+    model = wanted_model(config, ckpt_path, record, folder or RESULTS, device)
     results = model.classify_videos(
         paths, names, window=length, stride=distance, num_workers=decoders(model, len(paths)),
         keep_frames=html is not None,
@@ -112,19 +115,23 @@ def class_names(given: Sequence[str]) -> list[str] | None:
     """Names of classes that were given one by one or as a file; `None` if none were.
 
     Args:
-        given: Names, or the path of one file with a name a line.
+        given: Names, or the path of one file with a name a line or of a CSV file with a column `name`.
 
     Raises:
-        ConfigError: If a single name is given, which leaves nothing to choose among.
-        DataError: If the file is empty or not UTF-8 text.
+        ConfigError: If a single name is given, which leaves nothing to choose among, or a file that names a class twice
+            or none.
+        DataError: If the file cannot be read.
     """
     if len(given) != 1:
+        listed = next((name for name in given if name.endswith((".txt", ".csv")) and _is_file(name)), None)
+        if listed is not None:
+            raise ConfigError(f"classes are {len(given)} names, of which {listed} is a file; give the file alone")
         return list(given) or None
     if not _is_file(given[0]):
         raise ConfigError(
             f"classes is {given[0]!r}, one name and no file; allowed: two names or more, or a file with a name a line"
         )
-    return [line.strip() for _, line in lines_of(Path(given[0]))]
+    return listed_class_names(Path(given[0]))
 
 
 def _is_file(name: str) -> bool:
@@ -144,10 +151,13 @@ def video_paths(given: Sequence[str]) -> list[str]:
         given: Names of files and folders; `-` is a list on standard input.
 
     Raises:
+        ConfigError: If a name is empty.
         DataError: If a folder cannot be read or holds no video, the list is empty, or a line of it is no name.
     """
     names: list[str] = []
     for name in given:
+        if not name:  # a variable of a shell that is not set; as a path it is the folder that the command runs in
+            raise ConfigError("a name of a video is empty; allowed: files, folders, or - for a list on standard input")
         listed = _listed(sys.stdin.buffer.read()) if name == "-" else [name]
         if not listed:
             raise DataError("the list on standard input is empty; allowed: a name of a video or a folder a line")

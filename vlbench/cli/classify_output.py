@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlbench.cli.consoles import console_of_tables
 from vlbench.inference import Candidate, Classification, Model
 from vlbench.names import one_line, quoted
-from vlbench.results.escapes import csv_cell
+from vlbench.results.escapes import csv_text
 
 COLUMNS = ("video", "start", "end", "rank", "class", "probability", "score", "error")
 """Columns of the CSV form, a line for each class that is named."""
@@ -74,7 +72,6 @@ class CSVLines:
 
     def __init__(self, model: Model, top: int) -> None:  # noqa: ARG002 - as every form
         self.top = top
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
         self._write(COLUMNS)
 
     def add(self, result: Classification) -> None:
@@ -89,8 +86,7 @@ class CSVLines:
         """Nothing is left."""
 
     def _write(self, cells: tuple[object, ...]) -> None:
-        self._writer.writerow([csv_cell(cell) for cell in cells])
-        sys.stdout.flush()
+        print(csv_text([cells]), end="", flush=True)  # noqa: T201 - what was asked for
 
 
 class PrintedTable:
@@ -126,8 +122,7 @@ class PrintedTable:
                 place = [""] * len(place)
             table.add_section()
         table.columns[-1].justify = "right"
-        # Files and pipes have no width of their own.
-        Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+        console_of_tables().print(table)
 
 
 OUTPUTS: Mapping[str, type[Output]] = {"table": PrintedTable, "jsonl": JSONLines, "csv": CSVLines}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-
 from vlbench.inference import Classification, Model
-from vlbench.pages import head, text
+from vlbench.pages import head, picture, text
 from vlbench.results.page_parts import STYLE_OF_TABLES, asset, table
 from vlbench.tools.strips import jpeg_strip
 
@@ -50,11 +48,10 @@ class ClassifiedPage:
             self._parts.append(f"<p>It cannot be read: {text(result.failure)}</p>\n")
             return
         if result.frames is not None:
-            pictures = []
-            for number, frames in enumerate(result.frames, 1):
-                picture = base64.b64encode(jpeg_strip(frames, _HEIGHT)).decode()
-                alt = f"The {len(frames)} frames of clip {number} of {text(result.video)}"
-                pictures.append(f'<img alt="{alt}" src="data:image/jpeg;base64,{picture}">')
+            pictures = (
+                picture(jpeg_strip(frames, _HEIGHT), f"The {len(frames)} frames of clip {number} of {result.video}")
+                for number, frames in enumerate(result.frames, 1)
+            )
             self._parts.append(f"<figure>{''.join(pictures)}</figure>\n")
         rows = [
             (name, "" if probability is None else f"{probability:.4f}", f"{score:.4f}")

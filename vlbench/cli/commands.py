@@ -70,7 +70,7 @@ def run(
         # Hours of work are not held back for how they came about; the table says it.
         suffixes = {"csv": "csv", "html": "html", "markdown": "md"}
         files = {form: out / f"leaderboard.{suffix}" for form, suffix in suffixes.items()}
-        results.leaderboard([out], **files, allow_dirty=True, allow_mixed=True)
+        results.print_leaderboard([out], **files, allow_dirty=True, allow_mixed=True)
         tables = " and ".join(str(path) for form, path in files.items() if form != "html")
         console.print(f"The page is {files['html']}, its tables are {tables}.", highlight=False, soft_wrap=True)
     if failed:

@@ -80,7 +80,7 @@ def describe_dataset(dataset: str) -> int:
 
 
 def check(
-    config: list[str] | None = None,
+    config: Sequence[str] = (),
     root: Path | None = None,
     lists: list[Path] | None = None,
     labels: Path | None = None,
@@ -111,7 +111,8 @@ def check(
         1 if an error was found, otherwise 0.
     """
     folder = root if bank is None else None
-    if sum(given is not None for given in (config, folder, lists, bank)) != 1 or (lists is None) != (labels is None):
+    sources = (config or None, folder, lists, bank)
+    if sum(given is not None for given in sources) != 1 or (lists is None) != (labels is None):
         raise ConfigError(
             "give one of --config NAME, --root DIR, --lists FILE with --labels CSV, or --bank DIR, which may have the"
             " --root DIR of its videos"
@@ -123,7 +124,7 @@ def check(
     PROCESSES.check("workers", workers, "one a core")
     from vlbench.cli.datasets import dataset_of
 
-    dataset = dataset_of(config) if config is not None else None
+    dataset = dataset_of(config) if config else None
     # Only now: it imports torch, which a wrong command line should not wait for.
     from vlbench.tools import doctor
 

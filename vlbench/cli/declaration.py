@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Input = Literal["configuration", "suite", "record", "file", "folder"]
 """What a parameter must name for a command to start: a configuration, a suite or a record by name, a file, a folder."""
 
+RESULTS = Path("results")
+"""Results folder in which the name of a record is looked up, unless another one is given."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -102,7 +105,7 @@ class Command:
             option = parameter.upper() if parameter in self.positional else f"--{parameter}"
             for value in given if isinstance(given, list | tuple) else [given]:
                 if value is not None:
-                    _check_input(option, value, kind, values.get("folder", Path()))
+                    _check_input(option, value, kind, values.get("folder") or RESULTS)
         return self.load()(**values)
 
 
@@ -124,13 +127,13 @@ def _check_input(option: str, value: str | Path, kind: Input, folder: Path) -> N
         except DataError as error:
             raise ConfigError(str(error)) from error
     elif kind == "file" and not Path(value).is_file():
-        raise ConfigError(f"{option} is {value}, which is not a file{_neighbours(Path(value))}")
+        raise ConfigError(f"{option} is {value}, which is not a file{_neighbours(Path(value), Path.is_file)}")
     elif kind == "folder" and not Path(value).is_dir():
-        raise ConfigError(f"{option} is {value}, which is not a folder{_neighbours(Path(value))}")
+        raise ConfigError(f"{option} is {value}, which is not a folder{_neighbours(Path(value), Path.is_dir)}")
 
 
-def _neighbours(path: Path) -> str:
-    """What lies beside a file that is not there and is called almost the same."""
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+def _neighbours(path: Path, wanted: Callable[[Path], bool]) -> str:
+    """What lies beside a path, is what it should be and is called almost the same."""
+    names = [entry.name for entry in path.parent.iterdir() if wanted(entry)] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=3)
     return f"; did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else ""

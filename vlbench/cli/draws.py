@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from vlbench.cli.consoles import console_of_tables
 from vlbench.errors import DataError
 from vlbench.ranges import COUNTS, SEEDS
 from vlbench.results.comparison import ComparisonKey
@@ -63,7 +62,7 @@ def compare_draws(a: str, b: str, folder: Path = Path("results"), resamples: int
             key.dataset, str(key.shots), str(outcome.draws), f"{outcome.mean_a:.2f}", f"{outcome.mean_b:.2f}",
             f"{outcome.difference:+.2f}", *spread,
         )  # fmt: skip
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console = console_of_tables(120, markup=False)
     console.print(table)
     if len(records) < len(of_both):
         left = len(of_both) - len(records)

@@ -1,4 +1,4 @@
-"""`vlbench weights export`: a MoTE with merged experts, or a method on a fixed list of classes."""
+"""`vlbench weights export`: a checkpoint with merged weights, or a method on a fixed list of classes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from jsonargparse import ArgumentParser
-
 import vlbench
-from vlbench.cli.configs import find_config, read_config
-from vlbench.cli.datasets import overlaid, specification
-from vlbench.cli.methods import load
-from vlbench.cli.usage import explain
-from vlbench.cli.values import check_types
+from vlbench.cli.datasets import specification
+from vlbench.cli.models import model_of
 from vlbench.cli.weights import class_names, export_merged, header_of
-from vlbench.clips.options import ClipOptions
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.descriptions import Descriptions, ShippedDescriptions
 from vlbench.datasets.specs import ClassList
 from vlbench.deploy import FixedClasses, Format, Interface, check_ending, write
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import check_writable
-from vlbench.methods import MoTE
 from vlbench.methods.base import VideoTextMethod
+from vlbench.methods.released import MERGERS
 
 
 def export(checkpoint: Path | None, out: Path, kind: Format, classes: str | None, configs: Sequence[str]) -> list[str]:
@@ -35,7 +29,13 @@ def export(checkpoint: Path | None, out: Path, kind: Format, classes: str | None
     if checkpoint is not None and checkpoint.suffix == ".safetensors" and kind == "safetensors" and classes is None:
         raise CheckpointError(f"{checkpoint} is safetensors, as exports are; give a checkpoint of `vlbench fit`")
     header = header_of(checkpoint) if checkpoint is not None else {}
-    if checkpoint is not None and kind == "safetensors" and classes is None and header["method"] == MoTE.name:
+    check_ending(out, kind)
+    if checkpoint is not None and kind == "safetensors" and classes is None and header["method"] in MERGERS:
+        if configs:
+            raise ConfigError(
+                f"config is {', '.join(configs)}, which nothing reads where the weights of {header['method']} are"
+                " merged; leave it out, or give --classes too"
+            )
         return [export_merged(checkpoint, out)]
     return _export_fixed(checkpoint, header, out, kind, classes, configs)
 
@@ -48,30 +48,28 @@ def _export_fixed(
     classes: str | None,
     configs: Sequence[str],
 ) -> list[str]:
-    check_ending(out, kind)
     check_writable(out.absolute().parent, "out")
     given = class_names(classes) if classes is not None else None
-    method = load(configs, checkpoint)
+    model = model_of(configs, checkpoint, device="cpu")
+    method, frames, clip = model.method, model.frames, model.clip
     if checkpoint is None and method.trained_keys():
         raise ConfigError(f"{method.name} trains, and its weights are in no configuration; give a checkpoint")
     weights = method.trained_digest() if checkpoint is not None else None
     names = _names(method, given)
-    frames, clip = _clips(configs, header.get("configuration"))
     _prepare(method, names, _descriptions(classes))
     with method.evaluation_weights():
+        constants = method.backbone.pixel_constants()
         module = FixedClasses(method, names, frames)
         interface = Interface(
             classes=module.class_names,
             output=module.output,
             frames=frames,
-            image_size=method.backbone.image_size,
+            **method.backbone.frame_options(),
             short_side=round(clip.test_short_side * method.backbone.image_size),
-            interpolation=method.backbone.preprocess.interpolation,
-            resize_mode=method.backbone.preprocess.resize_mode,
             sampling=clip.sampling,
             views=asdict(clip.views),
-            mean=tuple(method.backbone.mean.flatten().tolist()),
-            std=tuple(method.backbone.std.flatten().tolist()),
+            mean=tuple(constants["mean"]),
+            std=tuple(constants["std"]),
             method=method.name,
             backbone=method.backbone.identity.as_dict(),
             weights=weights,
@@ -122,32 +120,3 @@ def _prepare(
         method.backbone.set_grad_checkpointing(False)  # there is no backward pass to recompute for
     method.dataset = cast("VideoDataset", SimpleNamespace(train_classes=listed))
     method.setup("test")
-
-
-def _clips(configs: Sequence[str], configuration: Mapping[str, Any] | None) -> tuple[int, ClipOptions]:
-    """Frames of a view and how they are picked: as configurations say, or the checkpoint's.
-
-    Raises:
-        ConfigError: If neither says how many frames a view has, or an option is wrong.
-    """
-    options: dict[str, Any] = {}
-    for name in configs:
-        data = read_config(find_config(name)).get("data") or {}
-        options = overlaid(options, data.get("init_args") or {} if isinstance(data, dict) else {})
-    if not configs:
-        options = dict((configuration or {}).get("data") or {})
-    if "frames" not in options:
-        raise ConfigError(
-            "the number of frames of a view is not known; give a --config with data.frames, such as the training's"
-        )
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--frames", type=int)
-    parser.add_argument("--clip", type=ClipOptions, default=ClipOptions())
-    try:
-        values = parser.parse_object({name: options[name] for name in ("frames", "clip") if name in options})
-        check_types(values, {"clip": ClipOptions})
-        values = parser.instantiate(values)
-    except Exception as error:
-        source = ", ".join(configs) or "the checkpoint"
-        raise ConfigError(f"{source} configure no clips: {explain(str(error), parser)}") from error
-    return values.frames, values.clip

@@ -129,13 +129,7 @@ def encoder_of(arguments: dict[str, Any], device: str) -> Encoder:
         torch.manual_seed(arguments["seed"])  # of random weights
         backbone = parser.instantiate(Namespace(backbone=values.backbone)).backbone
         assert isinstance(backbone, DualEncoder)
-        linked = {
-            "image_size": backbone.image_size,
-            "interpolation": backbone.preprocess.interpolation,
-            "resize_mode": backbone.preprocess.resize_mode,
-            "seed": arguments["seed"],
-        }
-        for name, value in linked.items():
+        for name, value in {**backbone.frame_options(), "seed": arguments["seed"]}.items():
             values.data.init_args[name] = value
         data = parser.instantiate(Namespace(data=values.data)).data
     except (ConfigError, DataError):

@@ -18,7 +18,7 @@ import vlbench.backbones
 import vlbench.methods  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.usage import explain
-from vlbench.cli.values import check_types
+from vlbench.cli.values import check_types, checked_seed
 from vlbench.cli.weights import as_checkpoint, check_checkpoint, header_of
 from vlbench.errors import CheckpointError, ConfigError, DataError, user_error
 from vlbench.methods.base import VideoTextMethod
@@ -107,7 +107,7 @@ def with_prompts(
     kind = type(build(configs))
     if not kind.opens_vocabulary:
         raise ConfigError(f"{kind.name} has no open vocabulary: no prompt changes its scores; leave --prompts out")
-    method = load(configs, checkpoint)
+    method = with_weights(build(configs, meta=False), checkpoint)
     given = (method.backbone.identity.digest, method.trained_digest() if checkpoint is not None else None)
     expected = (stored.record.details.backbone_digest, stored.record.identity.weights)
     if given != expected:
@@ -124,22 +124,6 @@ def with_prompts(
     with torch.no_grad():
         scores = method.score(features, method.encode_classes(stored.classes))
     return stored.rescored(scores.float().numpy())
-
-
-def load(configs: Sequence[str], checkpoint: Path | None) -> VideoTextMethod:
-    """The method of some configurations with its weights, in evaluation mode on the CPU.
-
-    Args:
-        configs: Configurations by name; only what they say of the model is read. Without any the checkpoint says it.
-        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file; `None` takes the initial weights.
-
-    Raises:
-        ConfigError: If they configure no model.
-        CheckpointError: If the checkpoint is not this method's, or does not say how its model is configured.
-    """
-    if checkpoint is not None and not configs:
-        return with_weights(rebuilt(checkpoint), checkpoint)
-    return with_weights(build(configs, meta=False), checkpoint)
 
 
 def with_weights(method: VideoTextMethod, checkpoint: Path | None) -> VideoTextMethod:
@@ -175,19 +159,6 @@ def build(configs: Sequence[str], *, meta: bool = True) -> VideoTextMethod:
     return built([read_config(find_config(name)) for name in configs], ", ".join(configs), meta=meta)
 
 
-def rebuilt(checkpoint: Path) -> VideoTextMethod:
-    """The method that a checkpoint was trained with, with its initial weights.
-
-    Args:
-        checkpoint: Checkpoint of `vlbench fit`, or an exported safetensors file.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be read, or does not say how its model is configured.
-        ConfigError: If the method cannot be built as it says, such as where a file of weights has moved.
-    """
-    return built([configuration_of(checkpoint)], str(checkpoint), meta=False)
-
-
 def configuration_of(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of its model, its clips and its seed, as the content of a configuration.
 
@@ -217,6 +188,10 @@ def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTe
     Raises:
         VlbenchError: If they configure no model, or the method refuses its options, or weights cannot be loaded.
     """
+    if not any(
+        content.startswith("--model") if isinstance(content, str) else "model" in content for content in contents
+    ):
+        raise ConfigError(f"{source} configure no method: none of them has a model; add one, such as zero_shot.yaml")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(VideoTextMethod, "model", required=True)
@@ -230,7 +205,7 @@ def built(contents: Sequence[Configured], source: str, *, meta: bool) -> VideoTe
         _leave_out_weights(values.model)
     seed = 0
     for content in contents:
-        seed = seed if isinstance(content, str) else content.get("seed_everything", seed)
+        seed = seed if isinstance(content, str) else checked_seed(content.get("seed_everything", seed))
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         # Random weights of a backbone are those of a training with this seed.
         torch.default_generator.manual_seed(seed)

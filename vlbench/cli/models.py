@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 import vlbench.clips.datamodules  # noqa: F401 - class names in configs are found among imported classes
 from vlbench.cli.checks import explained
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.methods import Configured, as_words, built, configuration_of, with_weights
-from vlbench.clips.datamodule import VideoDataModule
-from vlbench.clips.options import ClipOptions
+from vlbench.cli.values import check_types
+from vlbench.clips.options import DATA_SIDES, NORMAL, ClipOptions
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.inference import Model
 from vlbench.inference.model import Device
+from vlbench.results.options import differing
 from vlbench.results.record import Record
+from vlbench.settings import flat, plain
 from vlbench.temporary import temporary_folder
 
 _OF_CLIPS = re.compile(r"--data\.(?:init_args\.)?(frames\b|clip\b)")
+_OF_DATASET = ("descriptions", "rephrased")
+"""Options of methods of which a record states the sentences, which a model without a dataset has not read."""
 _BANK = re.compile(r"\bFeatureBankDataModule\b")
 
 
@@ -53,32 +57,16 @@ def model_of(
         return _model([read_config(find_config(name)) for name in configs], ", ".join(configs), checkpoint, device)
     if checkpoint is None:
         raise ConfigError("neither a checkpoint nor configurations are given; give one of the two, or a record")
-    return _model([configuration_of(checkpoint)], str(checkpoint), checkpoint, device)
+    configuration = configuration_of(checkpoint)
+    if "frames" not in _clips_in(configuration):
+        raise ConfigError(
+            f"{checkpoint}: the number of frames of a view is not known; give a --config with data.frames, such as the"
+            " training's"
+        )
+    return _model([configuration], str(checkpoint), checkpoint, device)
 
 
-def datamodule_of(config: str) -> VideoDataModule:
-    """The DataModule of a configuration of data.
-
-    Args:
-        config: Name of the configuration, such as data/ucf101.yaml.
-
-    Raises:
-        ConfigError: If it configures no data.
-    """
-    content = read_config(find_config(config))
-    if not isinstance(content.get("data"), Mapping):
-        raise ConfigError(f"{config} configures no data; allowed: one that does, such as data/ucf101.yaml")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_subclass_arguments(VideoDataModule, "data", required=True)
-    with explained(parser), temporary_folder() as folder:
-        values = parser.parse_args(as_words([content], folder, lambda read: {"data": read["data"]}))
-        datamodule = parser.instantiate(Namespace(data=values.data)).data
-    assert isinstance(datamodule, VideoDataModule)
-    return datamodule
-
-
-def clips_of(contents: Sequence[Configured]) -> tuple[int, ClipOptions]:
+def _clips_of(contents: Sequence[Configured]) -> tuple[int, ClipOptions]:
     """Number of frames of a clip, and what they are, by configurations and words of a command line.
 
     Args:
@@ -92,7 +80,9 @@ def clips_of(contents: Sequence[Configured]) -> tuple[int, ClipOptions]:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--clip", type=ClipOptions, default=ClipOptions())
     with explained(parser), temporary_folder() as folder:
-        values = parser.instantiate(parser.parse_args(as_words(contents, folder, _clips_in)))
+        values = parser.parse_args(as_words(contents, folder, _clips_in))
+        check_types({"data.clip": values.clip}, {"data.clip": ClipOptions})
+        values = parser.instantiate(values)
     return values.frames, values.clip
 
 
@@ -103,7 +93,7 @@ def _model(contents: Sequence[Configured], source: str, checkpoint: Path | None,
         for each in contents
         if not isinstance(each, str) or _OF_CLIPS.match(each)
     ]
-    frames, clip = clips_of(of_clips)
+    frames, clip = _clips_of(of_clips)
     return Model(with_weights(built(of_model, source, meta=False), checkpoint), frames, clip, device)
 
 
@@ -111,8 +101,10 @@ def _clips_in(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the content of a configuration says of frames and clips."""
     data = content.get("data")
     # A checkpoint names no class of its data.
-    options = data.get("init_args", data) if isinstance(data, Mapping) else {}
-    return {name: options[name] for name in ("frames", "clip") if isinstance(options, Mapping) and name in options}
+    options = (data.get("init_args", data) if isinstance(data, Mapping) else None) or {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"data.init_args is {options!r}; allowed: names of options and their values")
+    return {name: options[name] for name in ("frames", "clip") if name in options}
 
 
 def _recorded(record: Record, path: Path, device: Device) -> Model:
@@ -131,7 +123,7 @@ def _recorded(record: Record, path: Path, device: Device) -> Model:
         elif option == "--ckpt_path":
             checkpoint = None if value in ("", "null") else Path(value)
         elif option == "--seed_everything":
-            contents.append({"seed_everything": int(value)})
+            contents.append({"seed_everything": yaml.safe_load(value)})
         elif option == "--data" and isinstance(data := yaml.safe_load(value), Mapping):
             contents.append({"data": data})
         else:
@@ -146,6 +138,7 @@ def _recorded(record: Record, path: Path, device: Device) -> Model:
             " --config as in that test"
         )
     model = _model(contents, str(path), checkpoint, device)
+    _check_settings(record, path, model)
     weights = None if checkpoint is None else model.method.trained_digest()
     now = (model.method.backbone.identity.digest, weights, model.frames, _views(model.clip))
     then = (record.details.backbone_digest, record.identity.weights, record.identity.frames, record.identity.views)
@@ -157,6 +150,25 @@ def _recorded(record: Record, path: Path, device: Device) -> Model:
             f" {now[names.index(odd)]}; give --config and --ckpt_path of that test"
         )
     return model
+
+
+def _check_settings(record: Record, path: Path, model: Model) -> None:
+    """Refuses a model whose options are not those of the record: a configuration may have changed since the test."""
+    if record.identity.settings is None:
+        return  # an older vlbench kept no options
+    clip = {name: value for name, value in flat("clip", model.clip) if DATA_SIDES[name] != "training"}
+    now = {
+        **{name: value for name, value in model.method.settings("test").items() if name not in _OF_DATASET},
+        **{f"data.{name}": plain(value) for name, value in clip.items()},
+        "data.clip.test_short_side": round(model.clip.test_short_side, 6),  # as a DataModule states it
+    }
+    then = {"data.clip.views.order": NORMAL, **record.details.settings}
+    there, here = differing([{name: then[name] for name in now if name in then}, now])
+    if there or here:
+        raise ConfigError(
+            f"{path} was tested with other options than its command line gives now, {there or 'no such option'} and not"
+            f" {here}; give --config and --ckpt_path of that test"
+        )
 
 
 def _views(clip: ClipOptions) -> str:

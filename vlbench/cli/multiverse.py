@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from vlbench.cli.consoles import console_of_tables
 from vlbench.files import write_atomically
 
 
@@ -49,8 +47,7 @@ def multiverse(
     for path, form in ((json, to_json), (csv, to_csv), (html, multiverse_html)):
         if path is not None:
             write_atomically(path, form(outcome).encode())
-    # Files and pipes have no width of their own.
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
+    console = console_of_tables(markup=False)
     console.print(f"{outcome.setting}: {outcome.universes:,} universes of {len(outcome.methods)} methods")
     for choice in outcome.choices:
         console.print(f"  {choice.name}: {', '.join(choice.options)}", soft_wrap=True)

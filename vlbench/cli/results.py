@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlbench.datasets.lists.text import text_of
+from vlbench.cli.consoles import console_of_tables
+from vlbench.datasets.lists.class_names import read_class_names
+from vlbench.datasets.lists.text import lines_of
 from vlbench.errors import ConfigError
 from vlbench.files import write_atomically
-from vlbench.results.audits import read_audits
-from vlbench.results.leaderboard import check_provenance, rows
-from vlbench.results.pairs import read_records
-from vlbench.results.row import Row
+from vlbench.results.leaderboard import leaderboard_rows
 from vlbench.results.tables import cell, filled, to_csv, to_latex, to_markdown
 
 _SHOWN = (
@@ -40,6 +38,7 @@ _SHOWN = (
 )
 
 
+# Not named as the command: a parser looks a function's name up in `vlbench`, whose `leaderboard` loads torch.
 def print_leaderboard(
     folders: Sequence[Path],
     csv: Path | None = None,
@@ -84,29 +83,8 @@ def print_leaderboard(
     view = Table(*shown, title="leaderboard" if csv is None else str(csv))
     for row in table:
         view.add_row(*(escape(cell(row, column)) for column in shown))
-    # Files and pipes have no width of their own.
-    Console(width=None if sys.stdout.isatty() else 140).print(view)
+    console_of_tables().print(view)
     return 0
-
-
-leaderboard = print_leaderboard
-"""The command; under a name of its own, as a parser looks a function's name up in `vlbench`, which would load torch."""
-
-
-def leaderboard_rows(folders: Sequence[Path], *, allow_dirty: bool = False, allow_mixed: bool = False) -> list[Row]:
-    """Rows of all records below some folders.
-
-    Args:
-        folders: Results folders, searched for records.
-        allow_dirty: Take records of code that differed from its commit.
-        allow_mixed: Take records of different schemas in one table.
-
-    Raises:
-        DataError: If a folder does not exist, or a table should not rest on some of them.
-    """
-    records = list(read_records(folders))
-    check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
-    return rows(records, read_audits(folders))
 
 
 def verify(folders: Sequence[Path]) -> int:
@@ -257,6 +235,10 @@ def rescore(
 
     if (half and (classes is not None or prompts is not None)) or not (half or classes or prompts):
         raise ConfigError("give --classes FILE, --prompts FILE or both, or --half")
+    if prompts is None and (config or ckpt_path is not None):
+        raise ConfigError(
+            "--config and --ckpt_path are for the text tower of other prompts; leave them out, or give --prompts"
+        )
     stored = StoredEvaluation.load(record, folder)
     recorded, views = stored.record.metrics, stored.record.identity.views
     if half:
@@ -266,9 +248,9 @@ def rescore(
             from vlbench.cli.methods import with_prompts
             from vlbench.methods.parts.prompts import PROMPTS
 
-            named = prompts if prompts in PROMPTS else _lines(Path(prompts), "a template such as 'a video of {}'")
+            named = prompts if prompts in PROMPTS else _templates(Path(prompts))
             stored = with_prompts(stored, named, config, ckpt_path)
-        names = _lines(classes, "a name of a class") if classes is not None else stored.classes
+        names = stored.classes if classes is None else read_class_names(classes, stored.classes, stored.name)
         metrics = restricted(stored, names)
         label = f"{len(names)} classes" + (f", prompts {prompts}" if prompts is not None else "")
     table = Table("scored against", *metrics, title=stored.name)
@@ -281,8 +263,8 @@ def rescore(
     return 0
 
 
-def _lines(path: Path, what: str) -> list[str]:
-    """Lines of a file that are not empty."""
+def _templates(path: Path) -> list[str]:
+    """Templates in a file, one a line."""
     if not path.is_file():
-        raise ConfigError(f"{path} is not a file; give one with {what} a line")
-    return [line.strip() for line in text_of(path).splitlines() if line.strip()]
+        raise ConfigError(f"{path} is not a file; give one with a template such as 'a video of {{}}' a line")
+    return [line for _, line in lines_of(path)]

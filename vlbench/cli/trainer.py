@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 # Set before torch starts its threads: idle ones that spin slow the data workers down several times on few cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,17 +31,14 @@ from vlbench.cli.configs import config_name
 from vlbench.cli.quiet import silence
 from vlbench.cli.step_times import StepTimes, check_logger, log_to_csv
 from vlbench.cli.summary import PARTS, summary
+from vlbench.cli.trainer_options import add_options
 from vlbench.cli.training_facts import training_data, training_digest
 from vlbench.cli.weights import as_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
-from vlbench.datasets.specs import Selection
-from vlbench.errors import ConfigError
 from vlbench.methods.base import VideoTextMethod
 from vlbench.names import name_bytes, one_line, quoted
 from vlbench.processes import announce_parent
-from vlbench.ranges import SEEDS
-from vlbench.results.callback import RecordWriter
 from vlbench.temporary import temporary_folder
 from vlbench.yaml_files import check_yaml
 
@@ -59,28 +56,6 @@ set_loader("yaml", _load_checked, exceptions=(yaml.YAMLError,))
 _STRICT = {"exit_on_error": False, "allow_abbrev": False}
 """Arguments of parsers that raise their errors and take no beginning of an option's name for the option."""
 
-ELSEWHERE = {
-    "model": "its settings",
-    "data": "its settings",
-    "trainer": "its settings",
-    "seed_everything": "identity.seed",
-    "selection": "identity.selection",
-    "ckpt_path": "identity.weights",
-    "matmul_precision": "a setting of the training and of the test",
-    "record": "identity.protocol and identity.selection; its other options say what a record holds and where it goes",
-}
-"""Options of a training or a test that an identity states in fields of its own, and where."""
-
-SAME_NUMBERS = {
-    "compile": "the same computation by other kernels, which round in the last bits",
-    "resume": "a resumed training draws what an uninterrupted one does",
-    "checkpoint_minutes": "when a checkpoint is written, from which a training goes on exactly",
-    "checkpoint": "what is kept; a checkpoint says whether its training was finished",
-    "weights_only": "how a checkpoint is read",
-    "verbose": "it shows",
-}
-"""Options of a training or a test that cannot change a number, and why."""
-
 
 class VlbenchCLI(LightningCLI):
     """LightningCLI with a record writer, a checkpoint of the last epoch and, where asked for, one of the best.
@@ -95,62 +70,7 @@ class VlbenchCLI(LightningCLI):
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--selection",
-            type=Selection,
-            default="last",
-            help="Which epoch counts. `last.ckpt` is written always; `heldout` also writes `best.ckpt`, the epoch with "
-            "the best top-1 on the videos that `data.heldout` sets aside, `best_on_test` that with the best on the "
-            "test videos. In a test, what its record says.",
-        )
-        parser.add_argument(
-            "--resume",
-            type=Literal["never", "auto"],
-            default="never",
-            help="`auto` continues a training from `last.ckpt` in `checkpoint.dirpath`, or from the newer "
-            "`running.ckpt` of an epoch that has not ended, if it is there and of the same configuration. Other data "
-            "are refused.",
-        )
-        parser.add_argument(
-            "--checkpoint_minutes",
-            type=float,
-            default=30.0,
-            help="Minutes of a training epoch between two checkpoints `running.ckpt`, which `--resume auto` goes on "
-            "from exactly; 0 writes checkpoints at the end of epochs only.",
-        )
-        parser.add_argument(
-            "--compile", type=bool, default=False, help="Compile the blocks of towers and methods by torch.compile."
-        )
-        parser.add_argument(
-            "--matmul_precision",
-            type=Literal["highest", "high", "medium"],
-            default="highest",
-            help="Precision of float32 matrix products and convolutions on a GPU: `highest` is float32, `high` TF32, "
-            "`medium` bfloat16 for products and TF32 for convolutions.",
-        )
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_stated_seed)
-        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=_stated_seed)
-        parser.link_arguments(
-            "selection", "data.init_args.validate_on_test", compute_fn=lambda selection: selection == "best_on_test"
-        )
-        of_backbone: dict[str, Callable[[VideoTextMethod], object]] = {
-            "image_size": lambda method: method.backbone.image_size,
-            "interpolation": lambda method: method.backbone.preprocess.interpolation,
-            "resize_mode": lambda method: method.backbone.preprocess.resize_mode,
-        }
-        for option, read in of_backbone.items():
-            parser.link_arguments("model", f"data.init_args.{option}", compute_fn=read, apply_on="instantiate")
-        parser.add_lightning_class_args(RecordWriter, "record")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                # One file, the last epoch's: which one is tested never depends on a score.
-                "checkpoint.filename": "last",
-                "checkpoint.save_top_k": 1,
-                "checkpoint.enable_version_counter": False,
-                "checkpoint.save_on_train_epoch_end": True,
-            }
-        )
+        add_options(parser)
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -286,14 +206,6 @@ class VlbenchCLI(LightningCLI):
             _say(f"vlbench: error: {len(unreadable)} of {total} videos cannot be read", sys.stderr)
             # Another process of a DDP run that ended with an error would have Lightning end this one.
             self.exit_code = int(self.trainer.is_global_zero)
-
-
-def _stated_seed(seed: int | bool) -> int:
-    """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it."""
-    if isinstance(seed, bool):
-        raise ConfigError(f"seed_everything is {str(seed).lower()}; allowed: an integer, which records name")
-    SEEDS.check("seed_everything", seed)
-    return seed
 
 
 @rank_zero_only

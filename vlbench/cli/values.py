@@ -15,7 +15,7 @@ from jsonargparse import Namespace
 from vlbench.cli.usage import explain, plain_types
 from vlbench.errors import ConfigError, user_error
 from vlbench.protocols.suites import Suite
-from vlbench.ranges import PROCESSES, Range
+from vlbench.ranges import PROCESSES, SEEDS, Range
 
 _RANGES: dict[str, tuple[Range, str]] = {
     "trainer.max_epochs": (Range(1, 1_000_000), "Lightning's default"),
@@ -61,6 +61,22 @@ def check_ranges(config: Namespace) -> None:
             value = int(value)  # devices may be a word too
         if value is None or isinstance(value, int | float):
             allowed.check(name, value, null)
+
+
+def checked_seed(seed: object) -> int:
+    """The seed of a run; Lightning's `true`, which draws one, and `false` would leave records without it.
+
+    Args:
+        seed: Value of the option `seed_everything`, as it was given.
+
+    Raises:
+        ConfigError: If it is no integer, or out of its range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        value = str(seed).lower() if isinstance(seed, bool) else repr(seed)
+        raise ConfigError(f"seed_everything is {value}; allowed: an integer, which records name")
+    SEEDS.check("seed_everything", seed)
+    return seed
 
 
 def check_types(config: Namespace | Mapping[str, Any], classes: Mapping[str, type]) -> None:

@@ -17,11 +17,12 @@ from vlbench.backbones import DualEncoder, OpenAICLIP, OpenCLIP, TinyCLIP
 from vlbench.backbones.internvideo2 import read_internvideo2, released_model
 from vlbench.backbones.viclip import SIZES, infer_sizes, read_viclip
 from vlbench.cli.datasets import variants_of
+from vlbench.cli.preflight import check_file
+from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.deploy.interface import KEY
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.files import write_atomically
-from vlbench.methods.mote.released import merged_state
-from vlbench.methods.released import IMPORTERS
+from vlbench.methods.released import IMPORTERS, MERGERS
 
 
 def backbone_by_name(name: str, pretrained: str) -> DualEncoder:
@@ -58,13 +59,15 @@ def class_names(source: str) -> list[str]:
     """Names of classes in label order.
 
     Args:
-        source: Text file with one name a line, or a dataset of vlbench with or without its variant.
+        source: File with one name a line, or a CSV file with a column `name`; or a dataset of vlbench with or without
+            its variant.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it is neither, or the file names a class twice or none.
+        DataError: If the file cannot be read.
     """
     if Path(source).is_file():
-        return [line.strip() for line in Path(source).read_text().splitlines() if line.strip()]
+        return listed_class_names(Path(source))
     dataset, _, variant = source.partition("/")
     variants = {label.partition("/")[2] or label: known for label, known in variants_of(dataset)}
     if variant and variant not in variants:
@@ -111,13 +114,15 @@ def import_internvideo2(file: Path, out: Path, vision: Path | None, text: Path |
 
 
 def export_merged(checkpoint: Path, out: Path) -> str:
-    """Writes a MoTE checkpoint with merged experts; see `commands.weights_export`."""
-    state = merged_state(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    """Writes a checkpoint of a method of `MERGERS` with merged weights; see `commands.weights_export`."""
     header = header_of(checkpoint)
+    merger = MERGERS[header["method"]]
+    state = merger.merge(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     if header.get("configuration") is not None:
-        header["configuration"]["model"]["init_args"]["experts"] = 0
+        header["configuration"]["model"]["init_args"].update(merger.options)
     write_atomically(out, save(state, metadata={"vlbench": json.dumps(header)}))
-    return f"wrote {out}; test it with --ckpt_path {out} --model.experts=0"
+    options = [f"--model.{name}={value}" for name, value in merger.options.items()]
+    return f"wrote {out}; test it with {' '.join(['--ckpt_path', str(out), *options])}"
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -130,6 +135,7 @@ def header_of(path: Path) -> dict[str, Any]:
         CheckpointError: If the file cannot be read or was not written by vlbench.
     """
     header: dict[str, Any] | None
+    check_file(path)
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:

@@ -32,7 +32,7 @@ from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
 from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import Part, Stored, Subset
 from vlbench.errors import ConfigError, DecodeError
-from vlbench.processes import die_with
+from vlbench.processes import ending_with_this
 from vlbench.ranges import BATCHES, FRAMES, PROCESSES, SEEDS, SIDES
 from vlbench.settings import Side, flat, of_side
 
@@ -312,8 +312,7 @@ class VideoDataModule(ClipMaker):
             workers = cores_of_a_process(self.trainer.num_devices if self.trainer is not None else 1)
         return {
             "num_workers": workers,
-            # torch's own watch notices the death of a process after five seconds.
-            "worker_init_fn": partial(_die_with, os.getpid()),
+            "worker_init_fn": ending_with_this(),
             # Its own, so that starting to read does not move the global one: a resumed training does so once more.
             "generator": torch.Generator().manual_seed(self.seed),
             "persistent_workers": workers > 0,
@@ -331,10 +330,6 @@ def batches_of_open_epoch(trainer: Trainer) -> int:
     epochs: Any = trainer.fit_loop.epoch_progress.current
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     return int(batches.processed) if epochs.ready > epochs.processed else 0
-
-
-def _die_with(parent: int, worker: int) -> None:  # noqa: ARG001 - torch gives the worker's number
-    die_with(parent)
 
 
 def cores_of_a_process(processes: int) -> int:

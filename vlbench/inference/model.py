@@ -15,6 +15,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import ClipOptions
 from vlbench.clips.readers import TestViews
 from vlbench.datasets.base import VideoDataset
+from vlbench.datasets.specs import Stored
 from vlbench.errors import ConfigError, DataError, DecodeError
 from vlbench.evaluation.calibration import probabilities
 from vlbench.evaluation.evaluator import Evaluation
@@ -137,7 +138,7 @@ class Model:
             SECONDS.check(name, value, "no windows")
         names, views = checked_classes(self.method, classes), self._views()
         batches = self._read(
-            requests_of(_listed(videos), views, window, stride), batch_size, num_workers, own_ids=False
+            requests_of(_listed(videos), views, window, stride), views, batch_size, num_workers, own_ids=False
         )
         return self._classified(names, batches, keep_frames)
 
@@ -167,8 +168,9 @@ class Model:
                 f"the features of {method.name} depend on the classes; allowed: classes, two names or more"
             )
         names = ("a video",) if classes is None and self.classes is None else checked_classes(method, classes)
-        requests = requests_of(_listed(videos), self._views(), None, None)
-        scored = self._scorer.scored(names, self._read(requests, batch_size, num_workers, own_ids=False))
+        views = self._views()
+        requests = requests_of(_listed(videos), views, None, None)
+        scored = self._scorer.scored(names, self._read(requests, views, batch_size, num_workers, own_ids=False))
         rows = []
         for (asked, _), part in scored:
             if part.failures:
@@ -202,7 +204,7 @@ class Model:
         """
         if isinstance(data, VideoDataModule):
             module = copy(data)
-            for name, value in self._of_backbone().items():
+            for name, value in self.method.backbone.frame_options().items():
                 setattr(module, name, value)
             module.prepare_data()
             module.setup("test")
@@ -214,7 +216,8 @@ class Model:
             data.prepare()
             data.check("test")
             dataset = data
-            read = self._read(map(Request, data.videos("test")), batch_size, num_workers, own_ids=True)
+            views = self._views(data.stored)
+            read = self._read(map(Request, data.videos("test")), views, batch_size, num_workers, own_ids=True)
             batches = (batch for _, batch in read)
         self._use(dataset)
         return self._scorer.evaluated(batches)
@@ -222,15 +225,13 @@ class Model:
     # How it is computed ------------------------------------------------------------------------------------------
 
     def _read(
-        self, requests: Iterable[Request], batch_size: int | None, num_workers: int, *, own_ids: bool
+        self, requests: Iterable[Request], views: TestViews, batch_size: int | None, num_workers: int, *, own_ids: bool
     ) -> Iterator[ReadBatch]:
         PROCESSES.check("num_workers", num_workers)
         Range(1, MOST_VIDEOS).check("batch_size", batch_size, "1 on a CPU and 16 on a GPU")
         at_once = batch_size or _AT_ONCE[self.device.type]
         size = max(1, at_once // (self.clip.views.clips * self.clip.views.crops))
-        return read_batches(
-            requests, self._views(), size=size, at_once=at_once, num_workers=num_workers, own_ids=own_ids
-        )
+        return read_batches(requests, views, size=size, at_once=at_once, num_workers=num_workers, own_ids=own_ids)
 
     def _classified(
         self, names: tuple[str, ...], batches: Iterator[ReadBatch], keep_frames: bool
@@ -269,21 +270,12 @@ class Model:
                     f"{self.method.name} has no open vocabulary: it scores its {len(self.classes)} training classes and"
                     f" no others, and {dataset.label} has other classes; give the data that it was trained on"
                 )
-        self.method.use(dataset)
-        self.method.setup("test")
+        self._scorer.use(dataset)
 
-    def _of_backbone(self) -> dict[str, Any]:
-        """Options of clips that follow from the backbone, by their names in a DataModule."""
-        preprocess = self.method.backbone.preprocess
-        return {
-            "image_size": self.method.backbone.image_size,
-            "interpolation": preprocess.interpolation,
-            "resize_mode": preprocess.resize_mode,
-        }
-
-    def _views(self) -> TestViews:
-        size = self.method.backbone.image_size
-        if self.method.backbone.preprocess.resize_mode == "squash" and self.clip.views.crops == 3:
+    def _views(self, stored: Stored = "videos") -> TestViews:
+        of_backbone = self.method.backbone.frame_options()
+        size = of_backbone.pop("image_size")
+        if of_backbone["resize_mode"] == "squash" and self.clip.views.crops == 3:
             raise ConfigError("clip.views.crops is 3 and the backbone makes frames squares; allowed: 1 crop")
         return TestViews(
             (),
@@ -292,9 +284,8 @@ class Model:
             views=self.clip.views,
             size=size,
             resize=round(self.clip.test_short_side * size),
-            interpolation=self.method.backbone.preprocess.interpolation,
-            resize_mode=self.method.backbone.preprocess.resize_mode,
-            backend="pyav",
+            **of_backbone,
+            backend="rawframes" if stored == "frames" else "pyav",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from vlbench.clips.readers import TestViews, clip_of
 from vlbench.datasets.specs import VideoItem
 from vlbench.errors import DecodeError
 from vlbench.inference.windows import windows
-from vlbench.processes import die_with
+from vlbench.processes import ending_with_this
 
 MOST_VIDEOS = 256
 """Videos, or parts of them, that are read into one batch at most."""
@@ -146,7 +145,7 @@ def read_batches(
         batch_sampler=batches(),
         collate_fn=partial(_collate, at_once=at_once, own_ids=own_ids),
         num_workers=num_workers,
-        worker_init_fn=partial(_die_with, os.getpid()),
+        worker_init_fn=ending_with_this(),
         generator=torch.Generator(),  # of its own: reading draws nothing, and the global one stays where it is
     )
     try:
@@ -174,7 +173,3 @@ def looked_at(batch: ViewBatch) -> list[Tensor]:
 def _collate(clips: Sequence[Clip], *, at_once: int, own_ids: bool) -> ViewBatch:
     named = clips if own_ids else [clip._replace(id=str(place)) for place, clip in enumerate(clips)]
     return ViewBatch.collate(named, at_once=at_once)
-
-
-def _die_with(parent: int, worker: int) -> None:  # noqa: ARG001 - torch gives the worker's number
-    die_with(parent)

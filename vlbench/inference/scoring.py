@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
+from vlbench.datasets.base import VideoDataset
 from vlbench.datasets.specs import ClassList, EvaluationSet, Subset
 from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluation, Evaluator
@@ -45,6 +46,16 @@ class Scorer:
                 with _float32_convolutions():
                     (part,) = evaluator.predict(self._here(read.batch))
                 yield read, part
+
+    def use(self, dataset: VideoDataset) -> None:
+        """Hands a dataset to the method; what was made of classes before may be of the descriptions of another one.
+
+        Args:
+            dataset: Dataset that is evaluated next.
+        """
+        self._evaluator = None
+        self.method.use(dataset)
+        self.method.setup("test")
 
     def evaluated(self, batches: Iterable[Any]) -> list[Evaluation]:
         """Results on the test part of the dataset that the method was handed.

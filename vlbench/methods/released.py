@@ -1,4 +1,4 @@
-"""Importers of files that the papers' authors released, by the names of the methods."""
+"""What weights of methods are made of and into, by the names of the methods: released files in, merged weights out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from vlbench.methods.aim.released import aim
 from vlbench.methods.lora.released import import_released as lora
 from vlbench.methods.mma.released import import_released as mma
 from vlbench.methods.mote.released import import_released as mote
+from vlbench.methods.mote.released import merged_state
 from vlbench.methods.open_vclip_released import froster, open_vclip
 from vlbench.methods.ost.released import import_released as ost
-from vlbench.methods.parts.released_files import Imported
+from vlbench.methods.parts.released_files import Imported, Merger
 from vlbench.methods.st_adapter.released import st_adapter
 from vlbench.methods.tc_clip.released import import_released as tc_clip
 from vlbench.methods.vifi_released import vifi_clip, vl_prompting
@@ -35,3 +36,6 @@ IMPORTERS: Mapping[str, Callable[[Path, DualEncoder], Imported]] = {
     "tc_clip": tc_clip,
 }
 """Function that reads a method's released file for a backbone with the original weights, by the method's name."""
+
+MERGERS: Mapping[str, Merger] = {"mote": Merger(merged_state, {"experts": 0})}
+"""How the weights of a checkpoint become fewer that compute the same, by the method's name."""

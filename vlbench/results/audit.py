@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +15,7 @@ from vlbench.errors import ConfigError, DataError
 from vlbench.evaluation.statistics import compare_counts, resampled_top1
 from vlbench.names import one_line
 from vlbench.results.audits import AUDIT_VERSION, audited_record
-from vlbench.results.escapes import csv_cell
+from vlbench.results.escapes import csv_text
 from vlbench.results.stored import StoredEvaluation
 
 
@@ -271,9 +269,7 @@ def audit_csv(audit: Audit) -> str:
         for order, top1 in each.top1.items():
             loss = each.top1[NORMAL] - top1
             rows.append(("class", each.name, each.videos, order, top1, "", "", loss, *[""] * 5))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def said_of(section: Section, draws: int) -> list[str]:

@@ -6,7 +6,10 @@ JSON's escapes everywhere, so that a name stays in its line.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 
 from vlbench.names import one_line
 
@@ -30,6 +33,17 @@ def latex(text: str) -> str:
     typeset = "".join(_LATEX.get(sign, sign) for sign in one_line(text))
     # At the beginning of a line they would be arguments of the one before.
     return re.sub(r"^(\s*)([\[*])", r"\1{\2}", typeset)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Lines of a CSV file, each cell as `csv_cell` has it.
+
+    Args:
+        rows: Cells of each line; `None` is empty.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
 def csv_cell(value: object) -> object:

@@ -7,16 +7,34 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlbench.errors import DataError
-from vlbench.results.audits import AuditedRecord, AuditScores, audited_record
+from vlbench.results.audits import AuditedRecord, AuditScores, audited_record, read_audits
 from vlbench.results.comparison import ComparisonKey
 from vlbench.results.costs import calibration_of, costs
 from vlbench.results.options import differing, settings_of
+from vlbench.results.pairs import read_records
 from vlbench.results.published_values import published_beside
 from vlbench.results.record import MAP, Record
 from vlbench.results.row import COLUMNS, Row, Setting
+
+
+def leaderboard_rows(folders: Sequence[Path], *, allow_dirty: bool = False, allow_mixed: bool = False) -> list[Row]:
+    """Rows of all records below some folders; see `rows`.
+
+    Args:
+        folders: Results folders, searched for records.
+        allow_dirty: Take records of code that differed from its commit.
+        allow_mixed: Take records of different schemas in one table.
+
+    Raises:
+        DataError: If a folder does not exist, or a table should not rest on some of them.
+    """
+    records = list(read_records(folders))
+    check_provenance(records, allow_dirty=allow_dirty, allow_mixed=allow_mixed)
+    return rows(records, read_audits(folders))
 
 
 def rows(records: Iterable[Record], audits: Mapping[AuditedRecord, AuditScores] | None = None) -> list[Row]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 import vlbench
-from vlbench.results.escapes import csv_cell
+from vlbench.results.escapes import csv_text
 from vlbench.results.multiverse import Multiverse
 
 
@@ -59,8 +57,5 @@ def _values(outcome: Multiverse) -> dict[str, object]:
 
 def to_csv(outcome: Multiverse) -> str:
     """A line for each universe: its options, and the accuracy of every method in per cent."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([csv_cell(name) for name in (*(choice.name for choice in outcome.choices), *outcome.methods)])
-    writer.writerows([*map(csv_cell, options), *values.tolist()] for options, values in outcome.each())
-    return text.getvalue()
+    header = (*(choice.name for choice in outcome.choices), *outcome.methods)
+    return csv_text([header, *((*options, *values.tolist()) for options, values in outcome.each())])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
@@ -12,7 +10,7 @@ import numpy as np
 
 from vlbench.errors import DataError
 from vlbench.evaluation.stored_scores import Integers, classification_metrics, half_class_metrics
-from vlbench.results.escapes import csv_cell
+from vlbench.results.escapes import csv_text
 from vlbench.results.stored import StoredEvaluation
 
 
@@ -79,14 +77,14 @@ def class_reports(stored: StoredEvaluation) -> list[ClassReport]:
 
 def reports_csv(reports: Sequence[ClassReport]) -> str:
     """A line a class, with a header."""
-    return _csv([[field.name for field in fields(ClassReport)], *map(astuple, reports)])
+    return csv_text([[field.name for field in fields(ClassReport)], *map(astuple, reports)])
 
 
 def confusion_csv(stored: StoredEvaluation) -> str:
     """`confusion_matrix` with the names of the classes."""
     header = ["true class", *stored.classes, "unreadable"]
     matrix = confusion_matrix(stored).tolist()
-    return _csv([header, *([name, *row] for name, row in zip(stored.classes, matrix, strict=True))])
+    return csv_text([header, *([name, *row] for name, row in zip(stored.classes, matrix, strict=True))])
 
 
 def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
@@ -140,9 +138,3 @@ def check_fixed_features(stored: StoredEvaluation) -> None:
 def rescore_halves(stored: StoredEvaluation) -> dict[str, float]:
     """`half_top1` and `half_top5` over ten random halves of the classes, with `_std`; see `half_class_accuracies`."""
     return half_class_metrics(stored.predictions)
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
-    return text.getvalue()

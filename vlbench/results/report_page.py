@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import vlbench
 from vlbench.evaluation.statistics import wilson_interval
 from vlbench.evaluation.stored_scores import Integers
 from vlbench.names import one_line
-from vlbench.pages import text
+from vlbench.pages import picture, text
 from vlbench.results.class_order import order_by_similarity
 from vlbench.results.confidence import class_probabilities, confidence_bins
 from vlbench.results.confidence_charts import histogram, numbers, reliability
@@ -156,12 +155,11 @@ def _pictures(pairs: Sequence[ConfusedPair], stored: StoredEvaluation, pictures:
         true, given = (text(stored.classes[label]) for label in (pair.true, pair.predicted))
         parts.append(f'<section class="card"><h4>{true} <span>taken for</span> {given}</h4><div class="frames">')
         for video in pair.examples:
-            picture = pictures.get(video, "it was not looked for")
+            frame = pictures.get(video, "it was not looked for")
             shown = (
-                f'<img alt="Middle frame of {text(video)}"'
-                f' src="data:image/jpeg;base64,{base64.b64encode(picture).decode()}">'
-                if isinstance(picture, bytes)
-                else f'<div class="none">no frame: {text(picture)}</div>'
+                picture(frame, f"Middle frame of {video}")
+                if isinstance(frame, bytes)
+                else f'<div class="none">no frame: {text(frame)}</div>'
             )
             parts.append(f"<figure>{shown}<figcaption>{text(video)}</figcaption></figure>")
         parts.append("</div></section>")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
-from csv import DictWriter
 from itertools import groupby
 
 from vlbench.names import one_line
 from vlbench.results.costs import CalibrationColumns
-from vlbench.results.escapes import csv_cell, latex, markdown
+from vlbench.results.escapes import csv_text, latex, markdown
 from vlbench.results.row import COLUMNS, Row
 
 _SHOWN = (
@@ -22,11 +20,8 @@ _SHOWN = (
 
 def to_csv(table: Sequence[Row]) -> str:
     """Every column of every row, with a header; what is not known is empty."""
-    text = io.StringIO()
-    writer = DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({column: csv_cell(value) for column, value in row.cells().items()} for row in table)
-    return text.getvalue()
+    cells = (row.cells() for row in table)
+    return csv_text([COLUMNS, *([each[column] for column in COLUMNS] for each in cells)])
 
 
 def to_markdown(table: Sequence[Row]) -> str:

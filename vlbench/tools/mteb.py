@@ -111,11 +111,9 @@ class MtebEncoder:
         """Frames `(T, 3, S, S)`, uint8, of a video that torchcodec has opened."""
         indices = uniform_test(video.metadata.num_frames, self.frames, 1)[0]
         frames = video.get_frames_at(indices).data
-        size, preprocess = self.backbone.image_size, self.backbone.preprocess
-        resized, (centre,) = test_frames(
-            frames, size=size, resize=size, crops=1, interpolation=preprocess.interpolation,
-            resize_mode=preprocess.resize_mode,
-        )  # fmt: skip
+        of_backbone = self.backbone.frame_options()
+        size = of_backbone.pop("image_size")
+        resized, (centre,) = test_frames(frames, size=size, resize=size, crops=1, **of_backbone)
         return centre.cut(resized)
 
 

@@ -258,7 +258,7 @@ def _encode(source: Path, target: Path, short_side: int) -> int:
 
 def _upright(frame: VideoFrame) -> VideoFrame:
     """The frame as RGB, the way readers show it: whatever its depth, colour space and rotation were."""
-    image: NDArray[Any] = frame.to_ndarray(format="rgb24")
+    image: NDArray[Any] = frame.reformat(format="rgb24", threads=1).to_ndarray()
     turned: NDArray[np.uint8] = np.rot90(image, round(frame.rotation / 90))
     return VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="rgb24")
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from rich.progress import track
 
 from vlbench.datasets.lists.annotations import CLASS_COLUMNS, LABEL_COLUMNS
-from vlbench.datasets.lists.text import text_of
+from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part
 from vlbench.errors import ConfigError, DataError
 from vlbench.files import check_name, write_atomically
@@ -65,20 +65,22 @@ def unpack(source: Path, out: Path, *, classes: Path | None = None, progress: bo
     Args:
         source: Folder of the packed files, as deep as need be.
         out: Folder of the videos; made if missing.
-        classes: File with a class a line in the order of the numbers, where the labels are numbers without names.
+        classes: File of the names of the classes in the order of the numbers, where the labels are numbers without
+            names; see `listed_class_names`.
         progress: Whether to show a progress bar.
 
     Returns:
         Number of videos of each part.
 
     Raises:
-        ConfigError: If a library is missing, numbers have no names, or a file states others than `classes`.
+        ConfigError: If a library is missing, numbers have no names, a file states others than `classes`, or that file
+            names a class twice or none.
         DataError: If there is no packed file, a file is damaged or lacks a video, a label or a part, or two videos
             have one name in one class.
         WriteError: If the file system refuses.
     """
     files = _files(source)
-    given = None if classes is None else _class_names(classes)
+    given = None if classes is None else listed_class_names(classes)
     read = _of_shards if files[0][1].suffix == ".tar" else _of_parquet
     names: dict[str, None] = dict.fromkeys(given or ())
     lists: dict[Part, list[tuple[str, str]]] = defaultdict(list)
@@ -241,14 +243,6 @@ def _class_of(packed: _Packed, names: Sequence[str] | None) -> str:
         allowed = "a name" if names is None else f"one of the {len(names)} classes"
         raise DataError(f"{packed.where}: the label is {label!r}; allowed: {allowed}, or a number counted from 0")
     return label
-
-
-def _class_names(path: Path) -> tuple[str, ...]:
-    names = tuple(line.strip() for line in text_of(path).split("\n") if line.strip())
-    if not names or len(set(names)) < len(names):
-        said = f"{len(names)} lines name {len(set(names))} classes"
-        raise DataError(f"{path}: {said}; allowed: a class a line, each once")
-    return names
 
 
 def _check_same(path: Path | None, given: Sequence[str], where: str, stated: Sequence[str]) -> None:

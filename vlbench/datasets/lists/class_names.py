@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlbench.datasets.lists.text import NamedColumns, lines_of
@@ -98,16 +98,37 @@ def read_class_names(path: Path, classes: Sequence[str], whose: str) -> list[str
                 f"{where}: {quoted(text)} may be {' or '.join(spellings)}; give it in the spelling of the class"
             )
         names.append(text if text in spellings else spellings[0])
+    return _each_once(path, names)
+
+
+def listed_class_names(path: Path) -> list[str]:
+    """Names of classes in the order of a file that says itself which classes there are.
+
+    Args:
+        path: File with the name of a class a line, or a CSV file, see `read_class_names`.
+
+    Raises:
+        ConfigError: If the file names a class twice or none.
+        DataError: If the file cannot be read, or its header has no column of names.
+    """
+    return _each_once(path, [text for _, text in _names_in(path)])
+
+
+def _each_once(path: Path, names: list[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         twice = next((each for each in names if names.count(each) > 1), None)
         raise ConfigError(
-            f"{path} names {'no class' if twice is None else f'{quoted(twice)} twice'}; a subset has each once"
+            f"{path} names {'no class' if twice is None else f'{quoted(twice)} twice'}; a list of classes has each once"
         )
     return names
 
 
-def _names_in(path: Path) -> list[tuple[str, str]]:
+def _names_in(path: Path) -> Iterator[tuple[str, str]]:
     """Names of classes in a file, each with its place."""
     if path.suffix.lower() != ".csv":
-        return [(where, line.strip()) for where, line in lines_of(path)]
-    return [(where, name) for where, (name,) in NamedColumns(path).rows(NAME_COLUMNS)]
+        yield from lines_of(path)
+        return
+    for where, (name,) in NamedColumns(path).rows(NAME_COLUMNS):
+        if not name:
+            raise ConfigError(f"{where}: the row has no name of a class; give one, or remove the row")
+        yield where, name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -62,6 +62,18 @@ class Imported:
         state = {key: value for key, value in method.state_dict().items() if key in keys}
         header = {"method": method.name, "backbone": method.backbone.identity.as_dict(), "training": dict(training)}
         return cls(state, header, options or {}, start, classes)
+
+
+class Merger(NamedTuple):
+    """How the weights of a checkpoint become fewer ones that compute the same.
+
+    Attributes:
+        merge: Function from the state dict of a checkpoint to the merged one.
+        options: Options that the method has with the merged weights, by their names.
+    """
+
+    merge: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    options: Mapping[str, object]
 
 
 def training_in(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 
 from vlbench.datasets.specs import VideoItem
-from vlbench.pages import head, text
+from vlbench.pages import head, picture, text
 from vlbench.tools.doctor.findings import Report
 from vlbench.tools.parallel import for_each
 from vlbench.tools.strips import strip_of
@@ -46,12 +45,8 @@ def to_html(report: Report, videos: Mapping[str, VideoItem], classes: Mapping[st
         for side, video in sides:
             known = video in shown
             strip = (shown[video] or "the process that decoded it died") if known else "the file is not there"
-            picture = (
-                f'<img alt="{text(video)}" src="data:image/jpeg;base64,{base64.b64encode(strip).decode()}">'
-                if isinstance(strip, bytes)
-                else f'<div class="none">{text(strip)}</div>'
-            )
+            shown_as = picture(strip, video) if isinstance(strip, bytes) else f'<div class="none">{text(strip)}</div>'
             caption = f"{side}: {text(video)} ({text(classes.get(video, 'no class'))})"
-            parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n")
+            parts.append(f"<figure>{shown_as}<figcaption>{caption}</figcaption></figure>\n")
         parts.append("</section>\n")
     return "".join([*parts, "</body>\n</html>\n"])
