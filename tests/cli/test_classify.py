@@ -100,9 +100,9 @@ def test_classes_may_be_in_a_file(name, tmp_path):
         ("a.txt", b"run\n\nrun\n", "a.txt names run twice; a list of classes has each once"),
         ("a.txt", b"\n \n", "a.txt names no class"),
         ("a.txt", b"caf\xe9\nrun\n", "a.txt is not UTF-8 text"),
-        ("a.csv", b"run\nsit\n", "a.csv:1: 0 columns of name, class, class_name; allowed: a header with one"),
-        ("a.csv", b"id,name\n0,run\n1\n", "a.csv:3: the row has no name; name a class, or remove the row"),
-        ("a.csv", b"id,name\n0,run\n1, \n", "a.csv:3: the row has no name; name a class, or remove the row"),
+        ("a.csv", b"run\nsit\n", "a.csv:1: the header lacks name or class or class_name; its columns: run"),
+        ("a.csv", b"id,name\n0,run\n1\n", "a.csv:3: 1 fields where the header has 2"),
+        ("a.csv", b"id,name\n0,run\n1, \n", "a.csv:3: the row has no name of a class; give one, or remove the row"),
     ],
 )
 def test_a_file_that_leaves_doubts_about_the_classes_is_refused(name, content, message, tmp_path):
