@@ -294,8 +294,7 @@ def test_a_compiled_block_of_a_method_computes_the_same():
     video = [clips(2, frames).float() for frames in (4, 3)]
     with torch.no_grad():
         expected = [backbone.encode_frames(each) for each in video]
-        for block in backbone.image.blocks:
-            block.compile()
+        backbone.image.blocks[0].compile()  # the others are compiled anew, from the same code
         for each, features in zip(video, expected, strict=True):
             assert torch.allclose(backbone.encode_frames(each), features, atol=1e-4)
 

@@ -87,7 +87,7 @@ def test_gradients_are_clipped_in_mixed_precision():
 @pytest.mark.slow
 @compiles
 @pytest.mark.timeout(960)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [pytest.param("zero_shot", marks=pytest.mark.soak), "msta", "mote"])
 def test_compiled_blocks_compute_the_same(method):
     run_apart(check_compiled_blocks, method, timeout=900, environment=COMPILATION)
 
@@ -164,7 +164,7 @@ def check_number_of_compilations(method, kinds):
 @pytest.mark.parametrize(
     ("width", "bottleneck", "grids"),
     [
-        (128, 64, [(3, 2, 17), (2, 5, 7)]),
+        pytest.param(128, 64, [(3, 2, 17), (2, 5, 7)], marks=pytest.mark.soak),
         (15, 5, [(2, 3, 7), (3, 5, 4), (1, 1, 7), (2, 2, 1)]),
     ],
 )
