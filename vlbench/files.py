@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vlbench.errors import ConfigError, WriteError
 from vlbench.names import name_bytes
@@ -129,6 +129,15 @@ def check_name(what: str, name: str) -> None:
             f"{what} is {shown!r}, which becomes the name of a file; allowed: printable characters without /, no dot in"
             f" front, at most {_LONGEST_NAME} bytes"
         )
+
+
+def stays_below(path: str) -> bool:
+    """Whether a path of a list is relative and leads to nothing outside the folder that it is relative to.
+
+    Args:
+        path: Path with forward slashes.
+    """
+    return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
 
 
 @cache

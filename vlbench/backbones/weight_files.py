@@ -41,7 +41,7 @@ def read_released(path: str | Path, *, as_dictionaries: Sequence[str] = ()) -> d
     try:
         with torch.serialization.safe_globals([*_PLAIN, *((OrderedDict, name) for name in as_dictionaries)]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # torch raises whatever a damaged or foreign file makes it stumble over
         raise CheckpointError(f"{path} cannot be read as weights: {error}; download it again") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vlbench.cli.checks import explained
 from vlbench.cli.configs import find_config, read_config
 from vlbench.cli.methods import Configured, as_words, built, configuration_of, with_weights
 from vlbench.cli.values import check_types
+from vlbench.clips.datamodule import VideoDataModule
 from vlbench.clips.options import DATA_SIDES, NORMAL, ClipOptions
 from vlbench.errors import CheckpointError, ConfigError
 from vlbench.inference import Model
@@ -77,7 +79,7 @@ def _clips_of(contents: Sequence[Configured]) -> tuple[int, ClipOptions]:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
-    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=signature(VideoDataModule).parameters["frames"].default)
     parser.add_argument("--clip", type=ClipOptions, default=ClipOptions())
     with explained(parser), temporary_folder() as folder:
         values = parser.parse_args(as_words(contents, folder, _clips_in))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from lightning import Trainer
+from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from vlbench.clips.batch import ClipBatch, CutBatch, ViewBatch
 from vlbench.clips.counterfactual import CounterfactualBatch, CounterfactualViews
-from vlbench.clips.making import ClipMaker
 from vlbench.clips.options import (
     DATA_ELSEWHERE,
     DATA_SAME_NUMBERS,
@@ -28,9 +27,11 @@ from vlbench.clips.options import (
     ResizeMode,
     ViewOrder,
 )
+from vlbench.clips.readers import TestViews, TrainClips
 from vlbench.clips.samplers import TrainSampler, UnpaddedSampler, micro_batches
+from vlbench.clips.transforms import TrainTransform
 from vlbench.datasets.base import VideoDataset
-from vlbench.datasets.specs import Part, Stored, Subset
+from vlbench.datasets.specs import Part, Stored, Subset, VideoItem
 from vlbench.errors import ConfigError, DecodeError
 from vlbench.processes import ending_with_this
 from vlbench.ranges import BATCHES, FRAMES, PROCESSES, SEEDS, SIDES
@@ -41,11 +42,16 @@ Batch = TypeVar("Batch", ClipBatch, CutBatch, ViewBatch)
 _PARTS: dict[str, Part] = {"fit": "train", "validate": "validation", "test": "test", "predict": "test"}
 """Part of the dataset that a stage of Lightning's needs."""
 
-_USUAL = {"interpolation": "bicubic", "resize_mode": "shortest", "loading.backend": "pyav", "clip.views.order": NORMAL}
+_USUAL = {
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "loading.backend": "pyav",
+    "clip.views.order": NORMAL,
+}
 """What most backbones were trained with, the decoder that refuses damaged frames, and an ordinary test's frames."""
 
 
-class VideoDataModule(ClipMaker):
+class VideoDataModule(LightningDataModule):
     """Training, validation and test clips of one dataset.
 
     A subclass names its dataset and adds nothing, see `vlbench.clips.datamodules`.
@@ -288,6 +294,58 @@ class VideoDataModule(ClipMaker):
         """Makes the clips of boxes on the model's device, where `augmentation.run_on` says so."""
         return batch.finished(self._train_transform().finish) if isinstance(batch, CutBatch) else batch
 
+    def _train_transform(self) -> TrainTransform:
+        augmentation, size = self.augmentation, self._size()
+        return TrainTransform(
+            size,
+            resize=round(augmentation.short_side * size),
+            fused_resize=augmentation.fused_resize,
+            scale=augmentation.scale,
+            horizontal_flip=self._flips(),
+            color_jitter=augmentation.color_jitter,
+            gray=augmentation.gray,
+            interpolation=self.interpolation,
+            resize_mode=self.resize_mode,
+        )
+
+    def training_clips(self, items: Sequence[VideoItem]) -> TrainClips:
+        """Random clips of videos, augmented, or cut where the model's device does the rest.
+
+        Args:
+            items: Videos that clips are read from.
+        """
+        transform, on_device = self._train_transform(), self.augmentation.run_on == "device"
+        return TrainClips(
+            items,
+            frames=self.frames,
+            sampling=self.clip.sampling,
+            transform=transform.cut if on_device else transform,
+            backend=self.loading.backend,
+            device=self._decoding_device(),
+            seed=self.seed,
+            shared_ends=self.clip.segment_ends == "shared",
+        )
+
+    def test_views(self, items: Sequence[VideoItem]) -> TestViews:
+        """Views of videos, the same at every call.
+
+        Args:
+            items: Videos that views are read from.
+        """
+        size = self._size()
+        return TestViews(
+            items,
+            frames=self.frames,
+            sampling=self.clip.sampling,
+            views=self.clip.views,
+            size=size,
+            resize=round(self.clip.test_short_side * size),
+            interpolation=self.interpolation,
+            resize_mode=self.resize_mode,
+            backend=self.loading.backend,
+            device=self._decoding_device(),
+        )
+
     def _evaluation(self, part: Part) -> DataLoader[Any]:
         clips = self.test_views(self.dataset.videos(part))
         rank, world_size = self._process()
@@ -321,8 +379,29 @@ class VideoDataModule(ClipMaker):
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         }
 
+    def _flips(self) -> bool:
+        """Whether half of the training clips are mirrored."""
+        flip = self.augmentation.flip
+        return flip if flip is not None else not self.dataset.spec.directional
+
+    def _decoding_device(self) -> str:
+        """Device that decodes: the CPU, or the GPU of this process."""
+        if self.loading.decode_on == "cpu":
+            return "cpu"
+        if not torch.cuda.is_available():
+            raise ConfigError("loading.decode_on is cuda and torch finds no CUDA device here; set it to cpu")
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cuda")
+        return str(device) if device.type == "cuda" else "cuda"
+
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _size(self) -> int:
+        if self.image_size is None:
+            raise ConfigError(
+                "image_size is null; give the side of the backbone's frames, image_size=backbone.image_size"
+            )
+        return self.image_size
 
 
 def batches_of_open_epoch(trainer: Trainer) -> int:

@@ -137,8 +137,7 @@ class Evaluator:
         features = iter(self._encode(batch, scored) if batch.ids else [None for _ in scored])
         predictions = []
         for evaluated, of_set, pooled, rows in zip(self.sets, states, each, members, strict=True):
-            videos = [next(features) for _ in pooled]
-            videos += videos * (len(of_set) - len(videos))
+            videos = [next(features) for _ in pooled] * (len(of_set) // len(pooled))
             predictions.append(self._predictions(batch, evaluated, of_set, rows, videos))
         return predictions
 

@@ -173,9 +173,8 @@ def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapp
         [record for record in members if record.identity.test.classes == classes]
         for classes in ("all", "base", "novel")
     )
-    halves = [*base, *novel]
     paired = bool(base) and sorted(map(_run, base)) == sorted(map(_run, novel))
-    paired = paired and not any(MAP in record.metrics for record in halves)
+    paired = paired and not any(MAP in record.metrics for record in (*base, *novel))
     top1, half_top1 = _spread(everything, "top1"), _spread(everything, "half_top1")
     if len(everything) == 1 and "half_top1_std" in everything[0].metrics:
         # The draws of the classes vary, not the runs.

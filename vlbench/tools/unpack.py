@@ -21,7 +21,7 @@ from vlbench.datasets.lists.annotations import CLASS_COLUMNS, LABEL_COLUMNS
 from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Part
 from vlbench.errors import ConfigError, DataError
-from vlbench.files import check_name, write_atomically
+from vlbench.files import check_name, stays_below, write_atomically
 from vlbench.names import quoted
 from vlbench.regular_files import open_regular
 from vlbench.tools.prepare import csv_bytes
@@ -175,7 +175,7 @@ def _video_of(where: str, video: Any, source: Path, unnamed: str) -> tuple[str, 
     else:
         path, content = (None, video) if isinstance(video, bytes) else (video, None)
     if content is None:
-        if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        if not path or not stays_below(path):
             raise DataError(f"{where}: the video is {path!r}; allowed: bytes, or a path that stays below {source}")
         try:
             with open_regular(source / path) as file:

@@ -18,6 +18,7 @@ from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.lists.text import NamedColumns, lines_of
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, Stored, VideoItem
 from vlbench.errors import DataError
+from vlbench.files import stays_below
 from vlbench.names import is_text, quoted
 
 PATH_COLUMNS: tuple[str, ...] = ("path", "video")
@@ -122,7 +123,7 @@ class ItemList:
     def add(self, where: str, path: str, label: int, video_id: str | None = None) -> None:
         """Append a video; `where` is the place that errors name, and the path is the id of a video without one."""
         relative = PurePosixPath(path)
-        if not relative.name or relative.is_absolute() or ".." in relative.parts:
+        if not relative.name or not stays_below(path):
             raise DataError(f"{where}: path {path!r}; allowed: a path relative to {self._root} that stays below it")
         video_id = str(relative) if video_id is None else video_id
         if video_id in self._first:

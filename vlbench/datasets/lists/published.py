@@ -28,6 +28,7 @@ from vlbench.datasets.lists.annotations import read_path_label
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS, DatasetSpec, Part, Subset, VideoItem
 from vlbench.errors import ConfigError, DataError
+from vlbench.files import stays_below
 
 _KNOWN = Path(__file__).parents[1] / "assets" / "published.json"
 _TEST = {
@@ -229,7 +230,7 @@ def check_below(folder: Path, official: str) -> None:
     Raises:
         DataError: If the path leaves the folder.
     """
-    if official.startswith("/") or ".." in official.split("/"):
+    if not stays_below(official):
         raise DataError(f"video {official!r}; allowed: a path below {folder}; use the released list")
 
 
