@@ -5,6 +5,7 @@ A method is tested by being exported from `vlbench.methods`.
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import vlbench.methods
 from vlbench.backbones import InternVideo2, OpenCLIP, TinyCLIP, ViCLIP, VideoNetwork
@@ -152,3 +153,28 @@ def test_a_pretended_gpu_refuses_mixed_devices_and_counts_copies():
         assert cuda.to_device == [(3,)]
         there.cpu()
         assert cuda.to_host == ["copy"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda wide, narrow: wide @ narrow,
+        lambda wide, narrow: wide @ narrow[0],
+        lambda wide, narrow: wide[None] @ narrow[None],
+        lambda wide, narrow: F.linear(narrow, wide, wide[0]),
+        lambda wide, narrow: F.linear(narrow, narrow, wide[0]),
+        lambda wide, narrow: F.conv1d(narrow, wide[..., None]),
+        lambda wide, narrow: F.layer_norm(narrow, (8,), wide[0], wide[0]),
+        lambda wide, narrow: F.scaled_dot_product_attention(wide[None, None], narrow[None, None], narrow[None, None]),
+        lambda wide, narrow: wide.__setitem__(wide > 0, narrow[0]),
+        lambda wide, narrow: wide.index_add_(0, (wide[0] > 0).long(), narrow),
+        lambda wide, narrow: wide.index_copy_(0, (wide[0] > 0).long(), narrow),
+    ],
+)
+def test_a_pretended_gpu_refuses_mixed_dtypes(operation):
+    """Torch does not look where it works out shapes alone, and bfloat16 beside float32 is the common fault."""
+    with fake_cuda() as cuda:
+        wide, narrow = (cuda.pretend(torch.ones(8, 8, dtype=dtype)) for dtype in (torch.float32, torch.bfloat16))
+        operation(wide, narrow.float())
+        with pytest.raises(RuntimeError, match="one dtype"):
+            operation(wide, narrow)

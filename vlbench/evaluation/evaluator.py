@@ -99,7 +99,8 @@ class Evaluator:
         self.method = method
         self.sets = list(sets)
         self.kept = kept
-        with torch.no_grad():
+        # Once for all videos, and as well where bfloat16 is what the videos are encoded in.
+        with torch.no_grad(), torch.autocast(method.backbone.mean.device.type, enabled=False):
             self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
             self._others = [
                 [method.encode_classes_with(evaluated.classes.names, each) for each in templates]

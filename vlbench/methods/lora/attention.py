@@ -110,7 +110,7 @@ class LowRankAttention(Attention):
         """Inside, the terms are part of the weights, `W + s B A`; then the weights are the same ones as before."""
         terms = self.terms()
         originals: list[tuple[nn.Module, str, Tensor]] = [(self, "in_proj_weight", self.in_proj_weight)]
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.in_proj_weight.device.type, enabled=False):
             thirds = zip("qkv", self.in_proj_weight.chunk(3), strict=True)
             merged = [torch.cat([third + terms[part].matrix() if part in terms else third for part, third in thirds])]
             if isinstance(self.out_proj, LowRankLinear):

@@ -188,7 +188,7 @@ class TemporalHead(nn.Module):
         """Inside, each layer has the merge of its experts as one plain MLP; then it has its experts again."""
         layers = [(block, block.mlp) for block in self.transformer.resblocks if isinstance(block.mlp, ExpertMLP)]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(self.merge_table.device.type, enabled=False):
                 for block, mlp in layers:
                     block.mlp = mlp.plain()
             yield

@@ -21,12 +21,22 @@ from vlbench.errors import ConfigError
 _aten = torch.ops.aten
 _COPIES = (_aten._to_copy.default, _aten.copy_.default)
 _READS = (_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.equal.default)
+_PRODUCTS = (
+    _aten.mm.default, _aten.addmm.default, _aten.bmm.default, _aten.mv.default, _aten.convolution.default
+)  # fmt: skip
+# A GPU takes floating-point numbers of one dtype for these; torch does not look when it works out shapes alone.
+_OF_ONE_DTYPE = (
+    *_PRODUCTS, _aten.native_layer_norm.default, _aten.index_put.default, _aten.index_put_.default,
+    _aten._index_put_impl_.default, _aten.index_copy.default, _aten.index_copy_.default, _aten.index_add.default,
+    _aten.index_add_.default, _aten._scaled_dot_product_efficient_attention.default,
+    _aten._scaled_dot_product_flash_attention.default,
+)  # fmt: skip
 
 
 class FakeCUDA(TorchDispatchMode):
     """Mode in which operations on a pretended GPU are pretended and those on the CPU are computed.
 
-    Operations that mix the two devices raise, as they do on a real GPU.
+    Operations that mix the two devices raise, as they do on a real GPU, and so do products that mix dtypes.
 
     Attributes:
         to_device: Shapes of the tensors that were copied from the CPU to the GPU.
@@ -61,8 +71,12 @@ class FakeCUDA(TorchDispatchMode):
                 self.to_host.append("copy")
         if func in _READS and args[0].device.type == "cuda":
             self.to_host.append(str(func))
-        if func in (_aten.mm.default, _aten.addmm.default, _aten.bmm.default, _aten.convolution.default):
+        if func in _PRODUCTS:
             self.products.add(args[1].dtype)
+        if func in _OF_ONE_DTYPE:
+            dtypes = {leaf.dtype for leaf in tree_leaves(args) if isinstance(leaf, Tensor) and leaf.is_floating_point()}
+            if len(dtypes) > 1:
+                raise RuntimeError(f"{func} got tensors of {sorted(map(str, dtypes))}; a GPU takes one dtype")
         with self.mode:
             results = func(*args, **kwargs)
         for result in tree_leaves(results):
@@ -118,11 +132,11 @@ class _GPUFunctions(TorchFunctionMode):
             return tuple(torch.empty_like(tensor) for tensor in tree_leaves(args[1]))
         if func is not F.scaled_dot_product_attention or not isinstance(args[0], FakeTensor):
             return func(*args, **kwargs)
-        dtype, causal = args[0].dtype, bool(kwargs.get("is_causal", False))
+        causal = bool(kwargs.get("is_causal", False))
+        q, k, v = args[:3]
         if torch.is_autocast_enabled("cuda"):
-            dtype = torch.get_autocast_dtype("cuda")
-        q, k, v = (tensor.to(dtype) for tensor in args[:3])
-        if dtype is torch.float32:
+            q, k, v = (tensor.to(torch.get_autocast_dtype("cuda")) for tensor in args[:3])
+        if q.dtype is torch.float32:
             mask = kwargs.get("attn_mask")
             return _aten._scaled_dot_product_efficient_attention(q, k, v, mask, q.requires_grad, 0.0, causal)[0]
         return _aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)[0]
