@@ -34,7 +34,9 @@ def evaluator_of(videos, classes, batch=32):
     order = torch.randperm(videos, generator=generator).tolist()
     labels = {f"v{k:06}": k % classes for k in range(videos)}
     rule = Probability("scores", 1.0)
-    method = SimpleNamespace(backbone=SimpleNamespace(embed_dim=DIM), encode_classes=len, probability=rule)
+    method = SimpleNamespace(
+        backbone=SimpleNamespace(embed_dim=DIM, mean=torch.zeros(1)), encode_classes=len, probability=rule
+    )
     evaluator = Evaluator(method, [EvaluationSet(Subset(), ClassList(names, tuple(range(classes)), names), labels, "")])
     for first in range(0, videos, batch):
         ids = [f"v{k:06}" for k in order[first : first + batch]]

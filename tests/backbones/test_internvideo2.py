@@ -104,8 +104,7 @@ def test_msta_begins_as_the_backbone_and_sees_frames_in_time():
     for parameter in method.adapters.parameters():
         parameter.normal_()
     seen = []
-    over_time = method.adapters[-1]._over_time
-    method.adapters[-1]._over_time = lambda h: seen.append(tuple(h.shape[:3])) or over_time(h)
+    method.adapters[-1].video_down.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[:3])))
     assert not torch.allclose(backbone.encode_frames(clips()), before[0])
     assert seen == [(2, 1, 1), (2, 4, 4)]  # the class token, and 4 frames of 4 patches
     assert_same_bits(backbone.encode_frames(clips(), adapted=False), before[0])

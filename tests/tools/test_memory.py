@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.torch_version import TorchVersion
 
 from vlbench.backbones import OpenCLIP, TinyCLIP
@@ -18,8 +19,16 @@ CLASSES, FRAMES, CLIPS = 5, 2, 2
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("make", [MoTE, MSTA])
-def test_the_estimate_is_what_the_cpu_keeps(make, precision):
-    """Within 10 %, on ViT-B/16."""
+def test_the_estimate_is_what_the_cpu_keeps(make, precision, monkeypatch):
+    """Within 1 %, on ViT-B/16, with LayerNorm in float32 under autocast as a GPU has it."""
+    layer_norm = F.layer_norm
+    monkeypatch.setattr(
+        F,
+        "layer_norm",
+        lambda x, *rest, **named: layer_norm(
+            x.float() if torch.is_autocast_enabled(x.device.type) else x, *rest, **named
+        ),
+    )
     with torch.device("meta"):
         unreal = make(OpenCLIP("ViT-B-16-quickgelu"))
     found = estimate(unreal, frames=FRAMES, batch_size=CLIPS, precision=precision, classes=CLASSES)
@@ -35,7 +44,7 @@ def test_the_estimate_is_what_the_cpu_keeps(make, precision):
     saved = SavedTensors([*method.parameters(), *method.buffers()])
     with saved, torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
         method.training_loss(batch)
-    assert found.activations == pytest.approx(saved.bytes, rel=0.1)
+    assert found.activations == pytest.approx(saved.bytes, rel=0.01)
 
 
 def test_activations_grow_with_the_batch_and_weights_do_not():
