@@ -118,3 +118,18 @@ def test_config_may_be_given_several_times(name):
         assert len(config) == 3 + ("--config" in needed)
     if "--config" not in needed:
         assert [*parser.parse_args(words).config] == []
+
+
+@pytest.mark.parametrize(
+    "option", ["data.train.shots", "data.augmentation.flip", "data.loading.effective_batch", "data.class_list"]
+)
+@pytest.mark.parametrize("null", ["null", "~"])
+def test_null_reaches_options_at_every_depth(option, null, capsys):
+    """A recipe's few-shot is turned off by it."""
+    overlays = ["--config", "data/synthetic.yaml", "--config", "backbone/tiny.yaml"]
+    assert main(["fit", "--config", "msta_fewshot.yaml", *overlays, f"--{option}={null}", "--print_config"]) == 0
+    value = yaml.safe_load(capsys.readouterr().out)
+    value = {**value["data"], **value["data"].get("init_args", {})}
+    for part in option.split(".")[1:]:
+        value = value[part]
+    assert value is None

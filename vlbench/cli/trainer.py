@@ -48,7 +48,8 @@ _load_yaml = get_loader("yaml")
 def _load_checked(text: str) -> Any:
     """What jsonargparse reads of an option, or of a file that an option names."""
     check_yaml(text, "the value of an option")
-    return _load_yaml(text)
+    # jsonargparse hands the null of a group within a class on to the group's parser in Python's word.
+    return None if text == "None" else _load_yaml(text)
 
 
 set_loader("yaml", _load_checked, exceptions=(yaml.YAMLError,))
