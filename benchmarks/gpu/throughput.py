@@ -3,7 +3,7 @@
 Each case is a method on a backbone, training or evaluating with random weights and pixels that are on the GPU already,
 see loader.py for clips from files. The bf16 peak is that of a product of two 8192 x 8192 matrices in the same process,
 and MFU is the arithmetic of a step (counted by torch; a step that computes something twice does not count it twice) by
-its time and by that peak. Every case writes one JSON file.
+its time and by that peak. Every case writes one JSON file, and with --profile a table of the kernels that took longest.
 
     python benchmarks/gpu/throughput.py --out results/gpu --cases mote:ViT-B-16:train mote:ViT-L-14:evaluate
 """
@@ -107,7 +107,17 @@ def evaluation(model, batch_size):
     return step
 
 
-def measure(method, backbone, mode, *, compiled, repeats, peak, batch_size=None):
+def kernels(step, repeats=3):
+    """Table of the kernels of some steps with the time that each took on the GPU, longest first."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(repeats):
+            step()
+        torch.cuda.synchronize()
+    return profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=40, max_name_column_width=100)
+
+
+def measure(method, backbone, mode, *, compiled, repeats, peak, batch_size=None, profile=None):
     batch_size = batch_size or BATCHES[method, backbone, mode]
     model = build(method, backbone).cuda()
     prepare(model, CLASSES)
@@ -126,6 +136,8 @@ def measure(method, backbone, mode, *, compiled, repeats, peak, batch_size=None)
     torch.cuda.reset_peak_memory_stats()
     times = [seconds_of(step, repeats) / repeats for _ in range(3)]
     memory = torch.cuda.max_memory_allocated()
+    if profile is not None:
+        profile.write_text(kernels(step))
     seconds = statistics.median(times)
     result = {
         "method": method, "backbone": backbone, "mode": mode, "precision": "bf16-mixed", "compile": compiled,
@@ -150,6 +162,7 @@ def main():
     parser.add_argument("--compile", nargs="+", default=["false", "true"], choices=["false", "true"])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--batch_size", type=int)
+    parser.add_argument("--profile", action="store_true", help="write a table of the kernels beside each JSON file")
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -161,12 +174,12 @@ def main():
         for compiled in options.compile:
             torch.compiler.reset()
             method, backbone, mode = case.split(":")
+            path = options.out / f"{method}-{backbone}-{mode}-{'compiled' if compiled == 'true' else 'eager'}.json"
             result = measure(
                 method, backbone, mode, compiled=compiled == "true", repeats=options.repeats, peak=peak,
-                batch_size=options.batch_size,
+                batch_size=options.batch_size, profile=path.with_suffix(".txt") if options.profile else None,
             )  # fmt: skip
-            name = f"{method}-{backbone}-{mode}-{'compiled' if result['compile'] else 'eager'}.json"
-            (options.out / name).write_text(json.dumps(result, indent=2))
+            path.write_text(json.dumps(result, indent=2))
             ratio = f"{result['estimate_of_peak']:.2f}" if "estimate_of_peak" in result else ""
             print(
                 f"| {case} | {compiled} | {result['batch_size']} | {result['clips_per_second']:.0f} |"
