@@ -97,7 +97,8 @@ class Details:
         train_test_check: Lists that were compared for the overlap, or why none were.
         precision: Precision of the test, as Lightning calls it.
         device: Name of the device that tested.
-        peak_memory_bytes: Peak memory of the test on its device, in bytes.
+        peak_memory_bytes: Peak memory of the test on its device, in bytes; without a GPU that of the process since its
+            program started.
         vlbench: Version of vlbench that tested.
         git_commit: Commit of vlbench, ending in `-dirty` where files differed from it.
         python: Version of Python that tested.

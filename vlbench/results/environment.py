@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
+import resource
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -49,6 +52,10 @@ def _versions() -> dict[str, str]:
 
 
 def _peak_resident_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Most memory that this process has held since its program started, in bytes."""
+    try:
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        peak = None
+    # `ru_maxrss` begins with what the process held that started this one, which may be far more.
+    return 1024 * (int(peak[1]) if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
