@@ -82,6 +82,16 @@ def test_three_splits_are_one_row_with_the_population_deviation():
     assert two.comparison != three.comparison
 
 
+def test_one_run_has_no_deviation():
+    halves = {"half_top1": 61.5, "half_top5": 91.5}
+    (one,) = rows([record(metrics={"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, **halves})])
+    assert (one.top1, one.top1_std, one.half_top1, one.half_top1_std) == (50.0, None, 61.5, None)
+    (equal,) = rows([record(50), record(50, seed=1)])
+    assert (equal.top1, equal.top1_std) == (50.0, 0.0)
+    (two,) = rows([half("base", 80, 0), half("base", 90, 1), half("novel", 40, 0)])
+    assert (two.base_std, two.novel, two.novel_std) == (5.0, 40.0, None)
+
+
 def test_zero_shots_are_those_of_the_tested_dataset():
     elsewhere = {"train_dataset": "kinetics400/words", "train_list": "vifi/train (verified)", "method": "mote"}
     everything = {"classes": "all", "shots": None, "split": 1, "seed": 0}
@@ -149,7 +159,7 @@ def test_costs():
 def test_halves_of_the_classes_have_their_own_columns():
     metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "half_top1": 61.234, "half_top1_std": 2.345}
     (row,) = rows([record(metrics=metrics)])
-    assert (row.half_top1, row.half_top1_std, row.top1_std) == (61.23, 2.35, 0.0)
+    assert (row.half_top1, row.half_top1_std, row.top1_std) == (61.23, 2.35, None)
 
 
 def test_where_it_came_from_is_short_and_each_once():

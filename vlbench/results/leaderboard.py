@@ -42,10 +42,10 @@ def rows(records: Iterable[Record], audits: Mapping[AuditedRecord, AuditScores] 
 
     Seeds and test splits are averaged, and nothing else: evaluations that differ in an option, or in weights that seed
     and split do not tell apart, are rows of their own, and `options` says in what they differ. `*_std` is the
-    population standard deviation. Records of the base and the novel classes make one row. Rows compare if their
-    `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list, selection, and,
-    test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists, shots, then the
-    best first.
+    population standard deviation, `None` of one run. Records of the base and the novel classes make one row. Rows
+    compare if their `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list,
+    selection, and, test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists,
+    shots, then the best first.
 
     Args:
         records: Records of the table.
@@ -270,7 +270,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 class Spread(NamedTuple):
-    """Mean and population standard deviation of a metric over runs."""
+    """Mean and population standard deviation of a metric over runs; one run has no deviation."""
 
     mean: float | None
     std: float | None
@@ -278,8 +278,7 @@ class Spread(NamedTuple):
 
 def _spread(records: Sequence[Record], metric: str) -> Spread:
     values = [record.metrics[metric] for record in records if metric in record.metrics]
-    mean = _mean(values)
-    return Spread(mean, None if mean is None else _rounded(statistics.pstdev(values)))
+    return Spread(_mean(values), _rounded(statistics.pstdev(values)) if len(values) > 1 else None)
 
 
 _FEWEST_RUNS = 20
