@@ -124,6 +124,45 @@ def test_an_evaluation_counts_once():
         rows([record(50), record(60)])
 
 
+COPIES = {
+    "speed": {"videos_per_second": 2.5},
+    "memory": {"peak_memory_bytes": 2**30},
+    "training": {"training": {"steps": 90, "seconds": 1800.0, "processes": 4}},
+    "calibration": {"calibration": {"videos": 10, "source": "scores", "ece": 0.25}},
+    "operations": {"cost": {"view": 281_000_000_000, "classes": 5_000_000_000}},
+    "halves": {"metrics": {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "half_top1": 61.5}},
+    "commit": {"git_commit": "0123456789abcdef"},
+    "deviations": {"deviations": {"scale": 1.0}},
+    "parameters": {"trainable_params": 11},
+    "names": {"published_as": ["MoTE"]},
+    "scores": {"predictions": "0" * 32},
+}
+
+
+@pytest.mark.parametrize("changes", COPIES.values(), ids=COPIES)
+def test_which_copy_of_an_evaluation_counts_does_not_depend_on_the_order_of_folders(changes):
+    changed = replace(record(50, **{**changes, "expected": 10}), predictions=changes.get("predictions"))
+    copies = [record(50), changed]
+    audits = {audited_record(changed): AuditScores(7.0, 9.0)} if "predictions" in changes else {}
+    (row,), (other,) = rows(copies, audits), rows(copies[::-1], audits)
+    assert row == other
+    assert row.half_top1 == (61.5 if "metrics" in changes else None)  # what one of them has is shown
+
+
+@pytest.mark.parametrize("changes", [{"failures": {"x": "empty"}}, {"failures": {"z": "empty"}, "expected": 11}])
+def test_copies_of_an_evaluation_with_other_unreadable_videos_are_refused(changes):
+    for other in (record(50, evaluated=9, failures={"y": "empty"}), record(50)):
+        copy = record(50, **{"evaluated": changes.get("expected", 10) - 1, **changes})
+        with pytest.raises(DataError, match=r"two records of msta-ucf101.* differ: .* give only the folder of one"):
+            rows([other, copy])
+
+
+def test_every_two_copies_of_an_evaluation_are_compared():
+    metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0}
+    with pytest.raises(DataError, match=r"half_top1 61\.000 and 62\.000"):
+        rows([record(50), *(record(metrics={**metrics, "half_top1": half}) for half in (61.0, 62.0))])
+
+
 def test_intervals_of_other_draws_are_no_other_results_of_one_evaluation():
     metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "top1_low": 20.0, "top1_high": 80.0}
     once = record(metrics=metrics, bootstrap=1000)
