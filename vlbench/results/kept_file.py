@@ -221,6 +221,7 @@ def _metadata(content: bytes) -> dict[str, object]:
         raise DataError("it is not safetensors: its header is longer than the file")
     header = checked(parse_json(content[8 : 8 + length], file_names=True), dict[str, object], "the header")
     texts = checked(header.get("__metadata__", {}), dict[str, str], "the metadata")
-    values = {name: parse_json(text.encode(), file_names=True) for name, text in texts.items()}
+    separate = {name: parse_json(text.encode(), file_names=True) for name, text in texts.items()}
     # An older vlbench wrote a text for each value.
-    return checked(values.get("kept", values), dict[str, object], "the metadata")
+    values: dict[str, object] = checked(separate.get("kept", separate), dict[str, object], "the metadata")
+    return values
