@@ -8,7 +8,6 @@ the size of the data, by how much the process grew beyond it at its largest, and
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from vlbench.evaluation.calibration import calibration
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.metrics import Predictions, bootstrap_interval, half_class_metrics
+from vlbench.processes import peak_resident_bytes
 
 DIM = 512
 
@@ -34,7 +34,9 @@ def evaluator_of(videos, classes, batch=32):
     order = torch.randperm(videos, generator=generator).tolist()
     labels = {f"v{k:06}": k % classes for k in range(videos)}
     rule = Probability("scores", 1.0)
-    method = SimpleNamespace(backbone=SimpleNamespace(embed_dim=DIM), encode_classes=len, probability=rule)
+    method = SimpleNamespace(
+        backbone=SimpleNamespace(embed_dim=DIM, mean=torch.zeros(1)), encode_classes=len, probability=rule
+    )
     evaluator = Evaluator(method, [EvaluationSet(Subset(), ClassList(names, tuple(range(classes)), names), labels, "")])
     for first in range(0, videos, batch):
         ids = [f"v{k:06}" for k in order[first : first + batch]]
@@ -46,7 +48,7 @@ def evaluator_of(videos, classes, batch=32):
 
 def resident_mib():
     """MiB that the process has held at its largest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident_bytes() / 2**20
 
 
 def measure(videos, classes):

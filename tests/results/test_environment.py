@@ -3,10 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
-from vlbench.results import environment
-
 LARGE = 1 << 30
 """Bytes that a process holds before it becomes another program; more than torch needs."""
 PROGRAM = """
@@ -25,11 +21,3 @@ def test_the_memory_of_a_test_is_not_that_of_the_program_that_started_it():
     ended = subprocess.run(words, capture_output=True, text=True, check=True, timeout=300)
     before, after = map(int, ended.stdout.split())
     assert before + 150_000_000 < after < LARGE
-
-
-@pytest.mark.quick
-def test_a_kernel_without_a_peak_of_memory_gives_that_of_the_resources(monkeypatch, tmp_path):
-    (tmp_path / "status").write_text("VmRSS:\t 12 kB\n")
-    for file in ("status", "none"):
-        monkeypatch.setattr(environment, "Path", lambda _, file=file: tmp_path / file)
-        assert environment._peak_resident_bytes() > 1_000_000
