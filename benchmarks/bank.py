@@ -39,6 +39,7 @@ from vlbench.clips.readers import TestViews, Views
 from vlbench.datasets.specs import VideoItem
 from vlbench.datasets.ucf101 import UCF101
 from vlbench.methods import LogisticProbe, NearestMean, NearestNeighbours, TipAdapter, TipAdapterF, ZeroShotProbe
+from vlbench.processes import peak_resident_bytes
 from vlbench.results.callback import RecordWriter
 
 HEADS = {
@@ -149,9 +150,7 @@ def measure(bank: Path, name: str, seeds: int) -> None:
     seconds = [end - start for start, end in zip(watch.starts, ends, strict=True)]
     means = [statistics.fmean(seconds[first : first + seeds]) for first in range(1, len(draws), seeds)]
     total = watch.starts[1] - begin + 100 * sum(means)
-    # Not `ru_maxrss`, which counts what the parent had when it started this process.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(status["VmHWM"].split()[0]) / 2**20
+    peak = peak_resident_bytes() / 2**30
     cells = "  ".join(f"{mean:6.2f}" for mean in means)
     print(f"{name:20}  {cells}  {total:7.0f} s  {peak:5.2f} GiB", file=sys.stderr, flush=True)
 

@@ -8,7 +8,6 @@ the size of the data, by how much the process grew beyond it at its largest, and
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from vlbench.evaluation.calibration import calibration
 from vlbench.evaluation.evaluator import Evaluator
 from vlbench.evaluation.measures import Probability
 from vlbench.evaluation.metrics import Predictions, bootstrap_interval, half_class_metrics
+from vlbench.processes import peak_resident_bytes
 
 DIM = 512
 
@@ -48,7 +48,7 @@ def evaluator_of(videos, classes, batch=32):
 
 def resident_mib():
     """MiB that the process has held at its largest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident_bytes() / 2**20
 
 
 def measure(videos, classes):

@@ -6,7 +6,6 @@ python benchmarks/multiverse.py [--methods 20] [--seeds 3] [--views 3x1] [--prom
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from functools import partial
@@ -17,6 +16,7 @@ import numpy as np
 from vlbench.datasets.specs import Subset
 from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
+from vlbench.processes import peak_resident_bytes
 from vlbench.results.details import Details
 from vlbench.results.kept_file import KeptScores, write_kept
 from vlbench.results.multiverse_records import multiverse
@@ -86,7 +86,7 @@ def main() -> None:
         begin = time.perf_counter()
         outcome = multiverse([Path(name)])
         seconds = time.perf_counter() - begin
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = peak_resident_bytes() / 2**30
     print(
         f"{outcome.universes:,} universes of {len(outcome.methods)} methods x {VIDEOS:,} videos x {CLASSES} classes:"
         f" {seconds:.1f} s, peak memory {memory:.1f} GiB, files {size / 2**30:.1f} GiB"

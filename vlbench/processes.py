@@ -1,12 +1,15 @@
-"""Processes that end with the one that started them."""
+"""Processes that end with the one that started them, and the memory that a process has held."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
+import resource
 import signal
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 _PARENT = "VLBENCH_PARENT"
 """Variable in which the first process of a DDP run tells those that it starts who it is."""
@@ -52,3 +55,13 @@ def die_with_announced_parent() -> None:
     started_by_lightning = _PARENT in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
     if started_by_lightning and os.environ.get("LOCAL_RANK", "0") != "0":
         die_with(int(os.environ[_PARENT]))
+
+
+def peak_resident_bytes() -> int:
+    """Most memory that this process has held since its program started, in bytes."""
+    try:
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        peak = None
+    # `ru_maxrss` begins with what the process held that started this one, which may be far more.
+    return 1024 * (int(peak[1]) if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -153,6 +153,16 @@ def test_an_audit_of_other_scores_is_no_column(home):
     assert run("verify", "results") == 1
 
 
+def test_two_audits_of_one_record_that_differ_are_refused(home, capsys):
+    shutil.copytree("results", "more")
+    words = ["leaderboard", "results", "more", "--allow_dirty"]
+    assert run(*words) == 0
+    edited(Path("more/audits/mine.json"), "time_score", value=-1.0)
+    assert run(*words) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "more/audits/mine.json and results/audits/mine.json are of one record and differ: time_score" in error
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [

@@ -158,6 +158,39 @@ def test_results_that_keep_scores_are_verified_and_tampering_is_found(place, tmp
     assert "cannot be read" in str(finding)
 
 
+def test_a_record_names_the_epochs_of_its_training(place, tmp_path):
+    """By their digests, where they lie beside it."""
+    shutil.copytree("results", outcome := tmp_path / "copy")
+    (path,) = (outcome / "records").glob("msta*")
+    first, last = sorted((outcome / "epochs").rglob("*.safetensors"))
+    named = Record.read(path).details.epochs
+    assert [*named] == [f"{each.parent.name}/{each.name}" for each in (first, last)]
+    first.write_bytes(last.read_bytes())
+    (finding,) = verify([outcome]).findings
+    assert "the file is of another training or epoch" in str(finding)
+    with pytest.raises(DataError, match="the file is of another training or epoch"):
+        multiverse([outcome], allow_dirty=True)
+    elsewhere = evaluated("elsewhere", "--ckpt_path=ck/last.ckpt", method="msta_fewshot.yaml")
+    assert elsewhere.details.epochs == {}
+
+
+@pytest.mark.parametrize("interval", ["0.5", "1", "3", "{minutes: 1}"])
+def test_epochs_are_not_kept_of_a_training_that_validates_elsewhere_than_at_their_end(place, capsys, interval):
+    options = [*MSTA, *EPOCHS, f"--trainer.val_check_interval={interval}", "--checkpoint.dirpath=other"]
+    assert run("fit", *options, name="msta_fewshot.yaml") == 2
+    assert "trainer.val_check_interval is" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_a_training_that_goes_on_has_kept_all_of_its_epochs(place, tmp_path, capsys):
+    options = [*MSTA, "--selection=best_on_test", f"--checkpoint.dirpath={tmp_path}", "--trainer.limit_val_batches=1"]
+    assert run("fit", *options, "--trainer.max_epochs=1", name="msta_fewshot.yaml") == 0
+    more = [*EPOCHS, f"--record.folder={tmp_path}", f"--ckpt_path={tmp_path}/last.ckpt"]
+    assert run("fit", *options, *more, name="msta_fewshot.yaml") == 2
+    assert "this training goes on after 1 epochs that were not kept" in capsys.readouterr().err
+    assert not list((tmp_path / "epochs").rglob("*.safetensors"))
+
+
 def test_epochs_are_kept_only_of_a_training_that_looks_at_the_test_videos(place, capsys):
     options = [*MSTA, "--record.keep=[epochs]", "--checkpoint.dirpath=other"]
     assert run("fit", *options, name="msta_fewshot.yaml") == 2

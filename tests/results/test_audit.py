@@ -138,7 +138,27 @@ ALL, SOME = ("sections", 0), ("sections", 1)
         ((*ALL, "views", 1, "only_here"), 2, "all, shuffled: only_normal is 3 and only_here 2; 6 of 7 videos are"),
         ((*ALL, "views", 1, "only_here"), -1, "all, shuffled: only_normal is 3 and only_here -1"),
         ((*ALL, "views", 2, "p_value"), 0.5, "all, middle: p_value is 0.5, the scores give 0.03"),
-        ((*SOME, "videos"), 0, "some, normal: only_normal is 0"),
+        ((*SOME, "names"), ["jump"], "some: classes is 2, the scores give 1"),
+        ((*SOME, "names"), ["jump", "a & b"], "some: videos is 5, the scores give 4"),
+        (
+            (*SOME, "names"),
+            ["run <fast>", "jump"],
+            "some: names are not some classes that have videos",
+        ),
+        (
+            (*SOME, "names"),
+            ["jump", "wave_hand"],
+            "some: names are not some classes that have videos",
+        ),
+        (
+            (*SOME, "names"),
+            ["jump", "jump"],
+            "some: names are not some classes that have videos",
+        ),
+        ((*SOME, "names"), [], "some: names is empty, as an older vlbench left it"),
+        ((*SOME, "classes"), 3, "some: classes is 3, the scores give 2"),
+        ((*SOME, "videos"), 4, "some: videos is 4, the scores give 5"),
+        ((*ALL, "names"), ["jump"], "all: names are not all classes that have videos"),
         ((*SOME, "views", 1, "loss"), 1.0, "some, shuffled: loss is 1, the scores give"),
         ((*SOME, "views", 0, "order"), "stripes", "sections some has the orders stripes"),
         (("classes", 0, "videos"), 3, "classes are others than those of the scores: 'jump' has 3 videos"),
@@ -159,6 +179,38 @@ def test_a_number_of_an_audit_that_does_not_follow_is_named(stored, tmp_path, ca
     assert any(line.startswith(f"{path}: ") and said in line for line in said_of), said_of
     assert main(["verify", str(tmp_path)]) == 1
     assert "1 of 1 records and 1 audits do not fit" in capsys.readouterr().err
+
+
+def test_a_subset_follows_from_the_scores_of_its_classes(stored, tmp_path):
+    """Numbers that fit each other and are those of other classes than the audit names."""
+    path = audited(stored, tmp_path)
+    other = json.loads(audit_json(audit_of(stored, outcomes(stored), {"some": CLASSES[::2]}, draws=500, seed=3)))
+    values = json.loads(path.read_text())
+    assert [section["names"] for section in values["sections"]] == [list(CLASSES[:3]), list(CLASSES[:2])]
+    values["sections"][1] = {**other["sections"][1], "names": values["sections"][1]["names"]}
+    path.write_text(json.dumps(values))
+    (line,) = findings(tmp_path)
+    assert "some: videos is 4, the scores give 5" in line
+
+
+def test_an_order_of_a_subset_follows_from_the_classes(stored, tmp_path):
+    correct = outcomes(stored)
+    audit = audit_of(stored, correct, {"some": CLASSES[:2]}, draws=500, seed=3)
+    swapped = audit_of(stored, {**correct, "shuffled": correct["middle"]}, {"some": CLASSES[:2]}, draws=500, seed=3)
+    path = audited(stored, tmp_path)
+    values = json.loads(audit_json(audit))
+    values["sections"][1]["views"] = json.loads(audit_json(swapped))["sections"][1]["views"]
+    path.write_text(json.dumps(values))
+    (line,) = findings(tmp_path)
+    assert "some, shuffled: top1 is 0, the classes give" in line
+
+
+def test_an_audit_of_an_older_vlbench_without_subsets_is_verified(stored, tmp_path):
+    path = audited(stored, tmp_path)
+    values = json.loads(path.read_text())
+    del values["sections"][1], values["sections"][0]["names"]
+    path.write_text(json.dumps(values))
+    assert findings(tmp_path) == []
 
 
 @pytest.mark.parametrize(("content", "said"), [(b"", "it is not JSON"), (b"[]", "it is []"), (b"{}", "schema")])

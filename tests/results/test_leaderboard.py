@@ -82,6 +82,16 @@ def test_three_splits_are_one_row_with_the_population_deviation():
     assert two.comparison != three.comparison
 
 
+def test_one_run_has_no_deviation():
+    halves = {"half_top1": 61.5, "half_top5": 91.5}
+    (one,) = rows([record(metrics={"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, **halves})])
+    assert (one.top1, one.top1_std, one.half_top1, one.half_top1_std) == (50.0, None, 61.5, None)
+    (equal,) = rows([record(50), record(50, seed=1)])
+    assert (equal.top1, equal.top1_std) == (50.0, 0.0)
+    (two,) = rows([half("base", 80, 0), half("base", 90, 1), half("novel", 40, 0)])
+    assert (two.base_std, two.novel, two.novel_std) == (5.0, 40.0, None)
+
+
 def test_zero_shots_are_those_of_the_tested_dataset():
     elsewhere = {"train_dataset": "kinetics400/words", "train_list": "vifi/train (verified)", "method": "mote"}
     everything = {"classes": "all", "shots": None, "split": 1, "seed": 0}
@@ -112,6 +122,45 @@ def test_an_evaluation_counts_once():
     assert (row.runs, row.top1) == (2, 55.0)
     with pytest.raises(DataError, match=r"msta-ucf101.*50\.000 and 60\.000"):
         rows([record(50), record(60)])
+
+
+COPIES = {
+    "speed": {"videos_per_second": 2.5},
+    "memory": {"peak_memory_bytes": 2**30},
+    "training": {"training": {"steps": 90, "seconds": 1800.0, "processes": 4}},
+    "calibration": {"calibration": {"videos": 10, "source": "scores", "ece": 0.25}},
+    "operations": {"cost": {"view": 281_000_000_000, "classes": 5_000_000_000}},
+    "halves": {"metrics": {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "half_top1": 61.5}},
+    "commit": {"git_commit": "0123456789abcdef"},
+    "deviations": {"deviations": {"scale": 1.0}},
+    "parameters": {"trainable_params": 11},
+    "names": {"published_as": ["MoTE"]},
+    "scores": {"predictions": "0" * 32},
+}
+
+
+@pytest.mark.parametrize("changes", COPIES.values(), ids=COPIES)
+def test_which_copy_of_an_evaluation_counts_does_not_depend_on_the_order_of_folders(changes):
+    changed = replace(record(50, **{**changes, "expected": 10}), predictions=changes.get("predictions"))
+    copies = [record(50), changed]
+    audits = {audited_record(changed): AuditScores(7.0, 9.0)} if "predictions" in changes else {}
+    (row,), (other,) = rows(copies, audits), rows(copies[::-1], audits)
+    assert row == other
+    assert row.half_top1 == (61.5 if "metrics" in changes else None)  # what one of them has is shown
+
+
+@pytest.mark.parametrize("changes", [{"failures": {"x": "empty"}}, {"failures": {"z": "empty"}, "expected": 11}])
+def test_copies_of_an_evaluation_with_other_unreadable_videos_are_refused(changes):
+    for other in (record(50, evaluated=9, failures={"y": "empty"}), record(50)):
+        copy = record(50, **{"evaluated": changes.get("expected", 10) - 1, **changes})
+        with pytest.raises(DataError, match=r"two records of msta-ucf101.* differ: .* give only the folder of one"):
+            rows([other, copy])
+
+
+def test_every_two_copies_of_an_evaluation_are_compared():
+    metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0}
+    with pytest.raises(DataError, match=r"half_top1 61\.000 and 62\.000"):
+        rows([record(50), *(record(metrics={**metrics, "half_top1": half}) for half in (61.0, 62.0))])
 
 
 def test_intervals_of_other_draws_are_no_other_results_of_one_evaluation():
@@ -149,7 +198,7 @@ def test_costs():
 def test_halves_of_the_classes_have_their_own_columns():
     metrics = {"top1": 50.0, "top5": 90.0, "mean_per_class": 50.0, "half_top1": 61.234, "half_top1_std": 2.345}
     (row,) = rows([record(metrics=metrics)])
-    assert (row.half_top1, row.half_top1_std, row.top1_std) == (61.23, 2.35, 0.0)
+    assert (row.half_top1, row.half_top1_std, row.top1_std) == (61.23, 2.35, None)
 
 
 def test_where_it_came_from_is_short_and_each_once():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -22,9 +20,7 @@ from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
 from vlbench.evaluation.universes import FUSIONS, fused, leading_shares, main_effects, right_videos, view_subsets
 from vlbench.methods.parts.fusion import fused as fused_by_torch
-from vlbench.results import kept_runs as kept_runs_module
 from vlbench.results.kept_file import KeptScores, kept_path, read_kept, write_kept
-from vlbench.results.kept_runs import kept_runs
 from vlbench.results.leaderboard import rows
 from vlbench.results.multiverse_records import multiverse
 from vlbench.results.pairs import read_records, write_pair
@@ -102,83 +98,6 @@ def test_one_method_under_two_protocols_is_refused(tmp_path):
         kept(tmp_path, name, method="msta")
     with pytest.raises(DataError, match="are the same method under two protocols"):
         multiverse([tmp_path])
-
-
-def epochs(folder, accuracies, weights="w"):
-    """Kept epochs of a training with these numbers of right videos, the weights `w1`, `w2`, ...; the training."""
-    for epoch, right in enumerate(accuracies, start=1):
-        best = np.where(np.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 4)
-        scores = np.eye(4, dtype=np.float32)[best][:, None, None].repeat(2, axis=1)
-        ids = tuple(f"v{index:02}.mp4" for index in range(len(LABELS)))
-        of_epoch = KeptScores(ids, LABELS, scores, {}, replace(FACTS, fused=True), f"{weights}{epoch}", epoch)
-        path = folder / "epochs" / "msta-0123" / f"epoch-{epoch:04}-all-split1.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(of_epoch.as_bytes())
-    (run,) = kept_runs([folder])
-    return run
-
-
-def test_the_first_of_the_best_epochs_counts_and_one_is_in_memory_at_a_time(tmp_path, monkeypatch):
-    run = epochs(tmp_path, [3, 8, 8, 5])
-    alive, most = [], 0
-    original = kept_runs_module.parse_kept
-
-    def parsed(content, path):
-        nonlocal most
-        each = original(content, path)
-        alive.append(weakref.ref(each))
-        gc.collect()
-        most = max(most, sum(reference() is not None for reference in alive))
-        return each
-
-    monkeypatch.setattr(kept_runs_module, "parse_kept", parsed)
-    tested = replace(original(run.paths[3].read_bytes(), run.paths[3]), epoch=None)
-    best = run.best(tested)
-    assert (best.weights, best.epoch) == ("w2", 2)
-    assert most == 1
-    same = replace(tested, weights="w2")
-    assert run.best(same) is same
-
-
-def with_epochs(folder, change=lambda kept: kept, **changes):
-    """A record and the epochs of its training: the first one is right everywhere, the second has its weights."""
-    path = kept(folder, "msta", **changes)
-    evaluation = StoredEvaluation.load(str(path), folder)
-    tested = read_kept(path, evaluation.record, evaluation.predictions)
-    right = np.broadcast_to(np.eye(4, dtype=np.float32)[LABELS][:, None, None], tested.scores.shape)
-    for epoch, scores in enumerate((replace(tested, scores=right, weights="e1"), change(tested)), start=1):
-        file = folder / "epochs" / "msta-0123" / f"epoch-{epoch:04}-all-split1.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(replace(scores, epoch=epoch).as_bytes())
-    return path
-
-
-def test_the_best_of_the_kept_epochs_is_an_option(tmp_path):
-    path = with_epochs(tmp_path)
-    outcome = multiverse([tmp_path])
-    assert outcome.choices[0].options == ("last", "best_on_test")
-    assert outcome.at_records.tolist() == [top1(path)]
-    assert (outcome.accuracies[0][1] == 100).all()
-    mean, recorded = outcome.best_on_test
-    assert recorded[0] == 100 - top1(path)
-    assert mean[0] == pytest.approx(100 - outcome.accuracies[0][0].mean())
-
-
-@pytest.mark.parametrize(
-    ("changes", "change", "noted"),
-    [
-        ({"selection": "heldout"}, lambda each: each, False),
-        ({}, lambda each: replace(each, weights="of another training"), False),
-        ({}, lambda each: replace(each, scores=each.scores + 0.01), True),
-        ({}, lambda each: replace(each, scores=each.scores[:, :, :1]), True),
-        ({}, lambda each: replace(each, ids=tuple(f"other{name}" for name in each.ids)), True),
-    ],
-)
-def test_epochs_that_are_not_those_of_the_record_are_left_out(tmp_path, changes, change, noted):
-    with_epochs(tmp_path, change, **changes)
-    outcome = multiverse([tmp_path])
-    assert "epoch" not in [choice.name for choice in outcome.choices]
-    assert any("the epochs of msta are left out" in note for note in outcome.notes) == noted
 
 
 def test_a_test_without_a_readable_video_is_wrong_everywhere(tmp_path):

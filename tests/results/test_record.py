@@ -112,7 +112,9 @@ def test_rows_do_not_depend_on_the_order_of_records():
 
 
 def test_settings_that_differ_are_not_averaged():
-    table = rows([record(50), record(70, deviations={"scale": 1.0}), record(90, dataset="ucf101/camel")])
+    scaled = record(70, deviations={"scale": 1.0})
+    scaled = replace(scaled, identity=replace(scaled.identity, settings="5ca1e"))
+    table = rows([record(50), scaled, record(90, dataset="ucf101/camel")])
     assert sorted(row.top1 for row in table) == [50.0, 70.0, 90.0]
     assert {row.deviations for row in table} == {"", "scale=1.0"}
 

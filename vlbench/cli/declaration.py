@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -95,9 +96,11 @@ class Command:
 
         from vlbench.cli.usage import explain
 
+        words = list(arguments[len(self.name.split()) :])
+        check_given_once(word for word in options_of(words) if "action" not in self.options.get(word[2:], {}))
         parser = self.parser()
         try:
-            values = parser.parse_args(list(arguments[len(self.name.split()) :])).as_dict()
+            values = parser.parse_args(words).as_dict()
         except ArgumentError as error:
             raise ConfigError(explain(str(error), parser)) from error
         for parameter, kind in self.inputs.items():
@@ -107,6 +110,33 @@ class Command:
                 if value is not None:
                     _check_input(option, value, kind, values.get("folder") or RESULTS)
         return self.load()(**values)
+
+
+def options_of(words: Sequence[str]) -> list[str]:
+    """Options of a command line, such as `--config`, without their values and without those that add to a list.
+
+    Args:
+        words: Words of the command line after the name of the command.
+    """
+    names = (word.partition("=")[0] for word in words if word.startswith("--"))
+    return [name for name in names if not name.endswith("+")]
+
+
+def check_given_once(options: Iterable[str]) -> None:
+    """Refuses an option that is given twice.
+
+    Args:
+        options: Options of a command line whose values do not add up, each as often as it was given.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    for option, count in Counter(options).items():
+        if count > 1:
+            raise ConfigError(
+                f"{option} is given {count} times, of which the last one alone would count; give it once, with every"
+                " value that is meant"
+            )
 
 
 def _check_input(option: str, value: str | Path, kind: Input, folder: Path) -> None:

@@ -33,6 +33,7 @@ from vlbench.cli.step_times import StepTimes, check_logger, log_to_csv
 from vlbench.cli.summary import PARTS, summary
 from vlbench.cli.trainer_options import add_options
 from vlbench.cli.training_facts import training_data, training_digest
+from vlbench.cli.values import check_lists
 from vlbench.cli.weights import as_checkpoint
 from vlbench.clips.accumulation import EffectiveBatch
 from vlbench.clips.datamodule import VideoDataModule
@@ -78,6 +79,7 @@ class VlbenchCLI(LightningCLI):
         (command,) = self.subcommands()
         with explained(self._subcommand_parsers[command]):
             super().parse_arguments(parser, args)
+        check_lists(sys.argv[2:], self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Reads no options from a checkpoint, as Lightning would: those of vlbench hold none."""

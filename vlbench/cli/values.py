@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
+from vlbench.cli.declaration import check_given_once, options_of
 from vlbench.cli.usage import explain, plain_types
 from vlbench.errors import ConfigError, user_error
 from vlbench.protocols.suites import Suite
@@ -96,6 +97,31 @@ def check_types(config: Namespace | Mapping[str, Any], classes: Mapping[str, typ
         else:
             given = "null" if value is None else repr(value)
             raise ConfigError(f"--{name} is {given}; allowed: a group of options")
+
+
+def check_lists(words: Sequence[str], config: Namespace) -> None:
+    """Refuses a list that the command line gives twice; of other options the last value counts, as of configurations.
+
+    Args:
+        words: Words of the command line after the name of the command.
+        config: Options of the command, as the parser has read them.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    names = [option.replace(".init_args", "") for option in options_of(words) if option != "--config"]
+    # What is kept is a list too, which may be written with commas.
+    check_given_once(name for name in names if isinstance(_value(config, name), list) or name == "--record.keep")
+
+
+def _value(config: Namespace, option: str) -> object:
+    """Value of an option, wherever a class has it; `None` without."""
+    value: Any = config
+    for name in option[2:].split("."):
+        inner = value.get("init_args") if isinstance(value, Namespace) and name not in value else None
+        value = inner if isinstance(inner, Namespace) else value
+        value = value.get(name) if isinstance(value, Namespace) else None
+    return value
 
 
 def read_suite(path: Path) -> Suite:

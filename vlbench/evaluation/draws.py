@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,8 +25,8 @@ class DrawComparison:
         draws: Number of draws that both methods have a result on.
         mean_a: Mean top-1 of the first method over the draws, in per cent.
         mean_b: Mean top-1 of the second method over the draws, in per cent.
-        deviation: Standard deviation of the differences `b - a`, of a sample, in points; 0 of one draw.
-        low: Lower end of the central 95 % of the mean difference over resampled draws, in points.
+        deviation: Standard deviation of the differences `b - a`, of a sample, in points; nan of one draw.
+        low: Lower end of the central 95 % of the mean difference over resampled draws, in points; nan of one draw.
         high: Upper end of the same interval.
         p_value: Two-sided p-value of the paired permutation test: of sign flips of the differences.
     """
@@ -76,7 +77,8 @@ def compare_draws(
     count = len(common)
     generator = np.random.default_rng(seed)
     means = differences[generator.integers(0, count, (resamples, count))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    # One draw, resampled, is always itself: that says nothing of the spread over draws.
+    low, high = np.quantile(means, [0.025, 0.975]).tolist() if count > 1 else (math.nan, math.nan)
     if 2**count <= resamples:
         bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
         as_far = _as_far(differences, 1 - 2 * bits)
@@ -84,7 +86,7 @@ def compare_draws(
     else:
         as_far = _as_far(differences, generator.choice([-1, 1], (resamples, count)))
         p_value = (1 + int(as_far.sum())) / (1 + resamples)
-    deviation = float(differences.std(ddof=1)) if count > 1 else 0.0
+    deviation = float(differences.std(ddof=1)) if count > 1 else math.nan
     return DrawComparison(count, float(first.mean()), float(second.mean()), deviation, low, high, p_value)
 
 

@@ -35,6 +35,8 @@ class TrainingFacts:
         finished: Whether the training went on to its end; `False` in a checkpoint that was written before.
         candidates: Trainings that this one is the best of by `heldout_top1`: the options in which they differ, by their
             names, and the accuracy of each.
+        kept_epochs: Files of scores of the test videos after each epoch, below `epochs` in the results folder, and the
+            digest of each; `None` if none were to be kept.
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class TrainingFacts:
     validation: Mapping[str, object] | None = None
     finished: bool | None = None
     candidates: Sequence[Mapping[str, object]] | None = None
+    kept_epochs: Mapping[str, str] | None = None
 
     def settings_behind(self, selection: Selection) -> dict[str, object] | None:
         """Every option that the weights of an epoch depend on, by its name; `None` where the options are not known.

@@ -57,12 +57,14 @@ class Section:
         classes: Number of classes of the subset that have videos.
         videos: Number of videos of these classes.
         views: Results in each order of the frames, the normal one first.
+        names: Names of these classes, in label order; empty in a file of an older vlbench.
     """
 
     name: str
     classes: int
     videos: int
     views: tuple[ViewResult, ...]
+    names: tuple[str, ...] = ()
 
     def view(self, order: str) -> ViewResult:
         """The result in an order of the frames."""
@@ -155,7 +157,7 @@ def audit_of(
         kept = [label for label in sorted(of_class) if stored.classes[label] in names]
         videos = [video for label in kept for video in of_class[label]]
         views = tuple(_result(order, correct, videos, draws, seed) for order in correct)
-        return Section(name, len(kept), len(videos), views)
+        return Section(name, len(kept), len(videos), views, tuple(stored.classes[label] for label in kept))
 
     for name, names in subsets.items():
         if not any(stored.classes[label] in names for label in of_class):

@@ -60,9 +60,19 @@ def read_audits(folders: Sequence[Path]) -> dict[AuditedRecord, AuditScores]:
         folders: Results folders, searched for audits.
 
     Raises:
-        DataError: If a file in a folder `audits` is no audit; names the file and the field.
+        DataError: If a file in a folder `audits` is no audit, or two audits of one record differ; names the file.
     """
-    return dict(map(_read, audit_paths(folders)))
+    audits: dict[AuditedRecord, tuple[Path, AuditScores]] = {}
+    for path in audit_paths(folders):
+        key, scores = _read(path)
+        other, before = audits.setdefault(key, (path, scores))
+        for name, first, second in zip(AuditScores._fields, before, scores, strict=True):
+            if first != second:
+                raise DataError(
+                    f"{other} and {path} are of one record and differ: {name} {first:.3f} and {second:.3f}; delete one"
+                    " of them"
+                )
+    return {key: scores for key, (_, scores) in audits.items()}
 
 
 def audit_paths(folders: Sequence[Path]) -> list[Path]:

@@ -27,9 +27,10 @@ from vlbench.names import quoted
 from vlbench.ranges import Range
 from vlbench.results.details import Details
 from vlbench.results.environment import environment
-from vlbench.results.epochs import kept_scores, remove_later_epochs, write_epoch
+from vlbench.results.epochs import begin_epochs, check_epochs, kept_scores, write_epoch
 from vlbench.results.identities import check_replaceable, identities_of_test
 from vlbench.results.kept_file import remove_stale, write_kept
+from vlbench.results.kept_runs import epochs_beside
 from vlbench.results.overlap import Overlap, train_test_overlap
 from vlbench.results.pairs import write_pair
 from vlbench.results.record import Identity, Record, record_name
@@ -56,7 +57,7 @@ class RecordWriter(Callback):
         bootstrap: Number of resampled test sets for the 95 % interval of top-1; 0 leaves the interval out.
         keep: Scores that are kept for `vlbench multiverse`, with commas between several: `views`, those of each view;
             `templates`, those with other templates of the class names; `epochs`, those of the test videos after each
-            epoch of a training, which needs the selection `best_on_test`.
+            epoch of a training, which needs the selection `best_on_test` and a validation at the end of an epoch.
         keep_prompts: Sets of templates by name, or templates, that `keep: [templates]` means; null means every named
             set and each template of the method's own.
 
@@ -99,6 +100,7 @@ class RecordWriter(Callback):
         self._command: tuple[str, ...] = ()
         self._started = 0.0
         self._validated: tuple[int, float] | None = None
+        self._kept_epochs: dict[str, str] | None = None
         self._run: dict[Side, dict[str, object]] = {}
         self.settings: dict[str, object] = {}
         self.identities: list[Identity] = []
@@ -125,9 +127,9 @@ class RecordWriter(Callback):
         if stage == "fit":
             method = recorded(pl_module)
             method.describe_training = partial(self._training, trainer, method)
-            self._validated = None
+            self._validated, self._kept_epochs = None, None
             if "epochs" in self.keep:
-                self._check_epochs()
+                check_epochs(trainer, self.folder, on_test=self._used().dataset.validate_on_test)
             # A test before may have asked for more.
             method.keep = self._keep() if "epochs" in self.keep else None
             # Now: callbacks change their attributes while they work.
@@ -136,20 +138,24 @@ class RecordWriter(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "epochs" in self.keep and self.folder is not None:
-            remove_later_epochs(recorded(pl_module), self._used().epochs_done(trainer), self.folder, trainer)
+            self._kept_epochs = begin_epochs(
+                recorded(pl_module), self._used().epochs_done(trainer), self.folder, trainer
+            )
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         dataset, evaluations = self._used().dataset, recorded(pl_module).evaluations
         if evaluations and dataset.heldout and not dataset.validate_on_test:
             self._validated = (trainer.global_step, evaluations[0].metrics["top1"])
-        if evaluations and "epochs" in self.keep and self.folder is not None and not trainer.sanity_checking:
-            write_epoch(recorded(pl_module), self._used().epochs_done(trainer) + 1, self.folder, trainer)
+        if evaluations and self._kept_epochs is not None and self.folder is not None and trainer.state.fn == "fit":
+            epoch = self._used().epochs_done(trainer) + 1
+            self._kept_epochs |= write_epoch(recorded(pl_module), epoch, self.folder, trainer)
 
     def _training(self, trainer: Trainer, method: RecordedMethod) -> TrainingFacts:
         return facts_of_training(
-            trainer, method, self._used(), seed=self._seed, settings=self._run, validated=self._validated
-        )
+            trainer, method, self._used(), seed=self._seed, settings=self._run, validated=self._validated,
+            kept_epochs=self._kept_epochs,
+        )  # fmt: skip
 
     def _used(self) -> RecordedData:
         if self._data is None:
@@ -250,15 +256,6 @@ class RecordWriter(Callback):
     def _keep(self) -> Keep:
         return Keep("views" in self.keep, "templates" in self.keep, self.keep_prompts)
 
-    def _check_epochs(self) -> None:
-        if not self._used().dataset.validate_on_test:
-            raise ConfigError(
-                "record.keep has epochs, the scores of the test videos after each epoch; a training that looks at them"
-                " says so by --selection best_on_test (last.ckpt is written too and is what it would be without)"
-            )
-        if self.folder is not None:
-            check_writable(self.folder / "epochs", "record.folder")
-
     def _path(self, identity: Identity) -> Path:
         """Where the record of an evaluation goes."""
         assert self.folder is not None
@@ -302,7 +299,8 @@ class RecordWriter(Callback):
                 # Published values are of all classes.
                 published_as=() if identity.untrained or data.dataset.class_list else method.published_as,
                 # The settings of the training once: as those that the weights depend on.
-                training=replace(training, settings=None, validation=None) if training else None,
+                training=replace(training, settings=None, validation=None, kept_epochs=None) if training else None,
+                epochs=epochs_beside(self._path(identity), training.kept_epochs, identity.test) if training else {},
                 trainable_params=sum(p.numel() for p in method.parameters() if p.requires_grad),
                 total_params=sum(p.numel() for p in method.parameters()),
                 backbone_digest=method.backbone.identity.digest,

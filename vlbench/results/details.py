@@ -97,12 +97,15 @@ class Details:
         train_test_check: Lists that were compared for the overlap, or why none were.
         precision: Precision of the test, as Lightning calls it.
         device: Name of the device that tested.
-        peak_memory_bytes: Peak memory of the test on its device, in bytes.
+        peak_memory_bytes: Peak memory of the test on its device, in bytes; without a GPU that of the process since its
+            program started.
         vlbench: Version of vlbench that tested.
         git_commit: Commit of vlbench, ending in `-dirty` where files differed from it.
         python: Version of Python that tested.
         packages: Version of each package that results depend on.
         kept: Digest of the file of scores by view and templates; `None` if none were kept.
+        epochs: Files of scores of the test videos after each epoch of the training, below `epochs` in the record's
+            results folder, and the digest of each; empty if none lie there.
         calibration: Distance of the class probabilities of the readable videos from the truth.
         cost: Floating-point operations of the test.
         others: What a newer vlbench says, kept as it is.
@@ -138,6 +141,7 @@ class Details:
     python: str | None = None
     packages: Mapping[str, object] = field(default_factory=dict)
     kept: str | None = None
+    epochs: Mapping[str, str] = field(default_factory=dict)
     calibration: Calibration | None = None
     cost: Cost | None = None
     others: Mapping[str, object] = field(default_factory=dict)
@@ -146,8 +150,9 @@ class Details:
         """The details as plain values, for the file."""
         values = {**self.others, **vars(self)}
         del values["others"]
-        if self.kept is None:
-            del values["kept"]
+        for name in ("kept", "epochs"):
+            if not values[name]:
+                del values[name]
         return {
             **values,
             "classes": list(self.classes),
@@ -198,6 +203,7 @@ class Details:
             python=_value(stored, "python", str),
             packages=_mapping(stored, "packages"),
             kept=_value(stored, "kept", str),
+            epochs=checked(stored.get("epochs", {}), dict[str, str], "details.epochs"),
             calibration=checked(stored.get("calibration"), Calibration | None, "details.calibration"),
             cost=checked(stored.get("cost"), Cost | None, "details.cost"),
             others={key: stored[key] for key in stored.keys() - cls.__dataclass_fields__.keys()},

@@ -11,6 +11,7 @@ import torch
 
 import vlbench
 from vlbench.commit import git_commit
+from vlbench.processes import peak_resident_bytes
 
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "open_clip_torch", "av")
 
@@ -35,7 +36,7 @@ def environment(device: torch.device) -> Environment:
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else _peak_resident_bytes(),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else peak_resident_bytes(),
         "vlbench": vlbench.__version__,
         "git_commit": git_commit(),
         "python": platform.python_version(),
@@ -46,9 +47,3 @@ def environment(device: torch.device) -> Environment:
 @cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
-
-
-def _peak_resident_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

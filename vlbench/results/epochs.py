@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from lightning import Trainer
 
+from vlbench.errors import ConfigError
 from vlbench.evaluation.evaluator import Evaluation
-from vlbench.files import write_atomically
+from vlbench.files import check_writable, write_atomically
 from vlbench.results.kept_file import KeptScores
+from vlbench.results.pairs import digest
 from vlbench.results.recorded import RecordedMethod
 from vlbench.settings import settings_digest
 
@@ -36,7 +38,7 @@ def kept_scores(evaluation: Evaluation, weights: str | None, epoch: int | None =
 
 
 def folder_of_epochs(method: RecordedMethod, folder: Path) -> Path | None:
-    """The folder of the epochs of a training, by its settings and seed: `epochs/METHOD-DIGEST`.
+    """The folder of the epochs of a training, by its settings, its seed and what is kept: `epochs/METHOD-DIGEST`.
 
     Args:
         method: Method that is being trained.
@@ -48,27 +50,69 @@ def folder_of_epochs(method: RecordedMethod, folder: Path) -> Path | None:
     if method.describe_training is None:
         return None
     facts = method.describe_training()
-    run = settings_digest({"settings": facts.settings, "seed": facts.seed, "list": facts.list, "data": facts.dataset})
-    return folder / "epochs" / f"{method.name}-{run}"
+    run = {"settings": facts.settings, "seed": facts.seed, "list": facts.list, "data": facts.dataset}
+    kept = {"validation": facts.validation, "keep": None if method.keep is None else asdict(method.keep)}
+    return folder / "epochs" / f"{method.name}-{settings_digest({**run, **kept})}"
 
 
-def remove_later_epochs(method: RecordedMethod, epochs: int, folder: Path, trainer: Trainer) -> None:
-    """Removes the epochs of an earlier start of a training that this one has not come to: they may have other weights.
+def check_epochs(trainer: Trainer, folder: Path | None, *, on_test: bool) -> None:
+    """Refuses, before a training begins, to keep epochs that it will not have the scores of.
+
+    Args:
+        trainer: Trainer of the run.
+        folder: Results folder that the epochs go below; `None` keeps nothing.
+        on_test: Whether the training validates on the test videos.
+
+    Raises:
+        ConfigError: If it does not, or validates elsewhere than at the end of an epoch, or cannot write below `folder`.
+    """
+    if not on_test:
+        raise ConfigError(
+            "record.keep has epochs, the scores of the test videos after each epoch; a training that looks at them"
+            " says so by --selection best_on_test (last.ckpt is written too and is what it would be without)"
+        )
+    seconds = trainer._val_check_time_interval  # type: ignore[attr-defined]
+    interval = trainer.val_check_interval if seconds is None else f"{seconds:g} seconds"
+    # `best.ckpt` is written at the end of an epoch: scores from within it are of weights that no checkpoint has.
+    if not isinstance(interval, float) or interval != 1:
+        raise ConfigError(
+            f"record.keep has epochs, the scores at the end of each, and trainer.val_check_interval is {interval};"
+            " allowed with epochs: 1.0, one validation at the end of an epoch"
+        )
+    if folder is not None:
+        check_writable(folder / "epochs", "record.folder")
+
+
+def begin_epochs(method: RecordedMethod, epochs: int, folder: Path, trainer: Trainer) -> dict[str, str]:
+    """The epochs that a training has kept; those of an earlier start that came farther may have other weights and go.
 
     Args:
         method: Method whose training begins or goes on.
         epochs: Number of epochs that the weights were trained for.
         folder: Results folder that the epochs go below.
         trainer: Trainer of the run; rank zero removes.
+
+    Returns:
+        Files of the epochs, below `epochs` in the results folder, and the digest of each.
+
+    Raises:
+        ConfigError: If the training goes on and has kept no epochs.
     """
+    before = None if method.provenance is None else method.provenance.kept_epochs
+    if epochs and before is None:
+        raise ConfigError(
+            f"record.keep has epochs, and this training goes on after {epochs} epochs that were not kept, so that the"
+            " best of all would not be known; leave epochs out, or begin the training anew"
+        )
+    named = dict(before or {}) if epochs else {}
     place = folder_of_epochs(method, folder) if trainer.is_global_zero else None
     for path in () if place is None else place.glob("epoch-*.safetensors"):
-        match = re.match(r"epoch-(\d+)-", path.name)
-        if match is not None and int(match[1]) > epochs:
+        if f"{path.parent.name}/{path.name}" not in named:
             path.unlink(missing_ok=True)
+    return named
 
 
-def write_epoch(method: RecordedMethod, epoch: int, folder: Path, trainer: Trainer) -> None:
+def write_epoch(method: RecordedMethod, epoch: int, folder: Path, trainer: Trainer) -> dict[str, str]:
     """Writes the scores of the validation after an epoch, one file for each set, such as `epoch-0001-all-split1`.
 
     Args:
@@ -76,12 +120,18 @@ def write_epoch(method: RecordedMethod, epoch: int, folder: Path, trainer: Train
         epoch: Number of epochs that the weights were trained for.
         folder: Results folder that files go below.
         trainer: Trainer of the run; rank zero writes.
+
+    Returns:
+        Files that were written, below `epochs` in the results folder, and the digest of each.
     """
     place = folder_of_epochs(method, folder) if trainer.is_global_zero else None
+    written: dict[str, str] = {}
     if place is None:
-        return
+        return written
     for evaluation in method.evaluations:
         kept = kept_scores(evaluation, method.trained_digest(), epoch)
         if kept is not None:
-            name = f"epoch-{epoch:04}-{evaluation.set.subset.key}.safetensors"
-            write_atomically(place / name, kept.as_bytes())
+            name, content = f"epoch-{epoch:04}-{evaluation.set.subset.key}.safetensors", kept.as_bytes()
+            write_atomically(place / name, content)
+            written[f"{place.name}/{name}"] = digest(content)
+    return written

@@ -54,14 +54,15 @@ class KeptScores:
     epoch: int | None = None
 
     def as_bytes(self) -> bytes:
-        """The scores as the content of their file."""
+        """The scores as the content of their file, the same bytes for the same scores."""
         names = {"ids": list(self.ids), "lost": dict(self.lost), "facts": asdict(self.facts)}
         metadata = {**names, "weights": self.weights, "epoch": self.epoch}
         tensors: dict[str, NDArray[Any]] = {
             "labels": np.ascontiguousarray(self.labels),
             "scores": np.ascontiguousarray(self.scores),
         }
-        return save(tensors, {name: json.dumps(value) for name, value in metadata.items()})
+        # One text: safetensors writes several in an order that is drawn anew each time.
+        return save(tensors, {"kept": json.dumps(metadata)})
 
     @property
     def own(self) -> NDArray[np.float32]:
@@ -220,4 +221,7 @@ def _metadata(content: bytes) -> dict[str, object]:
         raise DataError("it is not safetensors: its header is longer than the file")
     header = checked(parse_json(content[8 : 8 + length], file_names=True), dict[str, object], "the header")
     texts = checked(header.get("__metadata__", {}), dict[str, str], "the metadata")
-    return {name: parse_json(text.encode(), file_names=True) for name, text in texts.items()}
+    separate = {name: parse_json(text.encode(), file_names=True) for name, text in texts.items()}
+    # An older vlbench wrote a text for each value.
+    values: dict[str, object] = checked(separate.get("kept", separate), dict[str, object], "the metadata")
+    return values

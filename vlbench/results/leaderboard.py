@@ -7,6 +7,7 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +43,10 @@ def rows(records: Iterable[Record], audits: Mapping[AuditedRecord, AuditScores] 
 
     Seeds and test splits are averaged, and nothing else: evaluations that differ in an option, or in weights that seed
     and split do not tell apart, are rows of their own, and `options` says in what they differ. `*_std` is the
-    population standard deviation. Records of the base and the novel classes make one row. Rows compare if their
-    `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list, selection, and,
-    test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists, shots, then the
-    best first.
+    population standard deviation, `None` of one run. Records of the base and the novel classes make one row. Rows
+    compare if their `ComparisonKey` is the same: protocol, dataset and its variant, shots, origin of the training list,
+    selection, and, test set by test set, videos, class names and unreadable videos. Order: protocol, dataset, lists,
+    shots, then the best first.
 
     Args:
         records: Records of the table.
@@ -55,12 +56,12 @@ def rows(records: Iterable[Record], audits: Mapping[AuditedRecord, AuditScores] 
         DataError: If two records of one evaluation have different results.
     """
     groups: dict[Setting, list[Record]] = {}
-    for record in records:
+    for record in _distinct(records):
         groups.setdefault(Setting.of(record), []).append(record)
     parts = [
         _Part(setting, members, told_apart)
         for setting, group in groups.items()
-        for told_apart, members in _runs(_distinct(group)).items()
+        for told_apart, members in _runs(group).items()
     ]
     table = [
         _row(part.setting, part.members, options, audits or {})
@@ -150,22 +151,45 @@ def check_provenance(records: Sequence[Record], *, allow_dirty: bool = False, al
             )
 
 
-def _distinct(members: Sequence[Record]) -> list[Record]:
-    """Each evaluation once, in an order that does not depend on that of the files."""
-    distinct: dict[str, Record] = {}
-    for record in members:
-        other = distinct.setdefault(record.identity.digest(), record)
-        shared = other.metrics.keys() & record.metrics.keys()  # such as without `half_classes` and with
-        if other.details.bootstrap != record.details.bootstrap:
-            shared -= {"top1_low", "top1_high"}
-        differ = sorted(name for name in shared if other.metrics[name] != record.metrics[name])
-        if other is not record and differ:
-            name = "top1" if "top1" in differ else differ[0]
-            raise DataError(
-                f"two records of {record.name} differ: {name} {other.metrics[name]:.3f} and"
-                f" {record.metrics[name]:.3f}; give only the folder of one of them"
-            )
-    return [distinct[digest] for digest in sorted(distinct)]
+def _distinct(records: Iterable[Record]) -> list[Record]:
+    """Each evaluation once, in an order that does not depend on that of the files.
+
+    Of two copies the same one counts in every order: that with more metrics, and of equals the first by its text.
+    """
+    copies: dict[tuple[str, Setting | None], list[Record]] = {}
+    for record in records:
+        # The identity of an old record does not know the options, which its setting shows in part.
+        setting = Setting.of(record) if record.identity.settings is None else None
+        copies.setdefault((record.identity.digest(), setting), []).append(record)
+    for of_one in copies.values():
+        for first, second in combinations(of_one, 2):
+            _check_same_results(first, second)
+    ordered = sorted(copies.items(), key=lambda pair: pair[0][0])
+    return [
+        of_one[0] if len(of_one) == 1 else min(of_one, key=lambda each: (-len(each.metrics), each.as_json()))
+        for _, of_one in ordered
+    ]
+
+
+def _check_same_results(first: Record, second: Record) -> None:
+    """Refuses two records of one evaluation that contradict each other.
+
+    Raises:
+        DataError: Naming what differs.
+    """
+    shared = first.metrics.keys() & second.metrics.keys()  # such as without `half_classes` and with
+    if first.details.bootstrap != second.details.bootstrap:
+        shared -= {"top1_low", "top1_high"}
+    differ = sorted(name for name in shared if first.metrics[name] != second.metrics[name])
+    if differ:
+        name = "top1" if "top1" in differ else differ[0]
+        what = f"{name} {first.metrics[name]:.3f} and {second.metrics[name]:.3f}"
+    elif first.expected != second.expected or first.failures.keys() != second.failures.keys():
+        lost = [f"{len(record.failures)} of {record.expected}" for record in (first, second)]
+        what = f"{lost[0]} and {lost[1]} videos could not be read, or others"
+    else:
+        return
+    raise DataError(f"two records of {first.name} differ: {what}; give only the folder of one of them")
 
 
 def _row(setting: Setting, members: Sequence[Record], options: str, audits: Mapping[AuditedRecord, AuditScores]) -> Row:
@@ -270,7 +294,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 class Spread(NamedTuple):
-    """Mean and population standard deviation of a metric over runs."""
+    """Mean and population standard deviation of a metric over runs; one run has no deviation."""
 
     mean: float | None
     std: float | None
@@ -278,8 +302,7 @@ class Spread(NamedTuple):
 
 def _spread(records: Sequence[Record], metric: str) -> Spread:
     values = [record.metrics[metric] for record in records if metric in record.metrics]
-    mean = _mean(values)
-    return Spread(mean, None if mean is None else _rounded(statistics.pstdev(values)))
+    return Spread(_mean(values), _rounded(statistics.pstdev(values)) if len(values) > 1 else None)
 
 
 _FEWEST_RUNS = 20

@@ -11,7 +11,7 @@ from vlbench.datasets.specs import collection
 from vlbench.errors import DataError
 from vlbench.results.comparison import ComparisonKey
 from vlbench.results.kept_file import AGAIN
-from vlbench.results.kept_runs import KeptRun, kept_runs
+from vlbench.results.kept_runs import KeptRun, unnamed_epochs
 from vlbench.results.leaderboard import check_provenance
 from vlbench.results.multiverse import Multiverse
 from vlbench.results.multiverse_scores import ComparedMethod, MethodScores, scored
@@ -51,7 +51,7 @@ def multiverse(
     _check_kept(compared)
     _check_comparable(compared)
     notes: list[str] = []
-    methods = _methods(compared, kept_runs(folders), notes)
+    methods = _methods(compared, folders, notes)
     return scored(setting, methods, notes)
 
 
@@ -145,7 +145,7 @@ def _check_kept(compared: Sequence[tuple[Path, Record]]) -> None:
 
 
 def _methods(
-    compared: Sequence[tuple[Path, Record]], runs: Sequence[KeptRun], notes: list[str]
+    compared: Sequence[tuple[Path, Record]], folders: Sequence[Path], notes: list[str]
 ) -> dict[str, ComparedMethod]:
     """The compared methods by their names."""
     groups: dict[str, ComparedMethod] = {}
@@ -172,25 +172,31 @@ def _methods(
                     " scores of one of them hold; give only one"
                 )
             method.scores[point] = MethodScores(path, record)
-        _add_epochs(name, method, runs, notes)
+        _add_epochs(name, method, folders, notes)
     return named
 
 
-def _add_epochs(name: str, method: ComparedMethod, runs: Sequence[KeptRun], notes: list[str]) -> None:
+def _add_epochs(name: str, method: ComparedMethod, folders: Sequence[Path], notes: list[str]) -> None:
     """Adds the epoch that is the best on the test videos where the epochs of the training were kept."""
     for point, scores in list(method.scores.items()):
         if point[3] != "last" or (*point[:3], "best_on_test") in method.scores:
             continue
-        identity = scores.record.identity
-        fitting = [run for run in runs if run.subset == identity.test.key and identity.weights in run.weights]
-        if not fitting:
+        if not scores.record.details.epochs:
+            there = unnamed_epochs(folders, scores.record)
+            if there is not None:
+                notes.append(
+                    f"the epochs of {name} are left out: {scores.path} does not name those in {there} by their digests;"
+                    " train and test again, with one record.folder"
+                )
             continue
-        try:
-            fitting[0].check(scores.read())
-        except DataError as error:
-            notes.append(f"the epochs of {name} are left out: {error}")
-            continue
-        method.scores[*point[:3], "best_on_test"] = MethodScores(scores.path, scores.record, fitting[0])
+        run = KeptRun.of(scores.path, scores.record)
+        if run.agrees(scores.read()):
+            method.scores[*point[:3], "best_on_test"] = MethodScores(scores.path, scores.record, run)
+        else:
+            notes.append(
+                f"the epochs of {name} are left out: the last one in {run.epochs[-1][0].parent} is of other weights,"
+                f" videos, views or options than {scores.path}"
+            )
 
 
 def _more(record: Record) -> dict[str, object]:

@@ -59,7 +59,7 @@ def filled(table: Sequence[Row], columns: Sequence[str]) -> list[str]:
 
 
 def cell(row: Row, column: str) -> str:
-    """A value as people read it: two decimals, `±` the deviation where several runs were averaged."""
+    """A value as people read it: two decimals, `±` the deviation where the row has one."""
     values = row.cells()
     value = values[column]
     if value is None:
@@ -73,9 +73,8 @@ def cell(row: Row, column: str) -> str:
     if column == "coverage":
         return f"{value:.4f}".rstrip("0").rstrip(".")
     spread = values.get(f"{column}_std")
-    several = row.runs > 1 or column == "half_top1"
     sign = "+" if column in ("difference", "order_score", "time_score") else ""
-    return f"{value:{sign}.2f}" + (f" ± {spread:.2f}" if spread is not None and several else "")
+    return f"{value:{sign}.2f}" + (f" ± {spread:.2f}" if spread is not None else "")
 
 
 def _comparisons(table: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -24,6 +24,7 @@ def facts_of_training(
     seed: int,
     settings: Mapping[Side, Mapping[str, object]],
     validated: tuple[int, float] | None,
+    kept_epochs: Mapping[str, str] | None,
 ) -> TrainingFacts:
     """Facts about a training as far as it has come.
 
@@ -34,6 +35,7 @@ def facts_of_training(
         seed: Seed of the run.
         settings: Options of data and trainer at the start of the training, by what they can change.
         validated: Step and top-1 accuracy, in per cent, of the last validation on held-out videos; `None` without.
+        kept_epochs: Files of scores of the test videos after each epoch, and the digest of each; `None` without.
     """
     timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
     epochs = data.epochs_done(trainer)
@@ -52,6 +54,7 @@ def facts_of_training(
         processes=trainer.world_size,
         seed=seed,
         settings=_with_start({**method.settings("training"), **settings["training"]}, seed, method.provenance),
+        kept_epochs=None if kept_epochs is None else dict(kept_epochs),
         finished=trainer.should_stop
         or trainer.global_step >= trainer.max_steps > -1
         or (trainer.max_epochs is not None and epochs >= trainer.max_epochs > -1),

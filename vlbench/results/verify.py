@@ -19,6 +19,7 @@ from vlbench.results.contradictions import (
 from vlbench.results.fields import shown
 from vlbench.results.halves import Halves
 from vlbench.results.kept_file import read_kept
+from vlbench.results.kept_runs import epoch_path, read_epoch
 from vlbench.results.pairs import content_of, predictions_path, read_pair, record_paths
 from vlbench.results.record import Record
 from vlbench.results.scores_file import read_scores
@@ -122,6 +123,11 @@ def _contradictions(
     if record.details.kept is not None:
         try:
             read_kept(path, record, stored)
+        except DataError as error:
+            yield str(error)
+    for name, digest in record.details.epochs.items():
+        try:
+            read_epoch(epoch_path(path, name), digest)
         except DataError as error:
             yield str(error)
     yield from contradictions_in_calibration(record, stored)

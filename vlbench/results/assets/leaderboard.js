@@ -115,7 +115,7 @@ class SortableTable {
 }
 
 function decorate(cell, column, row) {
-  if (SPREAD.has(column) && !missing(row[column]) && (row.runs > 1 || column === "half_top1") && !missing(row[`${column}_std`]))
+  if (SPREAD.has(column) && !missing(row[column]) && !missing(row[`${column}_std`]))
     cell.append(element("span", { class: "spread" }, ` ± ${row[`${column}_std`].toFixed(2)}`));
   if (column === "difference" && row.difference) cell.classList.add(row.difference > 0 ? "up" : "down");
   if (column === "coverage" && row.coverage < 1) cell.classList.add("warn");
