@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from vlbench.cli.declaration import options_of
 from vlbench.cli.main import main
 from vlbench.cli.registry import COMMANDS
 from vlbench.errors import ConfigError
@@ -24,6 +25,11 @@ def test_of_no_option_the_last_value_counts_alone(name):
                 with pytest.raises(ConfigError) as error:
                     command.run([*name.split(), option, "nothing", "--no-such-option", f"{option}=nothing"])
                 assert ("is given 2 times" in str(error.value)) == (not adds_up), option
+
+
+@pytest.mark.quick
+def test_words_behind_two_dashes_are_no_options():
+    assert options_of(["a.mp4", "--top=5", "--top", "1", "--", "--top", "--odd.mp4"]) == ["--top", "--top"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,7 +119,7 @@ def options_of(words: Sequence[str]) -> list[str]:
     Args:
         words: Words of the command line after the name of the command.
     """
-    names = (word.partition("=")[0] for word in words if word.startswith("--"))
+    names = (word.partition("=")[0] for word in takewhile(lambda word: word != "--", words) if word.startswith("--"))
     return [name for name in names if not name.endswith("+")]
 
 
