@@ -1,4 +1,4 @@
-"""DDP around every method, as `trainer/ddp.yaml` sets it: the gradients that it waits for come, and it warns of nothing."""
+"""DDP around every method, as `trainer/ddp.yaml` sets it: the gradients it waits for come, and it warns of nothing."""
 
 import inspect
 from typing import Literal, get_args, get_origin, get_type_hints

@@ -159,8 +159,9 @@ class _Stage:
             submitit.JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
         with Path(log).open("ab") as file:
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False, preexec_fn=_leave_to_submitit
-            ).returncode
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False, preexec_fn=_leave_to_submitit,
+                env={"PYTHONFAULTHANDLER": "1", **os.environ},
+            ).returncode  # fmt: skip
 
     def checkpoint(self, command: Sequence[str], log: str) -> Any:
         """What is to be run when the job ran out of time: the same, which goes on from its last checkpoint."""

@@ -74,6 +74,8 @@ class LocalLauncher:
         self.environment = own_environment(os.environ)
         # numpy's matrix library starts its threads when it is imported, and what is forked should have none.
         self.environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # A stage that crashes says by which signal, see `vlbench.protocols.failures`.
+        self.environment.setdefault("PYTHONFAULTHANDLER", "1")
         if jobs > 1:
             self.environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
         self.shares = shares(visible_devices(self.environment), jobs)
