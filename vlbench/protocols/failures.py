@@ -12,7 +12,8 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _NO_SHARED_MEMORY = re.compile(
-    r"(</torch_.*|shared memory.*): No space left on device|creating shared memory segment|Fatal Python error: Bus error"
+    r"(</torch_.*|shared memory.*): No space left on device|creating shared memory segment|"
+    r"Fatal Python error: Bus error"
 )
 _WORKER_KILLED = re.compile(r"DataLoader worker .* is killed by signal: (Killed|Bus error)")
 _ERROR = re.compile(r"vlbench: error: .+")

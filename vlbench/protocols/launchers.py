@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vlbench.processes import die_with
-from vlbench.protocols.devices import VISIBLE, shares, visible_devices
+from vlbench.protocols.devices import shares, visible_devices, visible_variable
 
 # What torchrun and SLURM tell the processes they start. A stage started from within one would take itself for one of
 # several and wait for the others.
@@ -96,7 +96,8 @@ class LocalLauncher:
         server = self._servers[slot]
         if server is None or not server.alive:
             # With one stage at a time what is visible stays as it is.
-            visible = {VISIBLE: ",".join(self.shares[slot])} if len(self.shares) > 1 and self.shares[slot] else {}
+            shared = len(self.shares) > 1 and self.shares[slot]
+            visible = {visible_variable(self.environment): ",".join(self.shares[slot])} if shared else {}
             server = self._servers[slot] = _Server(self.program, {**self.environment, **visible}, log)
         server.start(arguments, log)
         return server
