@@ -121,6 +121,17 @@ def test_a_command_without_memory_says_so_in_one_sentence(monkeypatch, capsys, e
     assert re.fullmatch(r"vlbench: error: .*(Memory|memory|ALLOC).* \(out of memory: try a smaller .*\)\n", said)
 
 
+def test_a_killed_data_worker_is_named_in_one_sentence(monkeypatch, capsys):
+    error = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    error.__cause__ = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    monkeypatch.setattr(main, "find_command", lambda _: Mock(run=Mock(side_effect=error)))
+    assert main.main(["test"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "vlbench: error: DataLoader worker (pid(s) 7) exited unexpectedly (a process that decodes was"
+    )
+
+
 def test_a_process_that_was_killed_for_another_one_is_not_out_of_memory(lab):
     """Rank 1 raises, Lightning kills rank 0, whose end the runner sees."""
     message = f"vlbench: error: cannot decode a.mp4: truncated\n{TRACE}"
@@ -134,3 +145,10 @@ def test_a_cause_at_the_end_of_the_log_is_not_repeated(lab):
     lab.behave("one", fail="fit", message="vlbench: error: no such thing")
     lab.runner(["one"]).run()
     assert lab.said.count("no such thing") == 1
+
+
+def test_a_stage_that_crashes_says_by_which_signal(lab):
+    lab.behave("one", fail="fit", signal=signal.SIGSEGV)
+    lab.runner(["one"]).run()
+    assert "Fatal Python error: Segmentation fault" in lab.said
+    assert "kernel" not in lab.said

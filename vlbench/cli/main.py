@@ -87,7 +87,9 @@ def _mendable(error: Exception, command: str) -> VlbenchError | None:
     if isinstance(error, MemoryError | OSError | RuntimeError):
         from vlbench.protocols.failures import advice
 
-        help_ = advice("fit" if command == "fit" else "test", 1, f"{type(error).__name__}: {error}")
+        # A DataLoader raises that its worker exited, because of what tells the signal.
+        said = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
+        help_ = advice("fit" if command == "fit" else "test", 1, said)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return VlbenchError(f"{first} ({help_})") if help_ is not None else None
     return None
