@@ -18,7 +18,7 @@ _PARENT = "VLBENCH_PARENT"
 def die_with(parent: int) -> None:
     """The kernel kills this process when its parent dies, even by SIGKILL: no stage outlives its runner.
 
-    Neither an `exec` nor a fork hands this on, so that every process asks for itself.
+    A fork does not hand this on, so that every process asks for itself; an `exec` keeps it.
 
     Args:
         parent: The parent's process id; if it is dead already, this process ends at once.

@@ -16,12 +16,14 @@ _MESSAGES = {
     "host": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
 }
 
+_SIGNALS = {"killed": signal.SIGKILL, "segfault": signal.SIGSEGV}
+
 
 class Fault(Callback):
     """Fails in the first batch of a test, or waits for ever.
 
     Args:
-        faults: Rank -> what happens to it: a key of the messages above, `killed` or `waits`.
+        faults: Rank -> what happens to it: a key of the messages or signals above, or `waits`.
         pids: Folder in which every process leaves its number.
     """
 
@@ -33,8 +35,8 @@ class Fault(Callback):
         (self.pids / str(os.getpid())).touch()
         torch.distributed.barrier()
         fault = self.faults.get(str(trainer.global_rank))
-        if fault == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if fault in _SIGNALS:
+            os.kill(os.getpid(), _SIGNALS[fault])
         while fault == "waits":  # also after a signal that is handled, such as a child's death
             signal.pause()
         if fault is not None:

@@ -240,6 +240,7 @@ def test_a_part_of_a_moved_option_is_found_too(place):
         ("--trainer.max_epochs={a: 1}", "allowed: int, null"),
         ("--trainer.max_epochs=1.5", "--trainer.max_epochs is '1.5'; allowed: int, null"),
         ("--trainer.max_epochs", "--trainer.max_epochs has no value"),
+        ("--trainer.devices=[0,1]", "the options of trainer do not fit this machine or each other: `devices`"),
         ("--trainer.devices=many", "the options of trainer do not fit this machine or each other: `devices`"),
         ("--trainer.devices=1000000000", "trainer.devices is 1000000000; allowed: -1 to 1,024"),
         ("--trainer.accelerator=tpux", "invalid accelerator name: `accelerator='tpux'`. Available names are: "),

@@ -109,3 +109,31 @@ def test_two_processes_train_like_one(workplace, branches):
             # A key bias has no gradient in exact arithmetic: what AdamW takes is the sign of rounding noise.
             differs = torch.cat(differs.chunk(3)[::2])
         assert differs.float().mean() < 0.01, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "processes", "said"), [
+    ("head_only/nearest_mean.yaml", 1, None),
+    ("head_only/nearest_mean.yaml", 2, "learns from all training videos in one process, and the run has 2"),
+    ("zero_shot.yaml", 2, "trains nothing; use `vlbench test`"),
+])  # fmt: skip
+def test_what_has_no_gradients_is_not_wrapped_by_ddp(workplace, method, processes, said):
+    """A suite with `trainer/ddp.yaml` may have heads that learn without gradients, which DDP refuses to wrap."""
+    configs = [method, "data/synthetic.yaml", "backbone/tiny.yaml", "trainer/ddp.yaml"]
+    options = ["--trainer.accelerator=cpu", "--trainer.precision=32-true", f"--trainer.devices={processes}"]
+    options += ["--data.num_workers=0", "--data.train.shots=1", "--checkpoint.dirpath=checkpoints"]
+    words = [part for name in configs for part in ("--config", name)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "vlbench", "fit", *words, *options],
+        env=environment, timeout=240, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in ended.stderr
+    if said is None:
+        assert ended.returncode == 0, ended.stderr
+        assert Path("checkpoints/last.ckpt").is_file()
+        # Lightning would have the metrics of a validation gathered, which are those of all processes already.
+        assert "sync_dist" not in ended.stderr
+    else:
+        assert ended.returncode != 0
+        assert said in ended.stderr

@@ -99,6 +99,7 @@ def all_gone(folder):
         ({"0": "bug", "1": "data"}, "vlbench: error: cannot decode a.mp4: truncated", None),
         ({"1": "cuda"}, "CUDA out of memory", "out of memory: try a smaller data.init_args.loading.eval_batch_size"),
         ({"1": "host"}, "can't allocate memory", "out of memory: try a smaller"),
+        ({"1": "segfault"}, "Fatal Python error: Segmentation fault", None),
         ({"1": "killed"}, None, "killed, by the kernel for lack of memory unless by somebody"),
     ],
 )

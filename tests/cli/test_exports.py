@@ -40,7 +40,7 @@ def configuration(kind):
 
 def checkpoint(kind, path, *, configured=True):
     """A file as a training leaves it, without the training."""
-    method = moved(kind, blocks=None)
+    method = moved(kind, depth=None)
     method.configuration = configuration(kind) if configured else None
     content = {"state_dict": dict(method.state_dict())}
     method.on_save_checkpoint(content)
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_named(names, capsys):
 
 
 def test_a_checkpoint_without_frames_needs_them(names, capsys):
-    method = moved(MSTA, blocks=None)
+    method = moved(MSTA, depth=None)
     method.configuration = {key: value for key, value in configuration(MSTA).items() if key != "data"}
     content = {"state_dict": dict(method.state_dict())}
     method.on_save_checkpoint(content)

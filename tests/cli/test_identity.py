@@ -386,6 +386,18 @@ def test_one_batch_is_not_all_of_them(kitchen):
     assert sides(one, share) == {"training"}
 
 
+@pytest.mark.parametrize("limit", [{"limit_train_batches": 1}, {"limit_train_batches": 0.5}, {"overfit_batches": 2}])
+def test_a_limit_counts_batches_that_gradients_are_accumulated_over(kitchen, limit):
+    """The same number of them is another number of optimizer steps, and of clips, where each holds fewer."""
+
+    def of(size, **options):
+        data = {"batch_size": size, "loading": LoadingOptions(effective_batch=6)}
+        return identified(kitchen, data=data, run=trainer(**options))
+
+    assert not sides(of(3), of(1))
+    assert sides(of(3, **limit), of(1, **limit)) == {"training"}
+
+
 def test_callbacks_count_with_their_options_unless_they_are_known_to_change_nothing(kitchen):
     plain = identified(kitchen)
     runs = [

@@ -22,20 +22,21 @@ CLASSES = ClassList(NAMES, tuple(range(len(NAMES))), NAMES, Descriptions(SENTENC
 KINDS = {kind.__name__: kind for kind in METHODS}
 _OPTIONS = {
     **SIZES, "MoTE": {"layers": 1, "experts": 2}, "XCLIP": {"frames": FRAMES}, "AIM": {"frames": FRAMES},
-    "TCCLIP": {"context_tokens": 4}, "EfficientPrompt": {"text_tokens": 4, "layers": 1},
+    "ActionCLIP": {"frames": FRAMES}, "TCCLIP": {"context_tokens": 4},
+    "EfficientPrompt": {"text_tokens": 4, "layers": 1},
 }  # fmt: skip
 
 
-def moved(kind: type[VideoTextMethod], *, blocks: int | None = 2, **options: Any) -> VideoTextMethod:
+def moved(kind: type[VideoTextMethod], *, depth: int | None = 2, **options: Any) -> VideoTextMethod:
     """A method whose classes are `NAMES`, in evaluation mode, with other values of all that trains.
 
-    Towers have so many blocks: each is traced. `None` leaves them whole, as checkpoints need.
+    Towers are so many blocks deep: each is traced. `None` leaves them whole, as checkpoints need.
     """
     torch.manual_seed(0)
     backbone = TinyCLIP()
-    if blocks is not None:
+    if depth is not None:
         for tower in (backbone.image, backbone.text):
-            del tower._registered[blocks:]
+            del tower._registered[depth:]
             tower._loaded = tower.blocks
     method = kind(backbone, **{**_OPTIONS.get(kind.__name__, {}), **options})
     method.use(SimpleNamespace(train_classes=CLASSES))

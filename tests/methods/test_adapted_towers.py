@@ -214,6 +214,7 @@ def test_a_backbone_without_blocks_or_with_joint_frames_is_refused(kind):
     ("kind", "options", "message"),
     [
         (STAdapter, {"blocks": 5}, r"blocks is 5; allowed: 1 to 4, or null for all blocks"),
+        (STAdapter, {"blocks": 1, "classifier": "text"}, r"blocks is 1, classifier 'text'.* nothing would learn; give"),
         (STAdapter, {"bottleneck": 0}, r"bottleneck is 0; allowed: 1 to 8,192"),
         (STAdapter, {"kernel": (2, 1, 1)}, r"kernel is \(2, 1, 1\); allowed: three odd numbers, 1 to 63"),
         (STAdapter, {"classifier": "both"}, r"classifier is 'both'; allowed: 'linear', 'text'"),

@@ -128,6 +128,24 @@ def test_a_job_of_the_local_executor_out_of_time_goes_on_too(lab):
     assert lab.noted.count("epoch") <= 14 + starts - 1
 
 
+STAGE = """
+import sys
+from vlbench.protocols.cluster import _Stage
+_Stage()([sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"], sys.argv[1])
+"""
+
+
+def test_a_stage_dies_with_submitits_process(tmp_path):
+    log = tmp_path / "log"
+    process = subprocess.Popen([sys.executable, "-c", STAGE, str(log)])
+    until(lambda: process.poll() is not None or (log.is_file() and log.read_text().endswith("\n")))
+    stage = Path(f"/proc/{int(log.read_text())}")
+    assert stage.exists()
+    process.kill()
+    process.wait()
+    until(lambda: not stage.exists() or stage.joinpath("stat").read_text().split()[2] == "Z")
+
+
 KILLED = """
 import sys
 from pathlib import Path

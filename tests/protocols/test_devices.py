@@ -67,6 +67,17 @@ def test_every_stage_at_once_has_gpus_of_its_own(lab, eight, jobs, each):
     assert len(gpus) == len(set(gpus)) == each * len(shown)
 
 
+@pytest.mark.parametrize(("drivers", "variable"), [(0, "HIP_VISIBLE_DEVICES"), (8, "CUDA_VISIBLE_DEVICES")])
+def test_rocms_own_variable_is_shared_out_where_there_is_no_other_driver(lab, monkeypatch, drivers, variable):
+    monkeypatch.setattr(devices, "count_devices", lambda: drivers)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    expected = {"HIP_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "4,5"}
+    expected[variable] = expected[variable][0]  # the first of two stages at once
+    lab.behave("one", environment=expected)
+    assert lab.runner(["one"], jobs=2).run() == []
+
+
 def test_one_stage_at_a_time_sees_what_the_runner_sees(lab, eight, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,GPU-a")
     lab.behave("one", environment={"CUDA_VISIBLE_DEVICES": "GPU-b,GPU-a"})

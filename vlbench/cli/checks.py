@@ -74,7 +74,9 @@ def _check_trainer(options: Namespace) -> None:
     """Has Lightning check the trainer's options, before data are prepared and a model is built."""
     options_of_trainer = vars(options).items()
     plain: dict[str, Any] = {
-        key: value for key, value in options_of_trainer if isinstance(value, bool | int | float | str)
+        key: value
+        for key, value in options_of_trainer
+        if isinstance(value, bool | int | float | str) or key == "devices"
     }
     with warnings.catch_warnings():  # they come when the trainer is built for good
         warnings.simplefilter("ignore")

@@ -84,11 +84,14 @@ def _mendable(error: Exception, command: str) -> VlbenchError | None:
         return VlbenchError(f"{error.filename}: {error.strerror}")
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
         return VlbenchError(f"a file cannot be written: {error.strerror}")
-    if isinstance(error, MemoryError | RuntimeError):
+    if isinstance(error, MemoryError | OSError | RuntimeError):
         from vlbench.protocols.failures import advice
 
-        help_ = advice("fit" if command == "fit" else "test", 1, f"{type(error).__name__}: {error}")
-        return VlbenchError(f"{str(error).splitlines()[0]} ({help_})") if help_ is not None else None
+        # A DataLoader raises that its worker exited, because of what tells the signal.
+        said = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
+        help_ = advice("fit" if command == "fit" else "test", 1, said)
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return VlbenchError(f"{first} ({help_})") if help_ is not None else None
     return None
 
 

@@ -20,6 +20,8 @@ _WARNINGS = (
     r"Found \d+ module\(s\) in eval mode at the start of training",
     # A dataset without a validation part has nothing to validate on.
     r"Total length of `list` across ranks is zero",
+    # Every process logs the metrics of all of them.
+    r"It is recommended to use `self\.log\('.*', \.\.\., sync_dist=True\)`",
     # Small sets are what a first try is made of.
     r"The number of training batches .* is smaller than the logging interval",
     # What Lightning has to mend with its own dependencies.

@@ -116,8 +116,12 @@ class VlbenchCLI(LightningCLI):
         # Of its own, torch lets convolutions take TF32: the patches of a ViT would be rounded to three digits.
         torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"
         strategy = self.trainer.strategy
-        if isinstance(strategy, DDPStrategy) and self.model.leaves_parameters_unused:
-            strategy._ddp_kwargs["find_unused_parameters"] = True
+        if isinstance(strategy, DDPStrategy):
+            if self.model.leaves_parameters_unused:
+                strategy._ddp_kwargs["find_unused_parameters"] = True
+            if not any(parameter.requires_grad for parameter in self.model.parameters()):
+                # A head learns without gradients; a method that trains nothing says so itself, DDP before it.
+                strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
         if config.compile:
             self.model.compile_blocks()
 

@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vlbench.errors import ConfigError
 from vlbench.files import cache_folder, write_atomically
+from vlbench.processes import die_with
 from vlbench.protocols.launchers import Job
 
 _MOST_TIMEOUTS = 10
@@ -159,8 +161,9 @@ class _Stage:
             submitit.JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
         with Path(log).open("ab") as file:
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False, preexec_fn=_leave_to_submitit
-            ).returncode
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False,
+                preexec_fn=partial(_leave_to_submitit, os.getpid()), env={"PYTHONFAULTHANDLER": "1", **os.environ},
+            ).returncode  # fmt: skip
 
     def checkpoint(self, command: Sequence[str], log: str) -> Any:
         """What is to be run when the job ran out of time: the same, which goes on from its last checkpoint."""
@@ -169,8 +172,12 @@ class _Stage:
         return DelayedSubmission(self, command, log)
 
 
-def _leave_to_submitit() -> None:
-    """SLURM tells every process of a job that its time runs out; submitit's ends the stage, after it has requeued."""
+def _leave_to_submitit(parent: int) -> None:
+    """SLURM tells every process of a job that its time runs out; submitit's ends the stage, after it has requeued.
+
+    Killed itself, submitit's process takes the stage with it: two of one stage would write the same checkpoints.
+    """
+    die_with(parent)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 

@@ -6,8 +6,17 @@ import ctypes
 from collections.abc import Mapping
 from itertools import takewhile
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""Variable by which CUDA shows a process some of the GPUs only."""
+_CUDA, _HIP = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
+
+
+def visible_variable(environment: Mapping[str, str]) -> str:
+    """Variable by which a process is shown some of the GPUs only: CUDA's, or ROCm's where that is set.
+
+    Args:
+        environment: Environment variables of the process.
+    """
+    # With a driver of NVIDIA's, ROCm's variable is a leftover. ROCm's torch takes CUDA's too, but its own before it.
+    return _HIP if _HIP in environment and not count_devices() else _CUDA
 
 
 def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -16,10 +25,11 @@ def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...]:
     Args:
         environment: Environment variables of the process.
     """
-    if VISIBLE not in environment:
+    variable = visible_variable(environment)
+    if variable not in environment:
         return tuple(map(str, range(count_devices())))
     # CUDA shows the ones before the first entry that is no device, such as -1.
-    entries = (entry.strip() for entry in environment[VISIBLE].split(","))
+    entries = (entry.strip() for entry in environment[variable].split(","))
     return tuple(takewhile(lambda entry: entry.isdecimal() or entry.startswith(("GPU-", "MIG-")), entries))
 
 

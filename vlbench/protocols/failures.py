@@ -7,13 +7,22 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 _NO_MEMORY = re.compile(
-    r"out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|OUT_OF_MEMORY|\boom.kill",
+    r"out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|OUT_OF_MEMORY|\boom.kill|"
+    r"\bMemoryError\b|Unable to allocate \d|std::bad_alloc|FT_ALLOC_FAILED|STATUS_ALLOC_FAILED|Failed to CUDA calloc",
     re.IGNORECASE,
+)
+_NO_SHARED_MEMORY = re.compile(
+    r"(</torch_.*|shared memory.*): No space left on device|creating shared memory segment|"
+    r"Fatal Python error: Bus error"
 )
 _WORKER_KILLED = re.compile(r"DataLoader worker .* is killed by signal: (Killed|Bus error)")
 _ERROR = re.compile(r"vlbench: error: .+")
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"(\w+\.)*\w+(:|$)")
+_OF_A_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
+"""What stands above the worker's own exception."""
+_CRASH = re.compile(r"Fatal Python error: .+|^\s+what\(\):\s+(?P<what>.+)")
+"""What Python says of a signal such as that of a segmentation fault, and C++ of an exception that nobody caught."""
 _RANK = re.compile(r"^\[rank ?\d+\]: ?")
 _LOST_ANOTHER = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|Connection refused|Socket Timeout|remote process exited|"
@@ -61,13 +70,15 @@ def diagnose(action: str, code: int, log: Iterable[str]) -> Diagnosis:
     for line in log:
         if (stated := _ERROR.search(line)) is not None:
             return Diagnosis(stated[0], advice(action, 1, line))
-        if _WORKER_KILLED.search(line) or _NO_MEMORY.search(line):
-            return Diagnosis(line.strip(), advice(action, 1, line))
+        if (help_ := advice(action, 1, line)) is not None:
+            return Diagnosis(line.strip(), help_)
         text = _RANK.sub("", line).rstrip()
-        if text == _TRACEBACK:
+        crash = _CRASH.search(text)
+        if text.endswith(_TRACEBACK):
             in_traceback = True
-        elif in_traceback and _EXCEPTION.match(text):
+        elif crash is not None or (in_traceback and _EXCEPTION.match(text) and not _OF_A_WORKER.search(text)):
             in_traceback = False
+            text = text if crash is None else crash["what"] or crash[0]
             if _LOST_ANOTHER.search(text):
                 lost = lost or text
             else:
@@ -89,6 +100,10 @@ def advice(action: str, code: int, log: str) -> str | None:
         return (
             "a process that decodes was out of memory: try fewer data.init_args.num_workers, or more shared memory "
             "(docker run --shm-size)"
+        )
+    if _NO_SHARED_MEMORY.search(log):
+        return (
+            "out of shared memory: try more shared memory (docker run --shm-size), or fewer data.init_args.num_workers"
         )
     if _NO_MEMORY.search(log):
         return f"out of memory: try {_SMALLER[action]}"

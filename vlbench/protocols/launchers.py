@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vlbench.processes import die_with
-from vlbench.protocols.devices import VISIBLE, shares, visible_devices
+from vlbench.protocols.devices import shares, visible_devices, visible_variable
 
 # What torchrun and SLURM tell the processes they start. A stage started from within one would take itself for one of
 # several and wait for the others.
@@ -74,6 +74,8 @@ class LocalLauncher:
         self.environment = own_environment(os.environ)
         # numpy's matrix library starts its threads when it is imported, and what is forked should have none.
         self.environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # A stage that crashes says by which signal, see `vlbench.protocols.failures`.
+        self.environment.setdefault("PYTHONFAULTHANDLER", "1")
         if jobs > 1:
             self.environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
         self.shares = shares(visible_devices(self.environment), jobs)
@@ -94,7 +96,8 @@ class LocalLauncher:
         server = self._servers[slot]
         if server is None or not server.alive:
             # With one stage at a time what is visible stays as it is.
-            visible = {VISIBLE: ",".join(self.shares[slot])} if len(self.shares) > 1 and self.shares[slot] else {}
+            shared = len(self.shares) > 1 and self.shares[slot]
+            visible = {visible_variable(self.environment): ",".join(self.shares[slot])} if shared else {}
             server = self._servers[slot] = _Server(self.program, {**self.environment, **visible}, log)
         server.start(arguments, log)
         return server

@@ -30,6 +30,8 @@ class RecordedData(Protocol):
 
     def batch_of_step(self, trainer: Trainer, /) -> int: ...  # noqa: D102 - explained by the class
 
+    def batch_of_process(self, processes: int, /) -> int: ...  # noqa: D102
+
     def epochs_done(self, trainer: Trainer, /) -> int: ...  # noqa: D102
 
     def settings(self, side: Side, /) -> dict[str, object]: ...  # noqa: D102

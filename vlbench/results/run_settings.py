@@ -81,6 +81,8 @@ class _Data(Protocol):
 
     def batch_of_step(self, trainer: Trainer, /) -> int: ...
 
+    def batch_of_process(self, processes: int, /) -> int: ...
+
     def settings(self, side: Side, /) -> dict[str, object]: ...
 
 
@@ -98,6 +100,9 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
     batch = {"batch": data.batch_of_step(trainer)} if side == "training" else {}
     if batch and data.loading.effective_batch is None and trainer.world_size > 1:
         batch["processes"] = trainer.world_size  # which clips come together, and which come twice, depends on it
+    elif batch and (options["limit_train_batches"] != 1.0 or options["overfit_batches"]):
+        # The Trainer counts the batches that gradients are accumulated over, not the optimizer steps.
+        batch["at_once"] = data.batch_of_process(trainer.world_size) * trainer.world_size
     return {
         **{f"data.{name}": value for name, value in {**data.settings(side), **batch}.items()},
         **{f"trainer.{name}": value for name, value in of_side(options, TRAINER_SIDES, side).items()},

@@ -259,7 +259,7 @@ class MoTE(VideoTextMethod):
     @override
     def leaves_parameters_unused(self) -> bool:
         # Without the merged branch, the experts that were not drawn.
-        return not (self.merge_loss or self.mse_loss)
+        return self.experts > 1 and not (self.merge_loss or self.mse_loss)
 
     @override
     def compile_blocks(self) -> None:

@@ -128,6 +128,11 @@ class STAdapter(AdaptedTower):
         Range(1, 8_192).check("bottleneck", bottleneck)
         if len(kernel) != 3 or any(size not in _SIZES or size % 2 == 0 for size in kernel):
             raise ConfigError(f"kernel is {kernel}; allowed: three odd numbers, {_SIZES}")
+        if (blocks or depth) == 1 and classifier == "text" and not before_attention:
+            raise ConfigError(
+                "blocks is 1, classifier 'text' and before_attention false: the only adapter changes patches that "
+                "nobody reads, and nothing would learn; give more blocks, or before_attention: true"
+            )
         self.blocks = blocks
         self.bottleneck = bottleneck
         self.before_attention = before_attention
