@@ -17,7 +17,10 @@ from vlbench.datasets import base
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+from vlbench.results.kept_file import kept_path, parse_kept
 from vlbench.results.record import Record
+
+KEEP = "--record.keep=[views,templates]"
 
 
 @pytest.fixture
@@ -41,10 +44,16 @@ def records(folder="results"):
 def comparable(record):
     """What of a record does not depend on when and by which command it was made."""
     details = record.details.as_dict()
-    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest", "command"):
+    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest", "command", "kept"):
         details.pop(name)
     details["training"].pop("seconds", None)
     return json.loads(json.dumps([record.identity.as_dict(), record.metrics, record.failures, details]))
+
+
+def kept_scores(folder, stem, record):
+    """What is kept beside a record."""
+    path = kept_path(Path(folder) / "records" / f"{stem}.json", record.details.kept)
+    return parse_kept(path.read_bytes(), path)
 
 
 @pytest.mark.parametrize("name", ["tip_adapter_f", "logistic_probe"])
@@ -55,17 +64,23 @@ def test_a_sweep_leaves_the_records_of_single_runs(at_home, monkeypatch, name):
         patch.setattr(
             base, "draw_shots", lambda items, *subset, **known: drawn.append(subset) or draw(items, *subset, **known)
         )
-        assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+        options = [f"--draws={json.dumps(draws)}", "--record.folder=together", KEEP]
+        assert main(words("sweep", name, *options)) == 0
     assert drawn == [*draws]  # a list of thousands of videos is ranked once a draw
     for shots, seed in draws:
         options = [f"--data.train.shots={shots}", f"--data.train.seed={seed}", f"--seed_everything={seed}"]
         assert main(words("fit", name, *options, "--checkpoint.dirpath=c")) == 0
-        assert main(words("test", name, *options, "--ckpt_path=c/last.ckpt", "--record.folder=alone")) == 0
+        assert main(words("test", name, *options, "--ckpt_path=c/last.ckpt", "--record.folder=alone", KEEP)) == 0
     together, alone = records("together"), records("alone")
     assert together.keys() == alone.keys()
     assert len(together) == 2
     for stem, record in together.items():
         assert comparable(record) == comparable(alone[stem])
+        one, other = (
+            kept_scores(folder, stem, each) for folder, each in (("together", record), ("alone", alone[stem]))
+        )
+        assert (one.ids, one.facts, one.weights, one.lost) == (other.ids, other.facts, other.weights, other.lost)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
     assert main(["verify", "together"]) == 0
 
 

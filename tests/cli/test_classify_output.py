@@ -1,4 +1,4 @@
-"""What `vlbench classify` prints of results made by hand: every form says of which video, time, class and number it is."""
+"""What `vlbench classify` prints of results made by hand: the video, the times, the class and the numbers of each."""
 
 import csv
 import io

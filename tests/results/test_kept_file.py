@@ -163,16 +163,16 @@ def test_every_training_has_its_epochs_of_every_test_set_in_their_order(evaluati
 
 
 def test_the_best_epoch_is_that_of_the_training_and_of_the_test_set_of_a_record(tmp_path):
-    path = kept(tmp_path, "msta")
+    path = kept(tmp_path, "msta", test={"classes": "all", "shots": None, "split": 2, "seed": 0})
     stored = StoredEvaluation.load(str(path), tmp_path)
     scores = read_kept(path, stored.record, stored.predictions)
     # Another training, and another set of the same one, have epochs that are right everywhere.
-    write_epoch(tmp_path, scores, 1, training="msta-9999", right=12, weights="x1")
-    write_epoch(tmp_path, scores, 2, training="msta-9999", weights="x2")
-    write_epoch(tmp_path, scores, 1, subset="base-split1", right=12, weights="e1")
-    write_epoch(tmp_path, scores, 2, subset="base-split1")
-    write_epoch(tmp_path, scores, 1, right=9, weights="e1")
-    write_epoch(tmp_path, scores, 2)
+    write_epoch(tmp_path, scores, 1, training="msta-9999", subset="all-split2", right=12, weights="x1")
+    write_epoch(tmp_path, scores, 2, training="msta-9999", subset="all-split2", weights="x2")
+    write_epoch(tmp_path, scores, 1, subset="all-split1", right=12, weights="e1")
+    write_epoch(tmp_path, scores, 2, subset="all-split1")
+    write_epoch(tmp_path, scores, 1, subset="all-split2", right=9, weights="e1")
+    write_epoch(tmp_path, scores, 2, subset="all-split2")
     outcome = multiverse([tmp_path])
     best = [outcome.accuracies[(0, *outcome.index(epoch=name))] for name in ("last", "best_on_test")]
     assert best == [stored.record.metrics["top1"], 75.0]

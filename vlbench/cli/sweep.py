@@ -94,6 +94,8 @@ def _writer(given: RecordWriter, shots: int, seed: int) -> RecordWriter:
         protocol=given.protocol,
         half_classes=given.half_classes,
         bootstrap=given.bootstrap,
+        keep=given.keep,
+        keep_prompts=given.keep_prompts,
     )
 
 
