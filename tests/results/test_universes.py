@@ -10,7 +10,7 @@ import pytest
 from tests.results.test_multiverse import FACTS, kept, top1
 from vlbench.errors import DataError
 from vlbench.evaluation.kept import KeptFacts
-from vlbench.evaluation.universes import main_effects
+from vlbench.evaluation.universes import main_effects, view_subsets
 from vlbench.results.multiverse import Choice, Multiverse
 from vlbench.results.multiverse_records import multiverse
 
@@ -97,6 +97,20 @@ def test_what_is_no_choice_of_a_protocol_makes_another_method(tmp_path, changes)
     assert outcome.at_records.tolist() == [top1(tmp_path / "records/a.json"), top1(path)]
 
 
+def test_shots_of_another_dataset_make_another_method(tmp_path):
+    """Not another seed of one method."""
+    for number, (shots, seed) in enumerate([(8, 0), (16, 1)]):
+        kept(tmp_path, f"s{shots}", number, method="msta", train_dataset="kinetics400/words", shots=shots, seed=seed)
+    with pytest.raises(
+        DataError, match=r"the methods have no seed in common \(.*train_shots=16.*: 1; .*train_shots=8.*: 0\)"
+    ):
+        multiverse([tmp_path])
+    path = kept(tmp_path, "again", 2, method="msta", train_dataset="kinetics400/words", shots=8, seed=1)
+    outcome = multiverse([tmp_path])
+    of_shots = dict(zip(outcome.methods, outcome.at_records.tolist(), strict=True))
+    assert of_shots == {"msta, train_shots=16": top1(tmp_path / "records/s16.json"), "msta, train_shots=8": top1(path)}
+
+
 def test_what_chose_the_epoch_makes_no_other_method(tmp_path):
     kept(tmp_path, "last", 0, method="msta")
     kept(tmp_path, "best", 1, method="msta", selection="heldout", training={"validation.data.heldout": 0.1})
@@ -169,3 +183,10 @@ def test_nothing_moves_what_does_not_vary(value):
     """Though a mean of equal numbers is not one of them, in its last bits."""
     shares, _ = main_effects(np.full((2, 3), value))
     assert shares.tolist() == [0, 0]
+
+
+def test_views_are_counted_crop_by_crop_and_the_centre_is_the_last_crop():
+    assert view_subsets(3, 3, "uniform") == {
+        "1x1": [6], "2x1": [6, 8], "3x1": [6, 7, 8], "1x3": [0, 3, 6], "2x3": [0, 2, 3, 5, 6, 8], "3x3": [*range(9)],
+    }  # fmt: skip
+    assert view_subsets(2, 1, "dense") == {"2x1": [0, 1]}
