@@ -196,9 +196,11 @@ def _add_epochs(name: str, method: ComparedMethod, runs: Sequence[KeptRun], note
 def _more(record: Record) -> dict[str, object]:
     identity = record.identity
     train = {} if identity.train is None else {"classes": identity.train.classes, "shots": identity.train.shots}
-    of_training = {"train": str(identity.train_dataset), "train_list": lineage(identity.train_list)}
     return {
-        **{"backbone": identity.backbone, "frames": identity.frames, **of_training},
+        "backbone": identity.backbone,
+        "frames": identity.frames,
+        "train": str(identity.train_dataset),
+        "train_list": lineage(identity.train_list),
         **{f"train_{name}": value for name, value in train.items()},
     }
 
