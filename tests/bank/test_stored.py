@@ -1,0 +1,178 @@
+"""Stored features by video and draw, and what a bank says of itself: each row belongs to the video that it is given for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.bank.test_averaged import Whole
+from tests.bank.test_features import datamodule
+from vlbench.backbones import TinyCLIP
+from vlbench.bank.bank import FeatureBank
+from vlbench.bank.batches import ClipFeatures, StoredClips, StoredViews, ViewFeatures
+from vlbench.bank.datamodule import FeatureBankDataModule
+from vlbench.bank.encode import Encoder
+from vlbench.bank.facts import BankFacts
+from vlbench.clips.options import LoadingOptions
+from vlbench.datasets.specs import DatasetSpec, Subset, VideoItem
+from vlbench.errors import ConfigError
+
+pytestmark = pytest.mark.quick
+
+ITEMS = [VideoItem(Path(name), 10 + number, name) for number, name in enumerate(["v3", "v2", "v0", "v5", "v1"])]
+"""Training videos of a bank in memory, in another order than the bank's; `v2` cannot be read."""
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_every_draw_of_a_training_is_of_its_video(in_memory):
+    whole = Whole()
+    clips = StoredClips(whole, ITEMS, "augmented", in_memory=in_memory)
+    keys = [(4, 2), (1, 0), (0, 1), (2, 5), (0, 0)]
+    batch = clips.__getitems__(keys)
+    assert batch.ids == ["v1", "v3", "v0", "v3"]
+    assert batch.labels.tolist() == [14, 10, 12, 10]
+    assert batch.failures == {"v2": (11, "empty")}
+    expected = [
+        whole.features([name], "augmented")[0, draw % 3] for name, draw in zip(batch.ids, (2, 1, 5, 0), strict=True)
+    ]
+    np.testing.assert_array_equal(batch.features, np.stack(expected))
+    encoded = batch.encoded(lambda _: pytest.fail("features were encoded"))
+    assert encoded.dtype == torch.float32
+    assert clips.__getitems__([(1, 0)]).features.shape == (0, 4, 8)
+
+
+def test_views_of_a_test_are_in_groups_of_one_view_of_every_video():
+    whole = Whole()
+    batch = StoredViews(whole, ITEMS, "views").__getitems__([3, 1, 0])
+    assert (batch.ids, batch.failures) == (["v5", "v3"], {"v2": (11, "empty")})
+    ((count, frames),) = batch.encoded(lambda _: pytest.fail("features were encoded"))
+    assert count == 3
+    for view in range(3):
+        for row, name in enumerate(batch.ids):
+            np.testing.assert_array_equal(frames[2 * view + row], whole.features([name])[0, view])
+
+
+def test_a_batch_moves_whole():
+    features, labels = torch.zeros(2, 3, 4), torch.tensor([1, 2])
+    moved = ClipFeatures(features, labels, ["a", "b"], {}).to(torch.device("meta"))
+    assert (moved.features.device.type, moved.labels.device.type, moved.ids) == ("meta", "meta", ["a", "b"])
+    assert ViewFeatures(features, ["a", "b"], {}).to(torch.device("meta")).features.device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", ["views", "augmented"])
+def test_features_are_in_the_order_of_the_ids_that_are_asked_for(kitchen_bank, kind):
+    bank = FeatureBank(kitchen_bank)
+    ids = [video for video in bank.facts.ids(kind) if video not in bank.failures]
+    alone = {video: bank.features([video], kind)[0] for video in ids}
+    assert len({features.tobytes() for features in alone.values()}) == len(ids)
+    asked = [ids[k] for k in np.random.default_rng(0).permutation(len(ids))] + ids[:2]
+    np.testing.assert_array_equal(bank.features(asked, kind), np.stack([alone[video] for video in asked]))
+
+
+# What a bank says of itself -------------------------------------------------------------------------------------------
+
+
+def changed(folder, **changes):
+    """A DataModule of a bank whose facts say something else."""
+
+    def made(**options):
+        data = FeatureBankDataModule(root=str(folder), **options)
+        data.bank.facts = replace(data.bank.facts, **changes)
+        return data
+
+    return made
+
+
+def test_what_can_change_a_number_is_in_the_settings(kitchen_bank):
+    before, here = changed(kitchen_bank), kitchen_bank
+    facts = FeatureBank(here).facts
+    other = {"views": {**facts.settings["views"], "frames": 99}, "augmented": facts.settings["augmented"]}
+    augmented = {**other, "views": facts.settings["views"], "augmented": {"augmentation.scale": 99}}
+    for changes, options, sides in (
+        ({"dtype": "float16"}, {}, ("training", "test", "validation")),
+        ({"seed": 5}, {}, ("training",)),
+        ({"seed": 5}, {"passes": 0}, ()),
+        ({"settings": other}, {"passes": 0}, ("training", "test", "validation")),
+        ({"settings": other}, {}, ("test", "validation")),
+        ({"settings": augmented}, {}, ("training",)),
+    ):
+        differ = [
+            side for side in ("training", "test", "validation")
+            if changed(here, **changes)(**options).settings(side) != before(**options).settings(side)
+        ]  # fmt: skip
+        assert differ == [side for side in ("training", "test", "validation") if side in sides], (changes, options)
+    skipped = before(loading=LoadingOptions(on_error="skip")).settings("training")
+    raised = before(loading=LoadingOptions(on_error="raise")).settings("training")
+    assert skipped != raised
+
+
+def test_another_draw_is_another_training_on_the_same_bank(kitchen_bank):
+    data = FeatureBankDataModule(root=str(kitchen_bank), train=Subset(shots=1))
+    data.skipped.add("a.mp4")
+    drawn = data.drawn(2, 3, data.bank)
+    alone = FeatureBankDataModule(root=str(kitchen_bank), train=Subset(shots=2, seed=3))
+    assert drawn.dataset.videos("train") == alone.dataset.videos("train") != data.dataset.videos("train")
+    assert (drawn.seed, drawn.skipped, data.seed, data.skipped) == (3, set(), 0, {"a.mp4"})
+    assert drawn.bank is data.bank
+    assert data.dataset.train_subset == Subset(shots=1)
+
+
+LEFT_OUT = {"counts", "about", "descriptions", "class_count", "names_file", "multi_label"}
+"""Facts that a bank does not need: it has the lists themselves, all names of classes, and one label a video."""
+
+
+def test_a_bank_has_the_facts_of_its_dataset(kitchen):
+    data = datamodule(kitchen)
+    spec = replace(
+        data.dataset.spec, base_classes=(0, 2), directional=True, splits=3, split_classes={1: (0, 1, 2)}, lists="food",
+        licence="free", source="here",
+    )  # fmt: skip
+    data.dataset.__dict__["spec"] = spec
+    facts = Encoder(data, TinyCLIP().eval(), ["train", "test"], 0, "float16").facts
+    again = BankFacts(**json.loads(json.dumps(asdict(facts))))
+    kept = {field.name for field in fields(DatasetSpec)} - LEFT_OUT
+    assert {name: getattr(again.spec, name) for name in kept} == {name: getattr(spec, name) for name in kept}
+    assert again.digest() == facts.digest()
+    assert (facts.dtype, facts.seed, facts.augmented, facts.settings["augmented"]) == ("float16", 0, 0, {})
+
+
+def test_seed_settings_and_lists_are_those_of_the_training_where_clips_are_augmented(kitchen):
+    data = datamodule(kitchen, seed=7)
+    encoder = Encoder(data, TinyCLIP().eval(), ["test", "train"], 2, "float32")
+    facts = encoder.facts
+    assert facts.seed == 7
+    assert facts.settings["augmented"].keys() >= {"augmentation.scale", "augmentation.run_on"}
+    assert not facts.settings["augmented"].keys() & {"heldout", "loading.epoch_size", "loading.on_error"}
+    assert [*facts.lists] == ["test/1", "train/1"]
+    assert facts.ids() == [item.id for item in encoder.items]
+    assert facts.ids("augmented") == [item.id for item in data.dataset.videos("train")]
+    assert {part: facts.dataset["content"][part] for part in ("train", "test")} == {
+        part: data.dataset.content(part) for part in ("train", "test")
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "subset", "said"),
+    [
+        ("train", {"classes": "base"}, "classes base"),
+        ("test", {"classes": "base"}, "classes base"),
+        ("train", {"shots": 2}, "shots 2"),
+    ],
+)
+def test_a_bank_is_of_all_videos(kitchen, part, subset, said):
+    data = datamodule(kitchen, **{part: Subset(**subset)})
+    with pytest.raises(ConfigError, match=f"the subset has .*{said}.*leave both out"):
+        Encoder(data, TinyCLIP().eval(), ["train", "test"], 0, "float16")
+
+
+def test_backbones_differ_in_settings_that_only_one_states(kitchen_bank):
+    bank = FeatureBank(kitchen_bank)
+    facts = TinyCLIP().feature_facts()
+    bank.check_backbone(facts)
+    with pytest.raises(ConfigError, match="is of another backbone: new is None there and 1 here"):
+        bank.check_backbone({**facts, "new": 1})
