@@ -1,4 +1,4 @@
-"""Stored features by video and draw, and what a bank says of itself: each row belongs to the video that it is given for."""
+"""Stored features by video and draw, and what a bank says of itself."""
 
 from __future__ import annotations
 
