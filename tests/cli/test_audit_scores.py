@@ -1,4 +1,4 @@
-"""Whether an audit gives the scores of its record again: a video more, a number other than rounding, no number at all."""
+"""Whether an audit gives the scores of its record again, but for what rounding moves."""
 
 from __future__ import annotations
 
