@@ -327,6 +327,22 @@ def test_a_record_of_another_model_is_refused(trained, run, tmp_path, monkeypatc
     assert f"mine.json was tested with {said}" in result.err
 
 
+def test_a_record_of_a_bank_is_refused_and_one_without_a_checkpoint_has_none(trained, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained)
+    content = json.loads((trained / "results" / "records" / "mine.json").read_text())
+    command = content["details"]["command"]
+    for words, said in (
+        (
+            [*command, "--data=FeatureBankDataModule"],
+            "is of a bank of features, and says nothing of clips; give --config",
+        ),
+        ([*command, "--ckpt_path=null"], "was tested with other weights than its command line gives now"),
+    ):
+        content["details"]["command"] = words
+        (tmp_path / "mine.json").write_text(json.dumps(content))
+        assert said in run("a.mp4", "--classes", "a", "b", model=["--record", f"{tmp_path}/mine.json"]).err
+
+
 def test_a_record_is_looked_up_in_its_folder(trained, run, monkeypatch):
     monkeypatch.chdir(trained)
     (trained / "results").rename(trained / "elsewhere")
