@@ -183,6 +183,14 @@ def test_a_killed_sweep_goes_on_behind_its_last_record(at_home, monkeypatch):
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_sweep_is_of_last_epochs(at_home, capsys):
+    """The option would go unheeded: a training leaves no checkpoint of another epoch."""
+    options = ["--selection=heldout", "--data.heldout=0.2", "--draws=[[2,0]]", "--record.folder=out"]
+    assert main(words("sweep", "tip_adapter_f", *options)) == 2
+    assert "selection is heldout, and a sweep tests the last epoch of each training" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_a_sweep_is_of_heads(at_home, capsys):
     configs = ("zero_shot.yaml", "bank.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml")
     assert main(["sweep", *(part for config in configs for part in ("--config", config))]) == 2
