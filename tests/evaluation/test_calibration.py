@@ -72,6 +72,11 @@ def test_confidences_of_one_are_in_the_last_bin():
     assert expected_calibration_error(shares, np.array([1, 0])) == pytest.approx(abs(1 - 1.95) / 2)
 
 
+def test_a_bin_has_its_lower_end():
+    shares = np.array([[0.5, 0.5], [0.75, 0.25]])
+    assert expected_calibration_error(shares, np.array([1, 0]), bins=2) == pytest.approx((0.5 - 0.25) / 2)
+
+
 @pytest.mark.parametrize("fusion", ["probabilities", "logits", "cosines", "softmax_of_mean"])
 def test_of_one_view_every_fusion_has_the_same_probabilities(fusion):
     method = ZeroShot(TinyCLIP())
