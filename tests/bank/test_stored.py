@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from vlbench.bank.bank import FeatureBank
 from vlbench.bank.batches import ClipFeatures, StoredClips, StoredViews, ViewFeatures
 from vlbench.bank.datamodule import FeatureBankDataModule
 from vlbench.bank.encode import Encoder
-from vlbench.bank.facts import BankFacts
+from vlbench.bank.facts import FACTS, BankFacts
+from vlbench.bank.shards import ShardFile, write_shard
 from vlbench.clips.options import LoadingOptions
 from vlbench.datasets.specs import DatasetSpec, Subset, VideoItem
-from vlbench.errors import ConfigError
+from vlbench.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.quick
 
@@ -168,6 +170,36 @@ def test_a_bank_is_of_all_videos(kitchen, part, subset, said):
     data = datamodule(kitchen, **{part: Subset(**subset)})
     with pytest.raises(ConfigError, match=f"the subset has .*{said}.*leave both out"):
         Encoder(data, TinyCLIP().eval(), ["train", "test"], 0, "float16")
+
+
+def rewritten(folder, name, change):
+    """A copy of a file of a bank that belongs to the bank and is whole, with other videos or failures."""
+    file = ShardFile.open(folder / name)
+    features, ids, failures = change(file.features.copy(), list(file.ids), dict(file.failures))
+    write_shard(file.path, features, ids, failures, file.bank)
+    return file.path
+
+
+def test_a_file_of_another_size_is_of_another_bank(kitchen_bank, tmp_path):
+    folder = Path(shutil.copytree(kitchen_bank, tmp_path / "copy"))
+    rewritten(folder, "views-00000.safetensors", lambda features, ids, lost: (features, ids, {**lost, "x": "why"}))
+    with pytest.raises(DataError, match=r"views-00000\.safetensors belongs to another bank"):
+        FeatureBank(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("views", "views of 1 of its 24"), ("augmented", "augmented of 1 of its 15")]
+)
+def test_a_video_that_a_file_lacks_is_named(kitchen_bank, tmp_path, kind, said):
+    folder = Path(shutil.copytree(kitchen_bank, tmp_path / "copy"))
+    name = f"{kind}-00000.safetensors"
+    path = rewritten(folder, name, lambda features, ids, lost: (features[:-1], ids[:-1], lost))
+    content = json.loads((folder / FACTS).read_text())
+    (shard,) = (shard for shard in content["shards"] if shard["file"] == name)
+    shard["size"] = path.stat().st_size
+    (folder / FACTS).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"lacks the {said} videos"):
+        FeatureBank(folder)
 
 
 def test_backbones_differ_in_settings_that_only_one_states(kitchen_bank):
