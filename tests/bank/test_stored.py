@@ -202,6 +202,14 @@ def test_a_video_that_a_file_lacks_is_named(kitchen_bank, tmp_path, kind, said):
         FeatureBank(folder)
 
 
+def test_a_file_without_a_readable_video_says_nothing_of_the_shape(kitchen_bank, tmp_path):
+    bank = FeatureBank(kitchen_bank)
+    shape, path = bank.shape(), tmp_path / "views-00001.safetensors"
+    write_shard(path, np.empty((0, 0, 0, 0), np.float32), [], {"x": "empty"}, bank.facts.digest())
+    bank._files["views"].insert(0, ShardFile.open(path))
+    assert bank.shape() == shape == (1, 4, 128)
+
+
 def test_backbones_differ_in_settings_that_only_one_states(kitchen_bank):
     bank = FeatureBank(kitchen_bank)
     facts = TinyCLIP().feature_facts()
