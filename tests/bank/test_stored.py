@@ -20,7 +20,8 @@ from vlbench.bank.datamodule import FeatureBankDataModule
 from vlbench.bank.encode import Encoder
 from vlbench.bank.facts import FACTS, BankFacts
 from vlbench.bank.shards import ShardFile, write_shard
-from vlbench.clips.options import LoadingOptions
+from vlbench.clips.batch import Clip, ClipBatch
+from vlbench.clips.options import Augmentation, LoadingOptions
 from vlbench.datasets.specs import DatasetSpec, Subset, VideoItem
 from vlbench.errors import ConfigError, DataError
 
@@ -156,6 +157,54 @@ def test_seed_settings_and_lists_are_those_of_the_training_where_clips_are_augme
     assert {part: facts.dataset["content"][part] for part in ("train", "test")} == {
         part: data.dataset.content(part) for part in ("train", "test")
     }
+
+
+def test_a_bank_is_encoded_where_changes_of_clips_are_not_rounded_and_has_one_label_a_video(kitchen):
+    data = datamodule(kitchen, augmentation=Augmentation(run_on="device"))
+    encoder = Encoder(data, TinyCLIP().eval(), ["train"], 1, "float32")
+    assert encoder.data.augmentation.run_on == "worker"
+    assert encoder.facts.settings["augmented"]["augmentation.run_on"] == "worker"
+    data.dataset.__dict__["spec"] = replace(data.dataset.spec, multi_label=True)
+    with pytest.raises(ConfigError, match="may have several labels, and a bank holds one a video"):
+        Encoder(data, TinyCLIP().eval(), ["train"], 0, "float32")
+
+
+def test_files_of_another_bank_are_missing_and_removed(kitchen, tmp_path):
+    encoder = Encoder(datamodule(kitchen), TinyCLIP().eval(), ["test"], 0, "float32")
+    (piece,) = encoder.pieces()
+    for digest, missing in ((encoder.facts.digest(), []), ("another", [piece])):
+        write_shard(piece.path(tmp_path), np.zeros((1, 1, 4, 128), np.float32), ["a"], {}, digest)
+        assert encoder.missing(tmp_path) == missing
+        assert piece.path(tmp_path).exists() is not bool(missing)
+
+
+def test_a_video_that_is_lost_in_one_pass_is_lost_in_all(kitchen, monkeypatch):
+    """The others keep their own features of every pass."""
+    encoder = Encoder(datamodule(kitchen), TinyCLIP().eval(), ["train"], 2, "float32")
+    clips = torch.randint(0, 256, (2, 3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first = ClipBatch.collate([Clip(clip, 0, name) for clip, name in zip(clips[0], "abc", strict=True)])
+    second = ClipBatch.collate([Clip(clips[1, 0], 0, "a"), Clip(None, 0, "b", "gone"), Clip(clips[1, 2], 0, "c")])
+    monkeypatch.setattr(encoder, "_loaded", lambda *_: iter([first, second]))
+    (piece,) = (piece for piece in encoder.pieces() if piece.kind == "augmented")
+    ((features, ids, failures),) = encoder._augmented([piece])
+    assert (ids, failures) == (["a", "c"], {"b": "gone"})
+    with torch.no_grad():
+        expected = torch.stack([encoder._encode(clips[k][[0, 2]]) for k in range(2)], dim=1)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_a_bank_is_named_as_its_dataset_and_has_the_content_of_each_part(kitchen_bank, tmp_path):
+    facts = FeatureBank(kitchen_bank).facts
+    dataset = {**facts.dataset, "label": "kitchen/words", "content": {"train": "1", "test": "2"}}
+    data = changed(kitchen_bank, dataset=dataset)()
+    assert data.dataset.label == "kitchen/words"
+    assert [data.dataset.content(part) for part in ("train", "test", "validation")] == ["1", "2", "1"]
+    (tmp_path / "some.txt").write_text("cut\nstir\n")
+    some = FeatureBankDataModule(root=str(kitchen_bank), class_list=str(tmp_path / "some.txt"))
+    digests = {part: some.dataset.digest(part) for part in ("train", "test")}
+    assert digests["train"] != digests["test"]
+    for side, part in (("training", "train"), ("test", "test"), ("validation", "test")):
+        assert some.settings(side)["dataset"] == digests[part]
 
 
 @pytest.mark.parametrize(
