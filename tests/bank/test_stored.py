@@ -146,7 +146,7 @@ def test_a_bank_has_the_facts_of_its_dataset(kitchen):
 
 def test_seed_settings_and_lists_are_those_of_the_training_where_clips_are_augmented(kitchen):
     data = datamodule(kitchen, seed=7)
-    encoder = Encoder(data, TinyCLIP().eval(), ["test", "train"], 2, "float32")
+    encoder = Encoder(data, TinyCLIP().eval(), ["train", "test"], 2, "float32")
     facts = encoder.facts
     assert facts.seed == 7
     assert facts.settings["augmented"].keys() >= {"augmentation.scale", "augmentation.run_on"}
@@ -249,6 +249,22 @@ def test_a_video_that_a_file_lacks_is_named(kitchen_bank, tmp_path, kind, said):
     (folder / FACTS).write_text(json.dumps(content))
     with pytest.raises(DataError, match=f"lacks the {said} videos"):
         FeatureBank(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("layout", 0, "has the layout 0; this vlbench reads 1"),
+        ("layout", 2, "has the layout 2; this vlbench reads 1"),
+        ("dtype", "float64", "does not describe a bank: .*dtype is 'float64'"),
+    ],
+)
+def test_facts_of_another_kind_of_bank_are_refused(kitchen_bank, tmp_path, field, value, said):
+    content = json.loads((kitchen_bank / FACTS).read_text())
+    content["facts"][field] = value
+    (tmp_path / FACTS).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said):
+        FeatureBank(tmp_path)
 
 
 def test_a_file_without_a_readable_video_says_nothing_of_the_shape(kitchen_bank, tmp_path):
