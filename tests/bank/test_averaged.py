@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 
 from vlbench.bank import averaged, shards
 from vlbench.bank.averaged import AveragedBank
-from vlbench.bank.bank import FeatureBank
 from vlbench.bank.shards import ShardFile, write_shard
 from vlbench.errors import DataError, WriteError
 
@@ -49,18 +48,6 @@ def test_features_are_the_means_of_single_precision(monkeypatch, rows):
             np.testing.assert_allclose(features, expected, rtol=0, atol=1e-6)
     with pytest.raises(DataError, match="no features"):
         bank.features(["v0", "v2"])
-
-
-def test_it_is_the_bank_otherwise(kitchen_bank):
-    whole = FeatureBank(kitchen_bank)
-    bank = AveragedBank(whole)
-    for kind in ("views", "augmented"):
-        views, _, width = whole.shape(kind)
-        assert bank.shape(kind) == (views, 1, width)
-    (lost,) = whole.failures
-    with pytest.raises(DataError, match=f"has no views of {lost}"):
-        bank.features([lost])
-    assert lost in bank
 
 
 # Files of features ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 from tests.bank.test_averaged import Whole
 from tests.bank.test_features import datamodule
 from vlbench.backbones import TinyCLIP
+from vlbench.bank.averaged import AveragedBank
 from vlbench.bank.bank import FeatureBank
 from vlbench.bank.batches import ClipFeatures, StoredClips, StoredViews, ViewFeatures
 from vlbench.bank.datamodule import FeatureBankDataModule
@@ -24,8 +25,6 @@ from vlbench.clips.batch import Clip, ClipBatch
 from vlbench.clips.options import Augmentation, LoadingOptions
 from vlbench.datasets.specs import DatasetSpec, Subset, VideoItem
 from vlbench.errors import ConfigError, DataError
-
-pytestmark = pytest.mark.quick
 
 ITEMS = [VideoItem(Path(name), 10 + number, name) for number, name in enumerate(["v3", "v2", "v0", "v5", "v1"])]
 """Training videos of a bank in memory, in another order than the bank's; `v2` cannot be read."""
@@ -75,6 +74,18 @@ def test_features_are_in_the_order_of_the_ids_that_are_asked_for(kitchen_bank, k
     assert len({features.tobytes() for features in alone.values()}) == len(ids)
     asked = [ids[k] for k in np.random.default_rng(0).permutation(len(ids))] + ids[:2]
     np.testing.assert_array_equal(bank.features(asked, kind), np.stack([alone[video] for video in asked]))
+
+
+def test_an_averaged_bank_is_the_bank_otherwise(kitchen_bank):
+    whole = FeatureBank(kitchen_bank)
+    bank = AveragedBank(whole)
+    for kind in ("views", "augmented"):
+        views, _, width = whole.shape(kind)
+        assert bank.shape(kind) == (views, 1, width)
+    (lost,) = whole.failures
+    with pytest.raises(DataError, match=f"has no views of {lost}"):
+        bank.features([lost])
+    assert lost in bank
 
 
 # What a bank says of itself -------------------------------------------------------------------------------------------
