@@ -95,3 +95,12 @@ def test_a_file_with_more_or_fewer_bytes_or_names_is_refused(tmp_path):
     )
     with pytest.raises(DataError, match="is no whole file of features"):
         ShardFile.open(path)
+
+
+def test_features_behind_another_tensor_are_read_where_they_begin(tmp_path):
+    path, features = tmp_path / "views-00000.safetensors", np.arange(64, dtype=np.float32).reshape(2, 1, 4, 8)
+    stated = {"vlbench": '{"bank": "", "failures": {}, "ids": ["a", "b"]}'}
+    save_file({"another": np.full(5, 7, np.float32), "features": features}, path, metadata=stated)
+    file = ShardFile.open(path)
+    assert file.offset % 4 == 0
+    np.testing.assert_array_equal(file.features, features)
