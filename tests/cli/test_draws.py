@@ -99,3 +99,15 @@ def test_draws_of_other_lists_are_no_pairs(tmp_path, write, capsys):
     said = compared(tmp_path, capsys)
     assert "+3.00" in said
     assert "+5.50" not in said
+
+
+def test_the_seed_and_the_number_of_resamples_are_those_of_the_command(tmp_path, write, capsys):
+    for seed in range(12):
+        write("mote", seed, 50.0 + seed % 5)
+        write("msta", seed, 51.0 + seed % 7)
+    said = []
+    for options in ([], ["--seed=0"], ["--seed=1", "--resamples=30"], ["--resamples=30"]):
+        assert main(["compare", "draws", "mote", "msta", "--folder", str(tmp_path), *options]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert len(set(said)) == 3
