@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,15 @@ from vlbench.datasets import base
 from vlbench.errors import ConfigError
 from vlbench.protocols.plans import plan
 from vlbench.protocols.suites import MethodConfig, ProtocolConfig, Suite
+from vlbench.results.callback import RecordWriter
+from vlbench.results.kept_file import kept_path, parse_kept
 from vlbench.results.record import Record
+
+OF_RECORDS = [
+    "--record.keep=[views,templates]", "--record.keep_prompts=[video,bare]", "--record.bootstrap=50",
+    "--record.protocol=mine@1",
+]  # fmt: skip
+"""Options of the records, which a sweep has to heed as a test does."""
 
 
 @pytest.fixture
@@ -41,10 +50,16 @@ def records(folder="results"):
 def comparable(record):
     """What of a record does not depend on when and by which command it was made."""
     details = record.details.as_dict()
-    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest", "command"):
+    for name in ("seconds", "videos_per_second", "peak_memory_bytes", "config_digest", "command", "kept"):
         details.pop(name)
     details["training"].pop("seconds", None)
     return json.loads(json.dumps([record.identity.as_dict(), record.metrics, record.failures, details]))
+
+
+def kept_scores(folder, stem, record):
+    """What is kept beside a record."""
+    path = kept_path(Path(folder) / "records" / f"{stem}.json", record.details.kept)
+    return parse_kept(path.read_bytes(), path)
 
 
 @pytest.mark.parametrize("name", ["tip_adapter_f", "logistic_probe"])
@@ -55,18 +70,40 @@ def test_a_sweep_leaves_the_records_of_single_runs(at_home, monkeypatch, name):
         patch.setattr(
             base, "draw_shots", lambda items, *subset, **known: drawn.append(subset) or draw(items, *subset, **known)
         )
-        assert main(words("sweep", name, f"--draws={json.dumps(draws)}", "--record.folder=together")) == 0
+        options = [f"--draws={json.dumps(draws)}", "--record.folder=together"]
+        assert main(words("sweep", name, *options, *OF_RECORDS)) == 0
     assert drawn == [*draws]  # a list of thousands of videos is ranked once a draw
     for shots, seed in draws:
         options = [f"--data.train.shots={shots}", f"--data.train.seed={seed}", f"--seed_everything={seed}"]
         assert main(words("fit", name, *options, "--checkpoint.dirpath=c")) == 0
-        assert main(words("test", name, *options, "--ckpt_path=c/last.ckpt", "--record.folder=alone")) == 0
+        assert main(words("test", name, *options, "--ckpt_path=c/last.ckpt", "--record.folder=alone", *OF_RECORDS)) == 0
     together, alone = records("together"), records("alone")
     assert together.keys() == alone.keys()
     assert len(together) == 2
     for stem, record in together.items():
         assert comparable(record) == comparable(alone[stem])
+        one, other = (
+            kept_scores(folder, stem, each) for folder, each in (("together", record), ("alone", alone[stem]))
+        )
+        assert (one.ids, one.facts, one.weights, one.lost) == (other.ids, other.facts, other.weights, other.lost)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
     assert main(["verify", "together"]) == 0
+
+
+def test_every_option_of_a_record_is_that_of_each_draw():
+    """An option that is new, too: the writer of a draw has what the one of the sweep was made with."""
+    options = {
+        "folder": "out", "name": "mine", "stage": "0123", "protocol": "mine@1", "half_classes": True, "bootstrap": 7,
+        "keep": ("views", "templates"), "keep_prompts": ("video", "bare"),
+    }  # fmt: skip
+    assert options.keys() == signature(RecordWriter).parameters.keys() - {"selection"}  # a sweep has the last epochs
+    given = RecordWriter(**options)
+    assert all(getattr(RecordWriter(), name) != getattr(given, name) for name in options)
+    of_draw = sweeping._writer(given, 2, 3)
+    assert of_draw.name == "mine-2shot-seed3-test"
+    for name in options.keys() - {"name"}:
+        assert getattr(of_draw, name) == getattr(given, name)
+    assert sweeping._writer(RecordWriter(folder=None), 2, 3).folder is None
 
 
 def suite(folder, seeds, methods=("nearest_mean", "tip_adapter"), shots=(1, 2)):
@@ -166,6 +203,14 @@ def test_a_killed_sweep_goes_on_behind_its_last_record(at_home, monkeypatch):
     assert main(line) == 0
     assert written == ["s-2shot-seed0-test"]
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_sweep_is_of_last_epochs(at_home, capsys):
+    """The option would go unheeded: a training leaves no checkpoint of another epoch."""
+    options = ["--selection=heldout", "--data.heldout=0.2", "--draws=[[2,0]]", "--record.folder=out"]
+    assert main(words("sweep", "tip_adapter_f", *options)) == 2
+    assert "selection is heldout, and a sweep tests the last epoch of each training" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_a_sweep_is_of_heads(at_home, capsys):

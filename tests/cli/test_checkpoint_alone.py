@@ -159,5 +159,23 @@ def test_sentences_that_a_record_states_are_their_dataset_s(tmp_path):
         other = replace(made, details=replace(made.details, settings={**settings, name: "another"}))
         with pytest.raises(ConfigError, match=f"was tested with other options .*{name}=another and not"):
             _check_settings(other, tmp_path, model)
+        fewer = {key: value for key, value in settings.items() if key != name}
+        without = replace(made, details=replace(made.details, settings=fewer))
+        with pytest.raises(ConfigError, match=f"was tested with other options .*no such option and not {name}="):
+            _check_settings(without, tmp_path, model)
     older = replace(other, identity=replace(other.identity, settings=None))
     _check_settings(older, tmp_path, model)
+
+
+def test_the_side_that_a_frame_is_resized_to_is_compared_as_a_record_states_it(tmp_path):
+    """To six digits; the order of the frames is the normal one where a record does not say it."""
+    model = Model(OST(TinyCLIP()), 8, ClipOptions(test_short_side=256 / 224), device="cpu")
+    settings = {
+        **model.method.settings("test"), "data.clip.sampling": "uniform", "data.clip.views.clips": 1,
+        "data.clip.views.crops": 1, "data.clip.views.right_edge": "exact", "data.clip.test_short_side": 1.142857,
+    }  # fmt: skip
+    made = record()
+    _check_settings(replace(made, details=replace(made.details, settings=settings)), tmp_path, model)
+    settings["data.clip.test_short_side"] = 1.142858
+    with pytest.raises(ConfigError, match=r"test_short_side=1\.142858 and not data\.clip\.test_short_side=1\.142857"):
+        _check_settings(replace(made, details=replace(made.details, settings=settings)), tmp_path, model)

@@ -308,6 +308,53 @@ def test_a_record_whose_weights_are_others_now_is_refused(trained, run, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("part", "field", "then", "said"),
+    [
+        ("identity", "frames", 16, "other frames than its command line gives now, 16 and not 4;"),
+        ("identity", "views", "1x1", "other views than its command line gives now, 1x1 and not 3x1;"),
+        ("identity", "method", "msta", "other method than its command line gives now, msta and not mote;"),
+        ("identity", "weights", "0123", "other weights than its command line gives now, 0123 and not "),
+        ("details", "backbone_digest", "0123", "other backbone than its command line gives now, 0123 and not "),
+    ],
+)
+def test_a_record_of_another_model_is_refused(trained, run, tmp_path, monkeypatch, part, field, then, said):
+    monkeypatch.chdir(trained)
+    content = json.loads((trained / "results" / "records" / "mine.json").read_text())
+    content[part][field] = then
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    result = run("a.mp4", "--classes", "a", "b", model=["--record", f"{tmp_path}/mine.json"])
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"mine.json was tested with {said}" in result.err
+
+
+def test_a_record_of_a_bank_is_refused_and_one_without_a_checkpoint_has_none(trained, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained)
+    content = json.loads((trained / "results" / "records" / "mine.json").read_text())
+    command = content["details"]["command"]
+    for words, said in (
+        (
+            [*command, "--data=FeatureBankDataModule"],
+            "is of a bank of features, and says nothing of clips; give --config",
+        ),
+        ([*command, "--ckpt_path=null"], "was tested with other weights than its command line gives now"),
+    ):
+        content["details"]["command"] = words
+        (tmp_path / "mine.json").write_text(json.dumps(content))
+        assert said in run("a.mp4", "--classes", "a", "b", model=["--record", f"{tmp_path}/mine.json"]).err
+
+
+def test_a_record_is_looked_up_in_its_folder(trained, run, monkeypatch):
+    monkeypatch.chdir(trained)
+    (trained / "results").rename(trained / "elsewhere")
+    try:
+        words = ["videos/test/running", "--classes", "jumping", "running", "waving", "--format", "jsonl"]
+        result = run(*words, "--folder", "elsewhere", model=["--record", "mine"])
+    finally:
+        (trained / "elsewhere").rename(trained / "results")
+    assert (result.code, len(lines(result))) == (0, 2)
+
+
+@pytest.mark.parametrize(
     ("option", "then", "shown"),
     [
         ("data.clip.sampling", "dense", "data.clip.sampling=dense and not data.clip.sampling=uniform"),

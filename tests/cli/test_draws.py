@@ -76,3 +76,38 @@ def test_variants_of_a_method_are_not_averaged(tmp_path, write, capsys, changes)
         write("mote", seed, 50.0)
         write("msta", seed, 53.0, **(changes if seed else {}))
     assert "msta has results of several variants at 8 shots" in compared(tmp_path, capsys, code=1)
+
+
+def test_two_results_on_one_draw_are_refused(tmp_path, write, capsys):
+    for top1 in (50.0, 60.0):
+        write("mote", 0, top1)
+    write("msta", 0, 53.0)
+    assert "mote has two results at 8 shots with seed 0" in compared(tmp_path, capsys, code=1)
+
+
+def test_initial_weights_are_no_result_of_a_draw(tmp_path, write, capsys):
+    write("mote", 0, 50.0)
+    write("msta", 0, 53.0, untrained=True)
+    assert "has no records of trainings of 'msta'" in compared(tmp_path, capsys, code=1)
+
+
+def test_draws_of_other_lists_are_no_pairs(tmp_path, write, capsys):
+    """Of one seed of the training, on other videos."""
+    for seed in (0, 1):
+        write("mote", seed, 50.0 + 2 * seed)
+        write("msta", 0, 53.0 + 5 * seed, train=train(seed))
+    said = compared(tmp_path, capsys)
+    assert "+3.00" in said
+    assert "+5.50" not in said
+
+
+def test_the_seed_and_the_number_of_resamples_are_those_of_the_command(tmp_path, write, capsys):
+    for seed in range(12):
+        write("mote", seed, 50.0 + seed % 5)
+        write("msta", seed, 51.0 + seed % 7)
+    said = []
+    for options in ([], ["--seed=0"], ["--seed=1", "--resamples=30"], ["--resamples=30"]):
+        assert main(["compare", "draws", "mote", "msta", "--folder", str(tmp_path), *options]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert len(set(said)) == 3

@@ -167,7 +167,7 @@ def test_tensors_of_safetensors_are_all_that_a_module_needs(programs):
 # Errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [2e-4, float("nan")])
+@pytest.mark.parametrize("error", [2e-4, -2e-4, float("nan")])
 def test_a_program_that_differs_is_not_written(error, programs, tmp_path, monkeypatch):
     name, module, path = "torch_export", programs[0], tmp_path / "program.pt2"
     path.write_text("what was there before")
@@ -182,6 +182,18 @@ def test_a_program_that_differs_is_not_written(error, programs, tmp_path, monkey
         write(module, interface(module), path, name)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert path.read_text() == "what was there before"
+
+
+def test_weights_that_a_file_lacks_are_found(programs, tmp_path, monkeypatch):
+    """Those of the module are not taken for them."""
+    module, paths = programs
+    with safe_open(paths["safetensors"], "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    lost = next(name for name in tensors if name.endswith("conv1.weight"))
+    monkeypatch.setattr(formats, "_tensors", lambda _: {name: tensors[name] for name in tensors.keys() - {lost}})
+    with pytest.raises(CheckpointError, match="differ by up to nan"):
+        write(module, interface(module), tmp_path / "program.safetensors", "safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_small_error_counts_where_outputs_are_small(tmp_path, monkeypatch):

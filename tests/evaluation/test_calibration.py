@@ -72,6 +72,11 @@ def test_confidences_of_one_are_in_the_last_bin():
     assert expected_calibration_error(shares, np.array([1, 0])) == pytest.approx(abs(1 - 1.95) / 2)
 
 
+def test_a_bin_has_its_lower_end():
+    shares = np.array([[0.5, 0.5], [0.75, 0.25]])
+    assert expected_calibration_error(shares, np.array([1, 0]), bins=2) == pytest.approx((0.5 - 0.25) / 2)
+
+
 @pytest.mark.parametrize("fusion", ["probabilities", "logits", "cosines", "softmax_of_mean"])
 def test_of_one_view_every_fusion_has_the_same_probabilities(fusion):
     method = ZeroShot(TinyCLIP())
@@ -123,10 +128,45 @@ def test_a_right_class_of_no_probability_costs_a_finite_number():
     assert brier_score(np.array([[1.0, 0.0]]), np.array([1])) == 2
 
 
-@pytest.mark.parametrize("scores", [[[0.5, 0.6]], [[-0.5, 1.5]], [[float("nan"), 1.0]]])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [[0.5, 0.6]],
+        [[-0.5, 1.5]],
+        [[float("nan"), 1.0]],
+        [[0.2, 0.2]],
+        [[0.5, 0.5], [0.5, 0.6]],
+        [[0.6, 0.5], [0.5, 0.5]],
+    ],
+)
 def test_scores_that_are_no_probabilities_are_not_taken_for_some(scores):
-    measured = calibration(scores_of(scores, [0]), Probability("scores"))
-    assert measured == Calibration(1, reason="scores are not those of probabilities")
+    measured = calibration(scores_of(scores, [0] * len(scores)), Probability("scores"))
+    assert measured == Calibration(len(scores), reason="scores are not those of probabilities")
+
+
+def test_logits_have_probabilities_if_they_are_finite():
+    assert calibration(scores_of([[float("inf"), 1.0]], [0]), LOGITS).reason == "scores are not those of probabilities"
+    measured = calibration(scores_of([[2000.0, 1000.0], [-2000.0, -1000.0]], [0, 1]), LOGITS)
+    assert (measured.ece, measured.nll, measured.brier) == (0, 0, 0)
+
+
+def test_a_confidence_is_of_single_precision():
+    """What differs from a bound of a bin in the last bits of double precision is on one side of it everywhere."""
+    shares = np.array([[0.6 - 1e-10, 0.4 + 1e-10], [0.62, 0.38]])
+    assert expected_calibration_error(shares, np.array([1, 0])) == pytest.approx((0.6 - 0.38) / 2, abs=1e-6)
+
+
+def test_halves_are_paired_within_their_split():
+    def surely(*margins):
+        return scores_of([[margin, 0.0] for margin in margins], [0] * len(margins))
+
+    tested = [
+        (Subset(classes=classes, split=split), surely(*margins), LOGITS)
+        for classes, split, margins in (
+            ("base", 1, (1.0, 2.0)), ("novel", 1, (3.0, 4.0)), ("base", 2, (5.0, 2.0)), ("novel", 2, (3.0, 0.5)),
+        )
+    ]  # fmt: skip
+    assert [each.base_novel_auroc for each in calibrations(tested)] == [0, 0, 0.75, 0.75]
 
 
 def test_halves_of_one_split_have_a_common_area():

@@ -54,3 +54,42 @@ def test_only_common_draws_count():
     assert np.isnan([outcome.deviation, outcome.low, outcome.high]).all()  # one draw says nothing of a spread
     with pytest.raises(DataError, match="2 and 1 draws, and none in common"):
         compare_draws({0: 1.0, 1: 2.0}, {5: 3.0})
+
+
+def test_the_interval_is_that_of_the_means_of_resampled_draws():
+    """Of three draws a mean of three times the smallest has 1 of 27 chances: more than 2.5 %, and less than 5 %."""
+    outcome = compare_draws(results([0.0, 0.0, 0.0]), results([1.0, 2.0, 4.0]))
+    assert (outcome.low, outcome.high) == (1.0, 4.0)
+    values = np.array([1.0, 2.0, 4.0, 5.0, 7.0])
+    means = np.sort([np.mean(each) for each in product(values, repeat=5)])
+    expected = np.quantile(means, [0.025, 0.975]).tolist()
+    outcome = compare_draws(results(0 * values), results(values), resamples=100_000)
+    assert (outcome.low, outcome.high) == pytest.approx(expected, abs=0.1)
+
+
+def test_all_signs_are_taken_where_they_are_no_more_than_the_resamples():
+    a, b = results([0.0] * 3), results([1.0, 2.0, 3.0])
+    assert compare_draws(a, b, resamples=8).p_value == 2 / 8
+    assert compare_draws(a, b, resamples=7).p_value != 2 / 8  # seven random ones and the given signs
+
+
+def test_the_signs_that_were_drawn_are_one_of_the_random_ones():
+    """No number of resamples says that something cannot be."""
+    a, b = results([0.0] * 40), results([1.0] * 40)
+    assert compare_draws(a, b, resamples=99).p_value == 1 / 100
+
+
+def test_signs_are_as_far_where_sums_differ_in_their_last_bits_alone():
+    values = [8.2, 7.9, 8.7, 5.0]  # one sum of them in another order is smaller by one bit
+    for given in (values, values[::-1], [-value for value in values]):
+        assert compare_draws(results([0.0] * 4), results(given)).p_value == 2 / 16
+    assert compare_draws(results([0.0, 0.0]), results([0.03, 0.01])).p_value == 2 / 4
+
+
+def test_the_seed_draws_the_resamples():
+    rng = np.random.default_rng(0)
+    a, b = results(rng.normal(size=40)), results(rng.normal(size=40))
+    first, again, other = (compare_draws(a, b, resamples=200, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert (first.low, first.high) != (other.low, other.high)
+    assert first.p_value != other.p_value

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlbench.errors import DataError
-from vlbench.evaluation.statistics import compare, mcnemar, wilson_interval
+from vlbench.evaluation.statistics import compare, mcnemar, resampled_top1, wilson_interval
 
 pytestmark = pytest.mark.quick
 
@@ -57,6 +57,26 @@ def test_the_interval_is_that_of_resampled_videos():
     change = np.array([100 * (b[name] - a[name]) for name in a])
     drawn = change[np.random.default_rng(1).integers(0, len(change), (20_000, len(change)))].mean(axis=1)
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.7)
+
+
+def test_the_interval_of_an_accuracy_is_that_of_binomial_numbers():
+    """Of 100 videos of which 30 are right; the central 90 % of them are 23 to 38."""
+    low, high = resampled_top1(30, 100, draws=100_000)
+    chances = [math.comb(100, k) * 0.3**k * 0.7 ** (100 - k) for k in range(101)]
+    expected = [next(k for k in range(101) if sum(chances[: k + 1]) >= share) for share in (0.025, 0.975)]
+    assert expected == [21, 39]
+    assert (low, high) == tuple(expected)
+    few = [resampled_top1(30, 100, 50, seed) for seed in range(5)]
+    assert len(set(few)) > 1
+    assert few[0] == resampled_top1(30, 100, 50)
+    assert resampled_top1(37, 111) == resampled_top1(37, 111, 1000, 0)
+
+
+def test_the_seed_draws_the_videos():
+    a, b = map(dict, outcomes(20, 10, 18, 12))
+    one, again, other = (compare(a, b, draws=30, seed=seed) for seed in (0, 0, 1))
+    assert one == again
+    assert (one.low, one.high) != (other.low, other.high)
 
 
 @given(*[st.integers(0, 30)] * 4)

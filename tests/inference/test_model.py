@@ -14,6 +14,7 @@ from vlbench.clips import readers
 from vlbench.clips.datamodules import FolderVideosDataModule
 from vlbench.clips.options import ClipOptions, Views
 from vlbench.datasets import FolderVideos
+from vlbench.datasets.specs import Subset
 from vlbench.errors import ConfigError, DataError, DecodeError
 from vlbench.evaluation.calibration import probabilities
 from vlbench.inference import Model
@@ -192,6 +193,19 @@ def test_a_head_is_not_replaced_by_an_evaluation_on_other_classes(videos, tmp_pa
         model.evaluate(FolderVideos(str(tmp_path / "other")))
     assert torch.equal(model.method.head.weight, weight)
     assert model.classes == CLASSES
+
+
+def test_a_head_is_not_replaced_by_one_of_the_training_classes_of_a_dataset(videos):
+    """Though the dataset is tested on the classes of the head."""
+    model = Model(method_of("vision_only"), device="cpu")
+    weight = model.method.head.weight.detach().clone()
+    dataset = FolderVideos(str(videos), train=Subset(classes="base"))
+    assert dataset.sets("test")[0].classes.names == model.classes != dataset.train_classes.names
+    with pytest.raises(
+        ConfigError, match="it scores its 3 training classes and no others, and shapes has other classes"
+    ):
+        model.evaluate(dataset)
+    assert torch.equal(model.method.head.weight, weight)
 
 
 def test_a_method_that_states_no_probability_gives_scores(videos):

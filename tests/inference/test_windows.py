@@ -33,6 +33,22 @@ def test_a_whole_number_of_strides_has_no_window_twice():
     assert [start for start, _ in windows(0.6, 0.2, 0.1)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 
+@given(
+    duration=st.integers(1, 300),
+    window=st.integers(1, 90),
+    stride=st.integers(1, 90),
+    unit=st.sampled_from([10, 25, 30]),
+)
+def test_times_of_whole_frames_have_no_window_twice(duration, window, stride, unit):
+    """Though their quotient may be a bit above a whole number, as that of 0.4 s less 0.1 s and 0.1 s is."""
+    cut_out = windows(duration / unit, window / unit, stride / unit)
+    assert len(cut_out) == 1 + max(0, -((window - duration) // stride))
+
+
+def test_a_quotient_a_bit_above_a_whole_number_makes_no_window_more():
+    assert [start for start, _ in windows(0.4, 0.1, 0.1)] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
 def test_a_video_that_is_no_longer_than_a_window_is_one():
     assert windows(2, 2, 1) == windows(2, 3, 1) == [(0, 2)]
 

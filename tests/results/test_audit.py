@@ -11,9 +11,9 @@ import pytest
 from tests.results.fakes import CLASSES, edited, record, store
 from vlbench.cli.main import main
 from vlbench.errors import DataError
-from vlbench.evaluation.statistics import compare
+from vlbench.evaluation.statistics import compare, resampled_top1
 from vlbench.evaluation.stored_scores import StoredScores, classification_metrics, digest_of_labels
-from vlbench.results.audit import audit_csv, audit_json, audit_of
+from vlbench.results.audit import audit_csv, audit_json, audit_of, said_of
 from vlbench.results.audit_page import audit_html
 from vlbench.results.audits import audit_path
 from vlbench.results.pairs import write_pair
@@ -55,12 +55,35 @@ def test_losses_are_paired_on_all_videos_and_on_those_of_some_classes(stored):
             paired = compare(here, normal, draws=500, seed=3)
             assert view.top1 == pytest.approx(paired.top1[0])
             assert (view.loss, view.loss_low, view.loss_high) == (paired.difference, paired.low, paired.high)
+            assert (view.low, view.high) == resampled_top1(sum(here.values()), len(here), 500, 3)
             assert (view.only_normal, view.only_here, view.p_value) == (paired.only_b, paired.only_a, paired.p_value)
     assert everything.time_score.loss == pytest.approx(100 * 6 / 7)
     assert sum(each.videos * each.order_score for each in audit.classes) / 7 == pytest.approx(
         everything.order_score.loss
     )
     assert json.loads(audit_json(audit))["order_score"] == everything.order_score.loss
+
+
+def test_classes_are_in_the_order_of_their_labels_and_lose_what_each_loses(tmp_path):
+    labels = [2, 0, 1, 1, 2, 0]
+    stored = StoredEvaluation.load(str(store(tmp_path, "mine", np.eye(4)[labels], labels)), tmp_path)
+    normal = stored.correct()
+    correct = {
+        "normal": normal,
+        "shuffled": {video: number != 0 for number, video in enumerate(normal)},
+        "middle": {video: number == 5 for number, video in enumerate(normal)},
+    }
+    audit = audit_of(stored, correct, {"two": CLASSES[1:]}, draws=50, seed=0)
+    named = [(each.name, each.videos, each.order_score, each.time_score) for each in audit.classes]
+    assert named == [(CLASSES[0], 2, 0, 50), (CLASSES[1], 2, 0, 100), (CLASSES[2], 2, 50, 100)]
+    assert audit.sections[1].classes == 2
+    rows = [row for row in csv.DictReader(io.StringIO(audit_csv(audit))) if row["part"] == "class"]
+    assert [float(row["loss"]) for row in rows] == [0, 0, 50, 0, 0, 100, 0, 50, 100]
+    order, time = said_of(audit.sections[0], audit.draws)
+    view = audit.sections[0].order_score
+    assert f"order score (normal - shuffled) = +{100 / 6:.2f} points, 95 % of 50 resampled test sets in" in order
+    assert f"[{view.loss_low:+.2f}, {view.loss_high:+.2f}], McNemar's exact test p = {view.p_value:.3g}" in order
+    assert time.startswith(f"time score (normal - one frame) = +{500 / 6:.2f} points")
 
 
 def test_a_subset_without_videos_is_refused(stored):

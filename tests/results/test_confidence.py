@@ -7,6 +7,7 @@ import pytest
 
 from tests.results.fakes import store
 from vlbench.evaluation.measures import Calibration
+from vlbench.evaluation.statistics import wilson_interval
 from vlbench.results.confidence import class_probabilities, confidence_bins
 from vlbench.results.stored import StoredEvaluation
 
@@ -72,6 +73,23 @@ def test_videos_are_counted_by_the_probability_of_their_best_class(tmp_path):
     assert bins[9].confidence == pytest.approx((0.96 + 0.94 + 1) / 3)
     assert bins[9].interval[0] < 2 / 3 < bins[9].interval[1]
     assert (bins[0].confidence, bins[0].interval) == (None, None)
+
+
+def test_a_bin_has_its_lower_end_and_the_interval_of_its_own_accuracy(tmp_path):
+    scores = [[0.5, 0.5, 0, 0], [0.5, 0.25, 0.25, 0], [0.5, 0.25, 0.125, 0.125], [0.59, 0.41, 0, 0], [1, 0, 0, 0]]
+    loaded = evaluation(tmp_path, scores, [0, 0, 0, 1, 0])
+    bins = confidence_bins(np.array(scores), loaded, 10)
+    assert [each.videos for each in bins] == [0, 0, 0, 0, 0, 4, 0, 0, 0, 1]
+    assert (bins[5].low, bins[5].high, bins[5].correct) == (0.5, 0.6, 3)
+    assert bins[5].interval == wilson_interval(3, 4)
+    assert bins[9].interval == wilson_interval(1, 1)
+
+
+def test_a_confidence_is_the_probability_of_the_class_that_was_named(tmp_path):
+    """Scores decide, of which a fusion of views may have another best class than the probabilities."""
+    loaded = evaluation(tmp_path, [[0.3, 0.25, 0.25, 0.2]], [0])
+    (low, high) = confidence_bins(np.array([[0.4, 0.6, 0, 0]]), loaded, 2)
+    assert (low.videos, low.correct, low.confidence, high.videos) == (1, 1, 0.4, 0)
 
 
 @pytest.mark.parametrize("fusion", ["cosines", "softmax_of_mean", "logits"])

@@ -27,6 +27,7 @@ from vlbench.results.pairs import read_records, write_pair
 from vlbench.results.scores_file import write_scores
 from vlbench.results.stored import StoredEvaluation
 from vlbench.results.verify import verify
+from vlbench.settings import settings_digest
 
 pytestmark = pytest.mark.quick
 
@@ -35,27 +36,30 @@ FACTS = KeptFacts(("video", "bare"), True, "probabilities", True, 100.0, False)
 
 
 def kept(
-    folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, options=None, **changes
-):
+    folder, name, number=0, *, method=None, facts=FACTS, labels=LABELS, lost=None, clips=2, crops=1, edge="exact",
+    options=None, training=None, **changes,
+):  # fmt: skip
     """A record as `vlbench test` leaves it with the scores of its views and templates; returns its path."""
-    views = 1 if facts.fused or not len(labels) else clips
+    views = 1 if facts.fused or not len(labels) else clips * crops
     scores = np.random.default_rng(number).normal(size=(len(labels), len(facts.prompts), views, 4)).astype(np.float32)
     scores *= 0.05
     ids, lost = tuple(f"v{index:02}.mp4" for index in range(len(labels))), lost or {}
     path = folder / "records" / f"{name}.json"
-    changes = {"weights": f"w{number}", **changes}
+    digest = digest_of_labels({**dict(zip(ids, labels.tolist(), strict=True)), **lost})
+    changes = {"weights": f"w{number}", "test_digest": digest, **changes}
+    for kind, values in (("settings", options), ("training_settings", training)):
+        changes |= {} if values is None else {kind: settings_digest(values)}
     made = KeptScores(ids, labels, scores, lost, facts, changes["weights"])
     causes = {video: (label, "empty") for video, label in lost.items()}
     stored = StoredScores(ids, labels, made.own, scores[:, 0].mean(axis=1), scores[:, 0, 0, :0], causes)
     written = record(
         metrics=classification_metrics(stored), expected=stored.total, evaluated=len(ids), method=method or name,
-        failures=dict.fromkeys(lost, "empty"), views=f"{clips}x1",
-        test_digest=digest_of_labels({**dict(zip(ids, labels.tolist(), strict=True)), **lost}), **changes,
+        failures=dict.fromkeys(lost, "empty"), views=f"{clips}x{crops}", **changes,
     )  # fmt: skip
-    details = {"clips": clips, "crops": 1, "right_edge": "exact"}
     details = replace(
-        written.details, views=details, sampling="uniform", settings=options or {}, kept=write_kept(made, path)
-    )
+        written.details, views={"clips": clips, "crops": crops, "right_edge": edge}, sampling="uniform",
+        settings=options or {}, training_settings=training or {}, kept=write_kept(made, path),
+    )  # fmt: skip
     written = replace(written, details=details)
     return write_pair(written, partial(write_scores, stored, written), folder, name)
 

@@ -114,8 +114,8 @@ class PrintedTable:
         columns = ("video", *(("from", "to") if parts else ()), "class", number)
         table = Table(*columns, title=escape(f"{method.name} on {one_line(method.backbone.identity.name)}"))
         for result in self._results:
-            start, end = _times(result)
-            place = [quoted(result.video), *((_time(start), _time(end)) if parts else ())]
+            times = result.span or (None, None)
+            place = [quoted(result.video), *(map(_time, times) if parts else ())]
             rows = [(one_line(each.name), _number(each)) for each in result.best(self.top)]
             for row in rows or [(f"cannot be read: {one_line(result.failure)}", "")]:
                 table.add_row(*map(escape, (*place, *row)))

@@ -142,10 +142,11 @@ def _recorded(record: Record, path: Path, device: Device) -> Model:
     model = _model(contents, str(path), checkpoint, device)
     _check_settings(record, path, model)
     weights = None if checkpoint is None else model.method.trained_digest()
-    now = (model.method.backbone.identity.digest, weights, model.frames, _views(model.clip))
-    then = (record.details.backbone_digest, record.identity.weights, record.identity.frames, record.identity.views)
+    method, identity = model.method, record.identity
+    now = (method.name, method.backbone.identity.digest, weights, model.frames, _views(model.clip))
+    then = (identity.method, record.details.backbone_digest, identity.weights, identity.frames, identity.views)
     if now != then:
-        names = ("backbone", "weights", "frames", "views")
+        names = ("method", "backbone", "weights", "frames", "views")
         odd = next(name for name, one, other in zip(names, now, then, strict=True) if one != other)
         raise ConfigError(
             f"{path} was tested with other {odd} than its command line gives now, {then[names.index(odd)]} and not"

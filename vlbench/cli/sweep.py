@@ -46,6 +46,11 @@ class SweepCLI(VlbenchCLI):
                 f"a sweep is of heads on a bank, and {method.name} on {type(data).__name__} is none; use `vlbench fit`"
                 " and `vlbench test`, or a head such as --config head_only/tip_adapter.yaml on --config data/bank.yaml"
             )
+        if config.selection != "last":
+            raise ConfigError(
+                f"selection is {config.selection}, and a sweep tests the last epoch of each training; leave it out, or"
+                " use `vlbench fit` and `vlbench test`"
+            )
         for shots, seed in config.draws:
             COUNTS.check("shots of draws", shots)
             SEEDS.check("seeds of draws", seed)
@@ -94,6 +99,8 @@ def _writer(given: RecordWriter, shots: int, seed: int) -> RecordWriter:
         protocol=given.protocol,
         half_classes=given.half_classes,
         bootstrap=given.bootstrap,
+        keep=given.keep,
+        keep_prompts=given.keep_prompts,
     )
 
 

@@ -154,7 +154,7 @@ def audit_of(
         of_class.setdefault(label, []).append(video)
 
     def section(name: str, names: Collection[str]) -> Section:
-        kept = [label for label in sorted(of_class) if stored.classes[label] in names]
+        kept = [label for label in of_class if stored.classes[label] in names]
         videos = [video for label in kept for video in of_class[label]]
         views = tuple(_result(order, correct, videos, draws, seed) for order in correct)
         return Section(name, len(kept), len(videos), views, tuple(stored.classes[label] for label in kept))

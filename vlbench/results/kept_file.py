@@ -177,7 +177,10 @@ def read_metadata(path: Path) -> tuple[KeptFacts, str | None]:
 
 
 def _facts(metadata: Mapping[str, object]) -> KeptFacts:
-    return KeptFacts(**checked_fields(checked(metadata["facts"], dict[str, object], "facts"), KeptFacts, "facts"))
+    facts = KeptFacts(**checked_fields(checked(metadata["facts"], dict[str, object], "facts"), KeptFacts, "facts"))
+    if not facts.prompts:
+        raise DataError("facts.prompts is empty; allowed: one set of templates or more")
+    return facts
 
 
 def parse_kept(content: bytes, path: Path) -> KeptScores:
@@ -200,6 +203,8 @@ def parse_kept(content: bytes, path: Path) -> KeptScores:
         shape = (len(ids), len(facts.prompts), *scores.shape[2:])
         if scores.ndim != 4 or scores.shape != shape or labels.shape != shape[:1] or facts.fusion not in FUSIONS:
             raise DataError(f"scores have the shape {scores.shape} for {shape[0]} videos and {shape[1]} template sets")
+        if 0 in shape[1:]:
+            raise DataError(f"scores have the shape {scores.shape}; allowed: one view and one class or more")
         if not np.isfinite(scores).all():
             raise DataError("a score is not a finite number")
         return KeptScores(

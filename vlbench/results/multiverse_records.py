@@ -201,7 +201,14 @@ def _add_epochs(name: str, method: ComparedMethod, folders: Sequence[Path], note
 
 def _more(record: Record) -> dict[str, object]:
     identity = record.identity
-    return {"backbone": identity.backbone, "frames": identity.frames, "train": str(identity.train_dataset)}
+    train = {} if identity.train is None else {"classes": identity.train.classes, "shots": identity.train.shots}
+    return {
+        "backbone": identity.backbone,
+        "frames": identity.frames,
+        "train": str(identity.train_dataset),
+        "train_list": lineage(identity.train_list),
+        **{f"train_{name}": value for name, value in train.items()},
+    }
 
 
 def _method_key(record: Record) -> str:

@@ -194,9 +194,7 @@ def _prompts(facts: Mapping[str, Sequence[KeptFacts]], notes: list[str]) -> list
         notes.append(f"no templates change the scores of {', '.join(without)}")
     configured = {each.prompts[0] for each in having}
     common = [name for name in having[0].prompts if all(name in other.prompts for other in having)]
-    if len(configured) == 1:
-        return list(dict.fromkeys([*configured, *common]))
-    return [OWN, *common]
+    return common if len(configured) == 1 else [OWN, *common]
 
 
 def _views(used: Mapping[str, Sequence[MethodScores]], notes: list[str]) -> list[str]:
@@ -238,7 +236,7 @@ def _table(
     """Accuracies of one method in per cent, float64 with a dimension for each of these choices."""
     kept = scores.read()
     facts, everything = kept.facts, range(kept.scores.shape[2])
-    subsets = [list(everything) if view == TESTED or facts.fused else scores.views[view] for view in views]
+    subsets = [list(everything) if view == TESTED else scores.views[view] for view in views]
     ways = [facts.fusion if how == OWN or not facts.fusion_option else how for how in fusions]
     right = np.empty((len(prompts), len(views), len(fusions)), np.int64)
     known: dict[int, NDArray[np.int64]] = {}
