@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from vlbench.datasets.specs import Subset
+from vlbench.errors import ConfigError
 from vlbench.evaluation.facts import TrainingFacts
 from vlbench.evaluation.kept import KeptFacts
 from vlbench.evaluation.metrics import Predictions
-from vlbench.results.epochs import folder_of_epochs, kept_scores, remove_later_epochs, write_epoch
+from vlbench.results.epochs import begin_epochs, folder_of_epochs, kept_scores, write_epoch
 from vlbench.results.kept_file import parse_kept
 
 pytestmark = pytest.mark.quick
@@ -40,7 +41,7 @@ def trained(facts=TRAINING, *, name="msta", keys=("all-split1",), weights="w"):
     ]
     return SimpleNamespace(
         name=name, describe_training=None if facts is None else lambda: facts, evaluations=evaluations,
-        trained_digest=lambda: weights,
+        trained_digest=lambda: weights, keep=None,
     )  # fmt: skip
 
 
@@ -88,8 +89,8 @@ def test_of_no_readable_video_there_are_no_scores_of_the_same_templates_and_clas
     assert (kept.scores.shape, kept.scores.dtype, kept.ids, kept.epoch) == ((0, 2, 1, 5), np.float32, (), None)
 
 
-def test_epochs_behind_those_that_were_trained_are_removed(tmp_path):
-    """Of any number of digits, and of this training alone."""
+def test_epochs_that_a_training_did_not_come_to_are_removed(tmp_path):
+    """Of this training alone; what its checkpoint names stays."""
     method = trained()
     folder = folder_of_epochs(method, tmp_path)
     other = folder_of_epochs(trained(name="mote"), tmp_path)
@@ -97,11 +98,21 @@ def test_epochs_behind_those_that_were_trained_are_removed(tmp_path):
         place.mkdir(parents=True)
         for epoch in (1, 2, 3, 10, 10_000):
             (place / f"epoch-{epoch:04}-all-split1.safetensors").touch()
-    remove_later_epochs(method, 2, tmp_path, OTHER)
-    remove_later_epochs(trained(None), 0, tmp_path, ZERO)
+    kept = {f"{folder.name}/epoch-{epoch:04}-all-split1.safetensors": f"digest {epoch}" for epoch in (1, 2)}
+    method.provenance = replace(TRAINING, kept_epochs=kept)
+    assert begin_epochs(method, 2, tmp_path, OTHER) == kept
     assert len([*folder.iterdir()]) == 5
-    remove_later_epochs(method, 2, tmp_path, ZERO)
+    assert begin_epochs(method, 2, tmp_path, ZERO) == kept
     assert sorted(path.name[6:10] for path in folder.iterdir()) == ["0001", "0002"]
     assert len([*other.iterdir()]) == 5
-    remove_later_epochs(method, 0, tmp_path, ZERO)
+    assert begin_epochs(method, 0, tmp_path, ZERO) == {}
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("provenance", [None, TRAINING])
+def test_a_training_that_kept_no_epochs_does_not_begin_to_in_the_middle(tmp_path, provenance):
+    method = trained()
+    method.provenance = provenance
+    with pytest.raises(ConfigError, match="goes on after 2 epochs that were not kept"):
+        begin_epochs(method, 2, tmp_path, ZERO)
+    assert begin_epochs(method, 0, tmp_path, ZERO) == {}

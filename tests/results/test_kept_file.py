@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from tests.results.test_multiverse import FACTS, LABELS, kept
 from vlbench.errors import DataError
 from vlbench.evaluation.kept import KeptFacts
 from vlbench.results.kept_file import KeptScores, kept_path, parse_kept, read_kept, remove_stale, write_kept
-from vlbench.results.kept_runs import kept_runs
+from vlbench.results.kept_runs import KeptRun, epochs_beside, read_epoch
 from vlbench.results.multiverse_records import multiverse
+from vlbench.results.pairs import digest, write_pair
+from vlbench.results.scores_file import write_scores
 from vlbench.results.stored import StoredEvaluation
 
 pytestmark = pytest.mark.quick
@@ -137,45 +140,46 @@ def test_only_files_of_earlier_evaluations_of_the_name_are_removed(evaluation):
 # Epochs ---------------------------------------------------------------------------------------------------------------
 
 
-def write_epoch(folder, scores, epoch, *, training="msta-0123", subset="all-split1", right=None, **changes):
-    """Kept scores of an epoch of the videos of kept scores, of which the first `right` are right."""
+def write_epoch(folder, scores, epoch, *, subset="all-split1", right=None, **changes):
+    """Kept scores of an epoch of the videos of kept scores, of which the first `right` are right; name and digest."""
     if right is not None:
         best = np.where(np.arange(len(scores.labels)) < right, scores.labels, (scores.labels + 1) % 4)
         values = np.eye(4, dtype=np.float32)[best][:, None, None]
         scores = replace(scores, scores=np.broadcast_to(values, scores.scores.shape).copy())
-    path = folder / "epochs" / training / f"epoch-{epoch:04}-{subset}.safetensors"
+    name, content = f"msta-0123/epoch-{epoch:04}-{subset}.safetensors", replace(scores, epoch=epoch, **changes)
+    path = folder / "epochs" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(replace(scores, epoch=epoch, **changes).as_bytes())
+    path.write_bytes(content.as_bytes())
+    return {name: digest(content.as_bytes())}
 
 
-def test_every_training_has_its_epochs_of_every_test_set_in_their_order(evaluation, tmp_path):
-    scores = evaluation[-1]
-    for training in ("msta-0123", "msta-4567"):
-        for subset in ("base-split1", "novel-split1"):
-            for epoch in (12, 2, 10, 1):
-                weights = f"{training} {subset} {epoch}"
-                write_epoch(tmp_path, scores, epoch, training=training, subset=subset, weights=weights)
-    runs = kept_runs([tmp_path, tmp_path])
-    assert [run.subset for run in runs] == ["base-split1", "novel-split1"] * 2
-    for run in runs:
-        training = run.paths[0].parent.name
-        assert run.weights == tuple(f"{training} {run.subset} {epoch}" for epoch in (1, 2, 10, 12))
+def name_epochs(path, stored, epochs):
+    """The record again, with the names of its epochs."""
+    named = replace(stored.record, details=replace(stored.record.details, epochs=epochs))
+    write_pair(named, partial(write_scores, stored.predictions, named), path.parents[1], path.stem)
+    return named
 
 
-def test_the_best_epoch_is_that_of_the_training_and_of_the_test_set_of_a_record(tmp_path):
+def test_epochs_are_in_the_order_of_their_numbers(tmp_path):
+    path = kept(tmp_path, "msta")
+    stored = StoredEvaluation.load(str(path), tmp_path)
+    scores = read_kept(path, stored.record, stored.predictions)
+    epochs = {}
+    for epoch in (12, 10_000, 2, 10, 9_999, 1):
+        epochs |= write_epoch(tmp_path, scores, epoch, weights=f"w{epoch}")
+    run = KeptRun.of(path, name_epochs(path, stored, epochs))
+    assert [read_epoch(*each).weights for each in run.epochs] == ["w1", "w2", "w10", "w12", "w9999", "w10000"]
+
+
+def test_a_record_names_the_epochs_of_its_test_set_that_lie_beside_it(tmp_path):
     path = kept(tmp_path, "msta", test={"classes": "all", "shots": None, "split": 2, "seed": 0})
     stored = StoredEvaluation.load(str(path), tmp_path)
     scores = read_kept(path, stored.record, stored.predictions)
-    # Another training, and another set of the same one, have epochs that are right everywhere.
-    write_epoch(tmp_path, scores, 1, training="msta-9999", subset="all-split2", right=12, weights="x1")
-    write_epoch(tmp_path, scores, 2, training="msta-9999", subset="all-split2", weights="x2")
-    write_epoch(tmp_path, scores, 1, subset="all-split1", right=12, weights="e1")
-    write_epoch(tmp_path, scores, 2, subset="all-split1")
-    write_epoch(tmp_path, scores, 1, subset="all-split2", right=9, weights="e1")
-    write_epoch(tmp_path, scores, 2, subset="all-split2")
-    outcome = multiverse([tmp_path])
-    best = [outcome.accuracies[(0, *outcome.index(epoch=name))] for name in ("last", "best_on_test")]
-    assert best == [stored.record.metrics["top1"], 75.0]
+    of_test = write_epoch(tmp_path, scores, 1, subset="all-split2")
+    others = write_epoch(tmp_path, scores, 1, subset="all-split1")
+    elsewhere = {"msta-9999/epoch-0001-all-split2.safetensors": "0" * 32}
+    assert epochs_beside(path, {**others, **of_test, **elsewhere}, stored.record.identity.test) == of_test
+    assert epochs_beside(path, None, stored.record.identity.test) == {}
 
 
 def test_templates_that_the_epochs_were_not_kept_with_are_no_choice(tmp_path):
@@ -183,8 +187,8 @@ def test_templates_that_the_epochs_were_not_kept_with_are_no_choice(tmp_path):
     stored = StoredEvaluation.load(str(path), tmp_path)
     scores = read_kept(path, stored.record, stored.predictions)
     fewer = replace(scores, scores=scores.scores[:, :2], facts=replace(scores.facts, prompts=("video", "bare")))
-    write_epoch(tmp_path, fewer, 1, right=12, weights="e1")
-    write_epoch(tmp_path, fewer, 2)
+    epochs = write_epoch(tmp_path, fewer, 1, right=12, weights="e1") | write_epoch(tmp_path, fewer, 2)
+    name_epochs(path, stored, epochs)
     outcome = multiverse([tmp_path])
     assert {choice.name: choice.options for choice in outcome.choices}["prompts"] == ("video", "bare")
     assert outcome.accuracies[(0, *outcome.index(epoch="best_on_test", prompts="bare"))] == 100
@@ -195,8 +199,9 @@ def test_a_record_of_the_best_epoch_comes_before_the_kept_epochs(tmp_path):
     best = kept(tmp_path, "best", 5, method="msta", selection="best_on_test")
     stored, of_best = (StoredEvaluation.load(str(each), tmp_path) for each in (path, best))
     scores = read_kept(path, stored.record, stored.predictions)
-    write_epoch(tmp_path, scores, 1, right=12, weights="e1")
-    write_epoch(tmp_path, scores, 2)
+    name_epochs(
+        path, stored, write_epoch(tmp_path, scores, 1, right=12, weights="e1") | write_epoch(tmp_path, scores, 2)
+    )
     outcome = multiverse([tmp_path])
     assert outcome.accuracies[(0, *outcome.index(epoch="best_on_test"))] == of_best.record.metrics["top1"]
 
