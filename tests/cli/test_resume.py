@@ -238,7 +238,9 @@ def config(**changes):
 def test_where_a_training_runs_is_no_part_of_its_identity():
     same = [config(), config(data__root="b"), config(data__num_workers=9), config(data__batch_size=2)]
     same += [config(trainer__devices=4), config(trainer__default_root_dir="y"), config(data__frames=8.0)]
-    assert len({training_digest(values, 8) for values in same}) == 1
+    eight = {"batch": 8}
+    assert len({training_digest(values, eight) for values in same}) == 1
+    assert training_digest(config(), {"batch": 8, "processes": 2}) == training_digest(config(), eight)
     other = [
         config(model__lr=0.2),
         config(data__frames=16),
@@ -246,13 +248,15 @@ def test_where_a_training_runs_is_no_part_of_its_identity():
         {**config(), "seed_everything": 1},
         {**config(), "matmul_precision": "high"},
     ]
-    assert len({training_digest(values, 8) for values in [*other, config()]} | {training_digest(config(), 16)}) == 7
+    batches = [{"batch": 16}, {"batch": 8, "at_once": 2}, {"batch": 8, "at_once": 4}]
+    digests = {training_digest(values, eight) for values in [*other, config()]}
+    assert len(digests | {training_digest(config(), batch) for batch in batches}) == 9
 
 
 def test_a_training_goes_on_with_the_weights_that_it_started_from_wherever_they_lie():
     moved = [config(model__pretrained_from=path) for path in ("a/last.ckpt", "b/last.ckpt")]
-    assert len({training_digest(values, 8, "one") for values in moved}) == 1
-    assert training_digest(moved[0], 8, "one") != training_digest(moved[0], 8, "another")
+    assert len({training_digest(values, {"batch": 8}, "one") for values in moved}) == 1
+    assert training_digest(moved[0], {"batch": 8}, "one") != training_digest(moved[0], {"batch": 8}, "another")
 
 
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

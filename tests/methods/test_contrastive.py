@@ -79,7 +79,7 @@ def test_the_loss_of_several_groups_is_their_mean(make):
 
 
 class Loss(nn.Module):
-    """A method whose forward pass is its loss, as Lightning calls it."""
+    """A method whose forward pass is its loss, which is what Lightning has DDP wrap."""
 
     def __init__(self, method):
         super().__init__()

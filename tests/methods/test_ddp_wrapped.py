@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.deploy.methods import FRAMES, KINDS, NAMES, moved
+from tests.methods.test_contrastive import Loss
 from vlbench.cli.configs import find_config
 from vlbench.clips.batch import ClipBatch
 from vlbench.errors import ConfigError
@@ -34,17 +34,6 @@ def one_process():
     dist.destroy_process_group()
 
 
-class Step(nn.Module):
-    """A method whose forward pass is its training step, which is what Lightning has DDP wrap."""
-
-    def __init__(self, method):
-        super().__init__()
-        self.method = method
-
-    def forward(self, batch):
-        return self.method.training_loss(batch)["loss"]
-
-
 def values(hint, default):
     """Values of an option that may leave a part of the loss or of the towers out, or put another in its place."""
     kinds = (hint, *get_args(hint)) if get_origin(hint) is not tuple else ()
@@ -62,7 +51,7 @@ def cases(kind):
 def check_steps(method, capfd):
     """Two training steps of a method under DDP: the second raises if a gradient of the first did not come."""
     wrapped = DistributedDataParallel(
-        Step(method.train()), **{**OPTIONS, "find_unused_parameters": method.leaves_parameters_unused}
+        Loss(method.train()), **{**OPTIONS, "find_unused_parameters": method.leaves_parameters_unused}
     )
     size = method.backbone.image_size
     clips = torch.randint(256, (8, FRAMES, 3, size, size), dtype=torch.uint8)

@@ -157,13 +157,22 @@ def test_an_epoch_that_is_not_the_one_of_the_record_is_refused(tmp_path, spoil, 
 
 
 @pytest.mark.parametrize(
-    "name", ["epoch-0001-all-split1.safetensors", "../records/msta.json", "a/b/epoch-0001-x.safetensors"]
-)
+    "name",
+    [
+        "epoch-0001-all-split1.safetensors", "../records/msta.json", "a/b/epoch-0001-x.safetensors", "/dev/zero",
+        "../epoch-0001-all-split1.safetensors", "a\0/epoch-0001-all-split1.safetensors",
+    ],
+)  # fmt: skip
 def test_a_record_names_nothing_but_epochs(tmp_path, name):
-    edited(with_epochs(tmp_path), "details", "epochs", value={name: "0" * 32})
-    assert any("details.epochs" in str(finding) for finding in verify([tmp_path]).findings)
-    with pytest.raises(DataError):
-        multiverse([tmp_path])
+    """Nothing else is read, wherever the name leads."""
+    path = with_epochs(tmp_path)
+    record = StoredEvaluation.load(str(path), tmp_path).record
+    edited(path, "details", "epochs", value={name: "0" * 32})
+    refused = f"details.epochs names {name!r}, which is no file of an epoch"
+    assert any(refused in str(finding) for finding in verify([tmp_path]).findings)
+    with pytest.raises(DataError) as error:
+        KeptRun.of(path, replace(record, details=replace(record.details, epochs={name: "0" * 32})))
+    assert refused in str(error.value)
 
 
 def test_epochs_that_the_record_does_not_name_are_left_out_with_a_note(tmp_path):

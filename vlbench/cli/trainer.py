@@ -40,6 +40,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.methods.base import VideoTextMethod
 from vlbench.names import name_bytes, one_line, quoted
 from vlbench.processes import announce_parent
+from vlbench.results.run_settings import batch_settings
 from vlbench.temporary import temporary_folder
 from vlbench.yaml_files import check_yaml
 
@@ -142,7 +143,7 @@ class VlbenchCLI(LightningCLI):
         }
         processes, weights = trainer.world_size, self.model.backbone.identity.digest
         continuation = Continuation(
-            training_digest(plain, self.datamodule.batch_of_step(trainer), weights),
+            training_digest(plain, batch_settings(trainer, self.datamodule), weights),
             int(config.seed_everything),
             training_data(self.datamodule.dataset),
             (processes, self.datamodule.batch_of_process(processes)),

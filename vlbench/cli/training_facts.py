@@ -59,12 +59,12 @@ def data_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[
     return clauses
 
 
-def training_digest(config: Mapping[str, Any], batch: int, backbone: str = "") -> str:
+def training_digest(config: Mapping[str, Any], batch: Mapping[str, int], backbone: str = "") -> str:
     """Digest of what the weights of a training depend on, and not of where it runs.
 
     Args:
         config: Configuration of `vlbench fit`, plain values.
-        batch: Clips of an optimizer step.
+        batch: Which clips come together in a step, see `batch_settings`; with other processes a training may go on.
         backbone: Digest of the backbone's weights at the start, which says more than the path of a checkpoint.
     """
     model, data = config["model"], config["data"]
@@ -82,7 +82,7 @@ def training_digest(config: Mapping[str, Any], batch: int, backbone: str = "") -
         "matmul_precision": config["matmul_precision"],
         "selection": config["selection"],
         "seed": config["seed_everything"],
-        "batch": batch,
+        **{name: count for name, count in batch.items() if name != "processes"},
     }
     return hashlib.blake2b(text_of(kept).encode(), digest_size=16).hexdigest()
 

@@ -45,7 +45,7 @@ class FixedClasses(nn.Module):
         self.frames = frames
         self.probability = method.probability
         self.output: Output = "scores" if self.probability.source is None else "probabilities"
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(method.backbone.mean.device.type, enabled=False):
             self._state = _mapped(self._kept, Tensor, method.encode_classes(self.class_names))
 
     def _kept(self, value: Tensor) -> _Buffer:

@@ -99,7 +99,7 @@ class Evaluator:
         self.method = method
         self.sets = list(sets)
         self.kept = kept
-        # Once for all videos, and as well where bfloat16 is what the videos are encoded in.
+        # Once for all videos: in full precision, also where these are encoded in bfloat16.
         with torch.no_grad(), torch.autocast(method.backbone.mean.device.type, enabled=False):
             self.classes = [method.encode_classes(evaluated.classes.names) for evaluated in self.sets]
             self._others = [

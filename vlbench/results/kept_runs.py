@@ -16,7 +16,7 @@ from vlbench.results.kept_file import KeptScores, parse_kept, read_metadata
 from vlbench.results.pairs import digest
 from vlbench.results.record import Record
 
-_NAME = re.compile(r"[^/]+/epoch-(?P<epoch>\d+)-(?P<subset>[^/]+)\.safetensors")
+_NAME = re.compile(r"(?!\.\.?/)[^/\0]+/epoch-(?P<epoch>\d+)-(?P<subset>[^/\0]+)\.safetensors")
 """Files of epochs as records name them, below the folder `epochs`."""
 
 _AGAIN = "run `vlbench fit` and `vlbench test` again"
@@ -45,14 +45,9 @@ class KeptRun:
         Raises:
             DataError: If the record names something else than epochs, or the last one is missing or another file.
         """
-        epochs: dict[tuple[int, str], tuple[Path, str]] = {}
-        for name, of_file in record.details.epochs.items():
-            match = _NAME.fullmatch(name)
-            if match is None:
-                raise DataError(f"{path}: details.epochs names {name!r}, which is no file of an epoch; {_AGAIN}")
-            epochs[int(match["epoch"]), name] = epoch_path(path, name), of_file
-        ordered = tuple(epochs[place] for place in sorted(epochs))
-        return cls(ordered, read_epoch(*ordered[-1]).facts)
+        epochs = [(epoch_path(path, name), of_file) for name, of_file in record.details.epochs.items()]
+        epochs.sort(key=lambda epoch: int(epoch[0].name.split("-")[1]))
+        return cls(tuple(epochs), read_epoch(*epochs[-1]).facts)
 
     def agrees(self, tested: KeptScores) -> bool:
         """Whether the test of the last epoch gives the scores that the training kept; with other views it does not.
@@ -130,7 +125,12 @@ def epoch_path(path: Path, name: str) -> Path:
     Args:
         path: Path of the record.
         name: Name of the file in the record.
+
+    Raises:
+        DataError: If the name is of something else than an epoch; records come from anywhere.
     """
+    if _NAME.fullmatch(name) is None:
+        raise DataError(f"{path}: details.epochs names {name!r}, which is no file of an epoch; {_AGAIN}")
     return path.parent.parent / "epochs" / name
 
 

@@ -97,18 +97,31 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
     options = {name: read(trainer) for name, read in _READERS.items()}
     if data.loading.effective_batch is not None:
         del options["accumulate_grad_batches"]  # it follows from the batch and the number of processes
-    batch = {"batch": data.batch_of_step(trainer)} if side == "training" else {}
-    if batch and data.loading.effective_batch is None and trainer.world_size > 1:
-        batch["processes"] = trainer.world_size  # which clips come together, and which come twice, depends on it
-    elif batch and (options["limit_train_batches"] != 1.0 or options["overfit_batches"]):
-        # The Trainer counts the batches that gradients are accumulated over, not the optimizer steps.
-        batch["at_once"] = data.batch_of_process(trainer.world_size) * trainer.world_size
+    batch = batch_settings(trainer, data) if side == "training" else {}
     return {
         **{f"data.{name}": value for name, value in {**data.settings(side), **batch}.items()},
         **{f"trainer.{name}": value for name, value in of_side(options, TRAINER_SIDES, side).items()},
         "matmul_precision": torch.get_float32_matmul_precision(),
         "convolutions_in_tf32": torch.backends.cudnn.allow_tf32 and trainer.strategy.root_device.type == "cuda",
     }
+
+
+def batch_settings(trainer: Trainer, data: _Data) -> dict[str, int]:
+    """The clips of an optimizer step, `batch`, and what else says which of them come together in a training.
+
+    Args:
+        trainer: Trainer of the run.
+        data: DataModule of the run.
+    """
+    batch, processes = {"batch": data.batch_of_step(trainer)}, trainer.world_size
+    if data.loading.effective_batch is None and processes > 1:
+        batch["processes"] = processes  # which clips come together, and which come twice, depends on it
+    elif any(
+        _READERS[name](trainer) != whole for name, whole in (("limit_train_batches", 1.0), ("overfit_batches", 0))
+    ):
+        # The Trainer counts the batches that gradients are accumulated over, not the optimizer steps.
+        batch["at_once"] = data.batch_of_process(processes) * processes
+    return batch
 
 
 def with_views(settings: Mapping[str, object]) -> dict[str, object]:

@@ -36,7 +36,8 @@ _OF_ONE_DTYPE = (
 class FakeCUDA(TorchDispatchMode):
     """Mode in which operations on a pretended GPU are pretended and those on the CPU are computed.
 
-    Operations that mix the two devices raise, as they do on a real GPU, and so do products that mix dtypes.
+    Operations that mix the two devices raise, as they do on a real GPU, and so do products, LayerNorms and indexed
+    writes that mix dtypes.
 
     Attributes:
         to_device: Shapes of the tensors that were copied from the CPU to the GPU.
