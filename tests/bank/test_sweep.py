@@ -213,6 +213,22 @@ def test_a_sweep_is_of_last_epochs(at_home, capsys):
     assert not Path("out").exists()
 
 
+def test_a_sweep_goes_on_from_nothing(at_home, capsys):
+    """The options would go unheeded: every draw is trained anew."""
+    options = ["--checkpoint.dirpath=ck", "--record.folder=out"]
+    quick = [
+        "--data.train.shots=2",
+        "--trainer.max_epochs=1",
+        "--trainer.limit_val_batches=0",
+        "--trainer.logger=false",
+    ]
+    assert main(words("fit", "tip_adapter_f", *options, *quick)) == 0
+    for option in ("--ckpt_path=ck/last.ckpt", "--resume=auto"):
+        assert main(words("sweep", "tip_adapter_f", *options, "--draws=[[2,0]]", option)) == 2
+        assert "and a sweep trains a head anew on every draw; leave it out" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_a_sweep_is_of_heads(at_home, capsys):
     configs = ("zero_shot.yaml", "bank.yaml", "backbone/tiny.yaml", "trainer/cpu.yaml")
     assert main(["sweep", *(part for config in configs for part in ("--config", config))]) == 2

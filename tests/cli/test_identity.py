@@ -398,6 +398,34 @@ def test_a_limit_counts_batches_that_gradients_are_accumulated_over(kitchen, lim
     assert sides(of(3, **limit), of(1, **limit)) == {"training"}
 
 
+@pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [
+        ({"limit_val_batches": 1}, {"eval_batch_size": 2}),
+        ({"limit_val_batches": 0.5}, {"eval_batch_size": 2}),
+        ({"val_check_interval": 1}, {"batch_size": 1}),
+        ({"val_check_interval": 0.5}, {"batch_size": 1}),
+    ],
+)
+def test_a_validation_counts_batches_of_the_validation_or_of_the_training(kitchen, limit, sizes):
+    """The same number of them is other videos, or other moments: another epoch may be the best."""
+
+    def of(batch_size=3, eval_batch_size=3, **options):
+        loading = LoadingOptions(effective_batch=6, eval_batch_size=eval_batch_size)
+        return identified(kitchen, data={"batch_size": batch_size, "loading": loading}, run=trainer(**options))
+
+    assert not sides(of(), of(**sizes))
+    assert sides(of(**limit), of(**sizes, **limit)) == {"validation"}
+
+
+def test_a_validation_of_nothing_has_no_batches(kitchen):
+    def of(size):
+        loading = LoadingOptions(eval_batch_size=size)
+        return identified(kitchen, data={"loading": loading}, run=trainer(limit_val_batches=0))
+
+    assert not sides(of(2), of(3))
+
+
 def test_callbacks_count_with_their_options_unless_they_are_known_to_change_nothing(kitchen):
     plain = identified(kitchen)
     runs = [

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import lightning
@@ -39,13 +40,14 @@ def load(folder):
     return torch.load(Path(folder) / "last.ckpt", weights_only=True)
 
 
-def kill_in_second_epoch(arguments, checkpoint):
-    """Starts a training and kills it as soon as the checkpoint of its first epoch is there."""
+def in_second_epoch(arguments, checkpoint, signal_):
+    """Starts a training and signals to it as soon as its first checkpoint is there; exit code and last words."""
     # As many threads as this process: sums over other parts round otherwise.
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
         [sys.executable, "-m", "vlbench", *arguments],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
@@ -53,9 +55,27 @@ def kill_in_second_epoch(arguments, checkpoint):
             assert process.poll() is None, "the training ended by itself"
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        os.killpg(process.pid, signal_)  # its workers too
+        _, said = process.communicate(timeout=120)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    return process.returncode, said.splitlines()[-1:]
+
+
+def kill_in_second_epoch(arguments, checkpoint):
+    """Starts a training and kills it as soon as the checkpoint of its first epoch is there."""
+    assert in_second_epoch(arguments, checkpoint, signal.SIGKILL)[0] == -signal.SIGKILL
+
+
+def test_an_interrupted_training_says_how_to_go_on(workplace):
+    """Lightning leaves with exit code 1 and no word, as if the training had failed."""
+    for options in ([], ["--trainer.devices=2", "--trainer.strategy=ddp"]):
+        folder = Path(f"checkpoints{len(options)}")
+        interrupted = in_second_epoch(fit("msta", folder, *options), folder / "last.ckpt", signal.SIGINT)
+        words = "vlbench: interrupted; --resume auto goes on from the last checkpoint in checkpoint.dirpath"
+        assert interrupted == (130, [words])
 
 
 @pytest.mark.slow

@@ -80,6 +80,18 @@ def test_zero_shot_is_well_above_chance_and_repeats_exactly(workplace):
     assert Record.read(path).metrics["top1"] > 20  # chance is 6.25
 
 
+@pytest.mark.parametrize("option", ["limit_test_batches=1", "limit_test_batches=0.5", "fast_dev_run=true"])
+def test_a_record_of_a_part_of_the_videos_is_refused_before_the_test(workplace, option, capsys):
+    options = ["--data.batch_size=8", "--data.loading.eval_batch_size=8", f"--trainer.{option}"]
+    assert main(command("test", "zero_shot.yaml", *OVERLAYS, options=options)) == 2
+    said = capsys.readouterr()
+    assert f"trainer.{option.partition('=')[0]} takes" in said.err
+    assert "set record.folder to null" in said.err
+    assert "Testing" not in said.out
+    assert not list(Path("results").rglob("*.json"))
+    assert main(command("test", "zero_shot.yaml", *OVERLAYS, options=[*options, "--record.folder=null"])) == 0
+
+
 def test_training_repeats_exactly(workplace):
     weights = []
     for folder in ("a", "b"):

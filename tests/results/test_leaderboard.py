@@ -201,6 +201,17 @@ def test_halves_of_the_classes_have_their_own_columns():
     assert (row.half_top1, row.half_top1_std, row.top1_std) == (61.23, 2.35, None)
 
 
+def test_halves_of_the_classes_are_a_mean_over_runs_that_all_have_them():
+    """Beside the number of runs, a mean over a part of them would be that of others."""
+    halves = {"half_top1": 61.234, "half_top1_std": 2.345}
+    records = [
+        record(50, seed=seed, metrics={"top1": 50.0, "top5": 90.0, **metrics})
+        for seed, metrics in enumerate(({}, halves))
+    ]
+    (row,) = rows(records)
+    assert (row.runs, row.half_top1, row.half_top1_std, row.mean_per_class) == (2, None, None, None)
+
+
 def test_where_it_came_from_is_short_and_each_once():
     commit = "0123456789abcdef0123456789abcdef01234567"
     records = [record(50, seed=s, git_commit=commit, config_digest=f"{s}" * 32) for s in range(2)]

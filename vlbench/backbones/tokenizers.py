@@ -95,7 +95,7 @@ class ModelTokenizer:
 
 
 def shortened(error: Exception) -> str:
-    """The beginning of what an error says, in one line."""
+    """The beginning of what an error says, in one line without a full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    text = " ".join(lines[:4])
+    text = " ".join(lines[:4]).rstrip(".")
     return text if len(lines) <= 4 and len(text) <= 400 else f"{text[:400]} ..."

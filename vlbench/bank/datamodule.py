@@ -149,10 +149,15 @@ class FeatureBankDataModule(VideoDataModule):
         sampler, batch_size = self._training_order(len(dataset))
         return self._loader(dataset, batch_size, sampler)
 
+    @override
+    def batch_of_evaluation(self) -> int:
+        """Videos that a process takes at once in an evaluation; their views are computed and do not count."""
+        return self.loading.eval_batch_size or self.batch_size
+
     def _evaluation(self, part: Part) -> DataLoader[Any]:
         dataset = StoredViews(self.bank, self.dataset.videos(part), "views")
         rank, world_size = self._process()
-        batch_size = self.loading.eval_batch_size or self.batch_size
+        batch_size = self.batch_of_evaluation()
         sampler = UnpaddedSampler(len(dataset), batch_size=batch_size, rank=rank, world_size=world_size)
         if not len(sampler):  # see VideoDataModule
             return DataLoader(dataset, batch_sampler=[[]], collate_fn=collate)

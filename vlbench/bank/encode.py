@@ -156,9 +156,7 @@ class Encoder:
     def pieces(self) -> list[Piece]:
         """The files of the bank."""
         data = self.data
-        views = data.clip.views.clips * data.clip.views.crops
-        size = data.loading.eval_batch_size or max(1, data.batch_size // views)
-        counts: dict[Kind, tuple[int, int]] = {"views": (len(self.items), size)}
+        counts: dict[Kind, tuple[int, int]] = {"views": (len(self.items), data.batch_of_evaluation())}
         if self.facts.augmented:
             counts["augmented"] = (len(self.facts.ids("augmented")), data.batch_size)
         pieces: list[Piece] = []

@@ -20,6 +20,12 @@ from vlbench.processes import die_with_announced_parent
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors of a disk, which come without the name of the file."""
 
+_WAY_ON = {
+    "run": "; the same command goes on where this one ended",
+    "fit": "; --resume auto goes on from the last checkpoint in checkpoint.dirpath",
+}
+"""What an interrupted command says of how to go on."""
+
 _MOST_LINES = 3
 """Lines of a message that are printed as they are; more are made one."""
 
@@ -47,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return find_command(arguments).run(arguments)
-    except SystemExit as end:  # a parser has printed what it was asked for
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Lightning answers an interruption of its own commands by leaving with exit code 1, without a word.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+            return end.code if isinstance(end.code, int) else int(bool(end.code))  # a parser has said why
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one has nothing left to interrupt
-        way_on = "; the same command goes on where this one ended" if arguments[0] == "run" else ""
-        print(f"vlbench: interrupted{way_on}", file=sys.stderr)  # noqa: T201
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # one process of several speaks
+            print(f"vlbench: interrupted{_WAY_ON.get(arguments[0], '')}", file=sys.stderr)  # noqa: T201
         return 130
     except Exception as error:
         mendable = _mendable(error, arguments[0])

@@ -23,6 +23,13 @@ from vlbench.results.callback import RecordWriter
 from vlbench.results.pairs import digest_of, read_pair
 from vlbench.temporary import temporary_folder
 
+_UNHEEDED = (
+    ("selection", "last", "tests the last epoch of each training"),
+    ("ckpt_path", None, "trains a head anew on every draw"),
+    ("resume", "never", "trains a head anew on every draw"),
+)
+"""Options of `fit` that a sweep can do nothing with: their names, their usual values, and what a sweep does."""
+
 
 class SweepCLI(VlbenchCLI):
     """LightningCLI of `fit` whose run is a training and a test on every draw; neither leaves a checkpoint."""
@@ -38,6 +45,17 @@ class SweepCLI(VlbenchCLI):
         )
 
     @override
+    def before_instantiate_classes(self) -> None:
+        config = self.config["fit"]
+        for name, usual, why in _UNHEEDED:
+            if config[name] != usual:
+                raise ConfigError(
+                    f"{name} is {config[name]}, and a sweep {why}; leave it out, or use `vlbench fit` and"
+                    " `vlbench test`"
+                )
+        super().before_instantiate_classes()
+
+    @override
     def _run_subcommand(self, subcommand: str) -> None:
         config = self.config_init[subcommand]
         method, data = self.model, self.datamodule
@@ -45,11 +63,6 @@ class SweepCLI(VlbenchCLI):
             raise ConfigError(
                 f"a sweep is of heads on a bank, and {method.name} on {type(data).__name__} is none; use `vlbench fit`"
                 " and `vlbench test`, or a head such as --config head_only/tip_adapter.yaml on --config data/bank.yaml"
-            )
-        if config.selection != "last":
-            raise ConfigError(
-                f"selection is {config.selection}, and a sweep tests the last epoch of each training; leave it out, or"
-                " use `vlbench fit` and `vlbench test`"
             )
         for shots, seed in config.draws:
             COUNTS.check("shots of draws", shots)

@@ -212,6 +212,11 @@ class VideoDataModule(LightningDataModule):
         effective = self.loading.effective_batch
         return self.batch_size if effective is None else micro_batches(effective, processes, self.batch_size)[0]
 
+    def batch_of_evaluation(self) -> int:
+        """Videos that a process takes at once in an evaluation."""
+        views = self.clip.views.clips * self.clip.views.crops
+        return self.loading.eval_batch_size or max(1, self.batch_size // views)
+
     def epochs_done(self, trainer: Trainer) -> int:
         """Epochs trained, also while one ends and its checkpoint is written, when `current_epoch` is one behind."""
         progress: Any = trainer.fit_loop.epoch_progress.current
@@ -349,8 +354,7 @@ class VideoDataModule(LightningDataModule):
     def _evaluation(self, part: Part) -> DataLoader[Any]:
         clips = self.test_views(self.dataset.videos(part))
         rank, world_size = self._process()
-        views = self.clip.views.clips * self.clip.views.crops
-        batch_size = self.loading.eval_batch_size or max(1, self.batch_size // views)
+        batch_size = self.batch_of_evaluation()
         sampler = UnpaddedSampler(len(clips), batch_size=batch_size, rank=rank, world_size=world_size)
         at_once = self.loading.eval_batch_size or self.batch_size
         dataset: Dataset[Any] = clips

@@ -182,6 +182,8 @@ class RecordWriter(Callback):
             selection=self.selection,
         )
         self._check(data, method)
+        if self.folder is not None:
+            _check_whole(trainer)
         method.keep = self._keep() if self.keep else None
         self._costs = []
         self._started = time.monotonic()
@@ -318,6 +320,18 @@ class RecordWriter(Callback):
                 **environment(method.device),
             ),
         )
+
+
+def _check_whole(trainer: Trainer) -> None:
+    given = trainer.test_dataloaders
+    loaders = given if isinstance(given, list) else [given]
+    for loader, batches in zip(loaders, trainer.num_test_batches, strict=False):  # of no loop yet: no numbers
+        if batches < len(loader):
+            option = "fast_dev_run" if trainer.fast_dev_run else "limit_test_batches"  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"trainer.{option} takes {batches} of {len(loader)} batches of the test, and a record of a part of the"
+                " videos is refused; leave the option out, or set record.folder to null"
+            )
 
 
 def _check_finite(method: RecordedMethod) -> None:

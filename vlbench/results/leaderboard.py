@@ -294,7 +294,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 class Spread(NamedTuple):
-    """Mean and population standard deviation of a metric over runs; one run has no deviation."""
+    """Mean and population standard deviation of a metric over runs, none where one of them does not state the metric;
+    one run has no deviation."""
 
     mean: float | None
     std: float | None
@@ -302,6 +303,8 @@ class Spread(NamedTuple):
 
 def _spread(records: Sequence[Record], metric: str) -> Spread:
     values = [record.metrics[metric] for record in records if metric in record.metrics]
+    if len(values) < len(records):
+        return Spread(None, None)
     return Spread(_mean(values), _rounded(statistics.pstdev(values)) if len(values) > 1 else None)
 
 

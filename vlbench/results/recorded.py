@@ -32,6 +32,8 @@ class RecordedData(Protocol):
 
     def batch_of_process(self, processes: int, /) -> int: ...  # noqa: D102
 
+    def batch_of_evaluation(self) -> int: ...  # noqa: D102
+
     def epochs_done(self, trainer: Trainer, /) -> int: ...  # noqa: D102
 
     def settings(self, side: Side, /) -> dict[str, object]: ...  # noqa: D102

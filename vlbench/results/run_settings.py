@@ -83,6 +83,8 @@ class _Data(Protocol):
 
     def batch_of_process(self, processes: int, /) -> int: ...
 
+    def batch_of_evaluation(self) -> int: ...
+
     def settings(self, side: Side, /) -> dict[str, object]: ...
 
 
@@ -97,7 +99,11 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
     options = {name: read(trainer) for name, read in _READERS.items()}
     if data.loading.effective_batch is not None:
         del options["accumulate_grad_batches"]  # it follows from the batch and the number of processes
-    batch = batch_settings(trainer, data) if side == "training" else {}
+    batch: dict[str, int] = {}
+    if side == "training":
+        batch = batch_settings(trainer, data)
+    if side == "validation":
+        batch = _validation_batch_settings(trainer, data)
     return {
         **{f"data.{name}": value for name, value in {**data.settings(side), **batch}.items()},
         **{f"trainer.{name}": value for name, value in of_side(options, TRAINER_SIDES, side).items()},
@@ -120,6 +126,16 @@ def batch_settings(trainer: Trainer, data: _Data) -> dict[str, int]:
         _READERS[name](trainer) != whole for name, whole in (("limit_train_batches", 1.0), ("overfit_batches", 0))
     ):
         # The Trainer counts the batches that gradients are accumulated over, not the optimizer steps.
+        batch["at_once"] = data.batch_of_process(processes) * processes
+    return batch
+
+
+def _validation_batch_settings(trainer: Trainer, data: _Data) -> dict[str, int]:
+    """What says which videos a validation is of, and after how many clips, where the Trainer counts batches."""
+    batch, processes = {}, trainer.world_size
+    if _READERS["limit_val_batches"](trainer) not in (0, 1.0):
+        batch["validated_at_once"] = data.batch_of_evaluation() * processes
+    if _READERS["val_check_interval"](trainer) != 1.0:
         batch["at_once"] = data.batch_of_process(processes) * processes
     return batch
 
