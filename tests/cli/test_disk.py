@@ -212,6 +212,11 @@ def test_a_removed_folder_is_made_again(workplace, monkeypatch):
     [
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, [], "2 tasks (SLURM_NTASKS) and the run has 1 processes"),
         ({"SLURM_NTASKS": "1"}, ["--trainer.devices=2", "--trainer.strategy=ddp"], "and the run has 2 processes"),
+        (
+            {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
+            ["--trainer.devices=2", "--trainer.strategy=ddp"],
+            "put srun in front of the command",
+        ),
         ({"SLURM_NTASKS": "2"}, [], "the options of trainer do not fit this machine or each other"),
     ],
 )
@@ -219,6 +224,7 @@ def test_tasks_that_would_all_do_the_same_are_refused(
     workplace, untouched, monkeypatch, capsys, environment, options, answer
 ):
     environment = {**environment, "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert evaluate(*options) == 2

@@ -92,6 +92,7 @@ def srun(state, arguments):
     processes = []
     for task in range(int(os.environ["SLURM_NTASKS"])):
         environment = {**os.environ, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NODEID": "0"}
+        environment["SLURM_STEP_ID"] = "0"
         environment.pop("SLURM_CPUS_PER_TASK", None)  # SLURM 22.05 and later
         if cores is not None:
             environment["SLURM_CPUS_PER_TASK"] = cores

@@ -88,7 +88,9 @@ def _check_trainer(options: Namespace) -> None:
 
 
 def check_slurm(trainer: Trainer) -> None:
-    """Whether SLURM has started as many processes as the trainer's run has; each would do all of the work otherwise.
+    """Whether SLURM has started as many processes as the trainer's run has.
+
+    With more of them each would do all of the work, with fewer the ones there would wait for the others for ever.
 
     Args:
         trainer: Trainer of the run.
@@ -104,9 +106,14 @@ def check_slurm(trainer: Trainer) -> None:
     processes = trainer.num_devices * trainer.num_nodes
     if int(tasks) != processes:
         raise ConfigError(
-            f"SLURM has started {tasks} tasks (SLURM_NTASKS) and the run has {processes} processes (trainer.devices x "
+            f"SLURM has {tasks} tasks (SLURM_NTASKS) and the run has {processes} processes (trainer.devices x "
             f"trainer.num_nodes = {trainer.num_devices} x {trainer.num_nodes}): give srun --ntasks={processes}, or "
             "make trainer.devices SLURM's tasks of a node, trainer.num_nodes its nodes and trainer.strategy ddp"
+        )
+    if processes > 1 and "SLURM_STEP_ID" not in os.environ:  # srun sets it, a batch script has none
+        raise ConfigError(
+            f"SLURM has {tasks} tasks (SLURM_NTASKS) and srun has not started this one (SLURM_STEP_ID is not set), so"
+            " that it would wait for the others: put srun in front of the command in the batch script"
         )
 
 

@@ -25,12 +25,17 @@ def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...]:
     Args:
         environment: Environment variables of the process.
     """
-    variable = visible_variable(environment)
+    variable, count = visible_variable(environment), count_devices()
     if variable not in environment:
-        return tuple(map(str, range(count_devices())))
+        return tuple(map(str, range(count)))
+
+    def known(entry: str) -> bool:
+        if entry.isdecimal():
+            return int(entry) < count or not count  # without NVIDIA's driver nothing says how many there are
+        return entry.startswith(("GPU-", "MIG-"))
+
     # CUDA shows the ones before the first entry that is no device, such as -1.
-    entries = (entry.strip() for entry in environment[variable].split(","))
-    return tuple(takewhile(lambda entry: entry.isdecimal() or entry.startswith(("GPU-", "MIG-")), entries))
+    return tuple(takewhile(known, (entry.strip() for entry in environment[variable].split(","))))
 
 
 def count_devices() -> int:
