@@ -420,6 +420,18 @@ def test_the_pickles_are_not_inside_the_results(lab, monkeypatch):
         local(lab)
 
 
+def test_jobs_of_slurm_lie_where_other_machines_see_them(lab, cluster, monkeypatch):
+    """Not in the folder of this machine that takes the place of a cache in a home that is read-only."""
+    from vlbench import files
+
+    (lab.folder / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(lab.folder / "file"))
+    files.cache_folder.cache_clear()
+    with pytest.raises(ConfigError, match="set XDG_CACHE_HOME to a folder that all machines of the cluster see"):
+        on_slurm(lab)
+    assert local(lab).folder.is_dir()
+
+
 def test_unknown_parameters_of_a_job_are_refused(lab):
     for parameters in ({"gpus": 3}, {"timeout_min": "long"}):
         with pytest.raises(ConfigError, match=r"slurm is {"):

@@ -1,5 +1,6 @@
 """The runner, with a stand-in for `vlbench` that takes no time."""
 
+import errno
 import signal
 
 import pytest
@@ -239,6 +240,17 @@ def test_two_runners_do_not_share_a_folder(lab):
     first, second = lab.runner(["one"]), lab.runner(["one"])
     with first._locked(), pytest.raises(ConfigError, match="another `vlbench run`"):
         second.run()
+
+
+def test_a_file_system_without_locks_is_said_and_used(lab, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("vlbench.protocols.runner.fcntl.flock", refuse)
+    lab.behave("one")
+    assert lab.runner(["one"]).run() == []
+    assert "cannot be locked (Function not implemented): see to it that no other `vlbench run` works there" in lab.said
+    assert lab.calls == ["fit", "test"]
 
 
 def test_a_runner_that_torchrun_started_refuses(lab, monkeypatch):

@@ -76,7 +76,7 @@ class SubmititLauncher:
         self.patience = 60.0 if cluster == "slurm" else 0.0
         self.cluster = cluster
         self.tickets = out / "jobs"
-        self.folder = _private_folder(out)
+        self.folder = _private_folder(out, shared=cluster == "slurm")
         self.program = program
         try:
             self._executor = submitit.AutoExecutor(
@@ -318,14 +318,20 @@ def _with_cores(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**parameters, "slurm_srun_args": [f"--cpus-per-task={cores}", *arguments]}
 
 
-def _private_folder(out: Path) -> Path:
+def _private_folder(out: Path, *, shared: bool) -> Path:
     """The folder for submitit's pickles of the jobs of a results folder, which nobody else can write to.
 
     Raises:
-        ConfigError: If it is somebody else's, or inside the results folder.
+        ConfigError: If it is somebody else's, inside the results folder, or `shared` and on this machine alone.
     """
     digest = hashlib.blake2b(os.fsencode(out.absolute()), digest_size=8).hexdigest()
     folder = cache_folder() / "jobs" / digest
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    if shared and home not in folder.parents:
+        raise ConfigError(
+            f"nothing can be written to {home}, where the jobs would lie; set XDG_CACHE_HOME to a folder that all "
+            "machines of the cluster see"
+        )
     if out.resolve() in folder.resolve().parents:
         raise ConfigError(f"{folder}, for the jobs, is inside {out}; set XDG_CACHE_HOME to a folder outside it")
     for private in (folder.parent, folder):

@@ -253,6 +253,11 @@ class Runner:
                 raise ConfigError(
                     f"another `vlbench run` works in {self.out}; wait for it or give another --out"
                 ) from error
+            except OSError as error:  # as on some file systems of clusters
+                self._say(
+                    f"[yellow]{escape(str(self.out))} cannot be locked ({error.strerror}): see to it that no other "
+                    "`vlbench run` works there[/]"
+                )
             yield
 
 
