@@ -174,6 +174,16 @@ def test_fully_supervised_and_zero_shot_share_a_training():
     assert stages[2].configs == ("msta.yaml", "small.yaml", "data/k.yaml", "v/4x3.yaml")
 
 
+def test_trainings_that_keep_other_epochs_are_two():
+    """One that keeps the last epoch alone leaves no `best.ckpt` for the other's test."""
+    entries = [
+        ProtocolConfig("fully_supervised@1", ["data/k.yaml"]),
+        ProtocolConfig("zero_shot@1", ["data/a.yaml"], train="data/k.yaml", selection="heldout"),
+    ]
+    fits = [stage for stage in plan(Suite(entries, {"msta": METHODS["msta"]})) if stage.action == "fit"]
+    assert [fit.checkpoints for fit in fits] == [("last.ckpt",), ("last.ckpt", "best.ckpt")]
+
+
 def test_the_defaults_are_those_of_the_field():
     def fits(protocol, **options):
         return [stage for stage in plan(suite(protocol, ["data/a.yaml"], **options)) if stage.action == "fit"]
@@ -210,7 +220,16 @@ def test_a_method_of_a_protocol_replaces_the_suites_of_that_name():
         ),
         (suite("zero_shot@1"), "train is missing"),
         (suite("zero_shot@1", train="data/a.yaml"), r"data/a.yaml is trained on and tested on"),
+        (suite("zero_shot@1", [["data/a.yaml", "data/k.yaml"]], train="data/k.yaml"), "is trained on and tested on"),
         (suite("zero_shot@1", train="data/k.yaml", selection="best_on_test"), "allowed: last, heldout"),
+        (suite("base_to_novel@1", sweep=True), r"base_to_novel@1 has no option sweep; .* one of few_shot@1\)"),
+        (suite("fully_supervised@1", shots=[4]), r"fully_supervised@1 has no option shots"),
+        (suite("few_shot@1", methods={"a/b": METHODS["zero"]}), "the name of a method of the suite is 'a/b'"),
+        (
+            Suite([ProtocolConfig("few_shot@1", ["data/a.yaml"], {"a/b": METHODS["zero"]})]),
+            "the name of a method of the suite is 'a/b'",
+        ),
+        (suite("few_shot@1", [f"data/{'a' * 200}.yaml"]), "the name of a stage, made of protocol, dataset and method,"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(refused, message):
