@@ -218,10 +218,11 @@ def test_a_training_that_ended_without_its_runner_is_not_submitted_again(lab, cl
 
 def test_a_job_that_failed_without_its_runner_is_submitted_again(lab, cluster):
     lab.behave("one", fail="fit")
-    running(lab, on_slurm(lab))
+    runner = running(lab, on_slurm(lab))
     until(lambda: state(cluster) == "COMPLETED")  # submitit's, which hands over the exit code of the stage
     assert len(lab.runner(["one"], launcher=on_slurm(lab)).run()) == 2
     assert lab.calls == ["fit", "fit"]
+    assert runner._log(runner.stages[0]).read_text().count("out of luck") == 1
 
 
 def test_a_job_taken_over_keeps_its_log_and_what_it_is_writing(lab, cluster):

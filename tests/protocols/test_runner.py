@@ -39,6 +39,8 @@ def test_a_failure_costs_its_own_stages_only_and_is_tried_again(lab):
     lab.behave("one")
     assert lab.runner().run() == []
     assert lab.calls[3:] == ["fit", "test"]
+    # Whatever failed before is no cause of what may fail now.
+    assert (lab.out / "logs/few_shot-data-one-2shot-seed0-fit.log").read_text() == ""
 
 
 def test_the_page_of_trainings_is_written_after_each_and_costs_no_stage(lab):
