@@ -208,7 +208,7 @@ def test_another_test_of_the_name_leaves_no_kept_scores_behind(place):
 
 
 def test_a_continued_training_neither_loses_nor_doubles_its_epochs(place, tmp_path, monkeypatch):
-    """Those that an earlier start came to farther on are made anew, those before stay."""
+    """Those that an earlier start came to farther on stay until they are made anew, those before stay."""
 
     def killed(self, trainer, *arguments):
         if trainer.current_epoch == 1:
@@ -218,14 +218,13 @@ def test_a_continued_training_neither_loses_nor_doubles_its_epochs(place, tmp_pa
     options = [*EPOCHS, f"--record.folder={tmp_path}", f"--checkpoint.dirpath={tmp_path}/ck"]
     stale = tmp_path / "epochs" / whole.name / "epoch-0002-all-split1.safetensors"
     stale.parent.mkdir(parents=True)
-    for name in ("epoch-0001-all-split1", "epoch-0002-all-split1", "epoch-0007-all-split1"):
+    for name in ("epoch-0001-all-split1", "epoch-0002-all-split1"):
         stale.with_name(f"{name}.safetensors").write_text("of other weights")
     with monkeypatch.context() as patch:
         patch.setattr(RecordWriter, "on_train_epoch_start", killed)
         with pytest.raises(RuntimeError, match="killed"):
             run("fit", *MSTA, *options, *VIEWS, name="msta_fewshot.yaml")
-    assert [path.name for path in stale.parent.iterdir()] == ["epoch-0001-all-split1.safetensors"]
-    stale.write_text("of a start that came farther than its checkpoint")
+    assert stale.read_text() == "of other weights"  # a record of the earlier start may name it
     (before,) = [path.stat().st_mtime_ns for path in stale.parent.glob("epoch-0001-*")]
     assert run("fit", *MSTA, *options, *VIEWS, "--resume=auto", name="msta_fewshot.yaml") == 0
     assert [path.stat().st_mtime_ns for path in stale.parent.glob("epoch-0001-*")] == [before]

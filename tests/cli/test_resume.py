@@ -78,6 +78,14 @@ def test_an_interrupted_training_says_how_to_go_on(workplace):
         assert interrupted == (130, [words])
 
 
+def test_a_training_that_sigterm_ends_has_not_succeeded(workplace):
+    """Lightning leaves with exit code 0, as if all epochs were done: a runner would test what is half trained."""
+    training = fit("msta", "checkpoints", "--data.num_workers=0")
+    ended = in_second_epoch(training, Path("checkpoints/last.ckpt"), signal.SIGTERM)
+    words = "vlbench: ended by SIGTERM; --resume auto goes on from the last checkpoint in checkpoint.dirpath"
+    assert ended == (143, [words])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "workers"), [("msta", 1), ("mote", 0)])
 def test_a_killed_training_ends_with_the_same_weights(workplace, method, workers, capsys):

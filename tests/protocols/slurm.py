@@ -1,7 +1,7 @@
 """A stand-in for SLURM: `sbatch`, `srun`, `sacct`, `scancel` and `scontrol requeue`, as far as submitit uses them.
 
-One program, called by the name of the command. Its state is in the folder of the program. A minute of SLURM's takes 0.3
-seconds, and `--signal` comes when the time limit is over.
+One program, called by the name of the command. Its state is in the folder of the program. A minute of SLURM's takes
+half a second, and `--signal` comes when the time limit is over.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
-MINUTE = 0.3
+MINUTE = 0.5
 
 
 def install(folder):
@@ -33,12 +33,20 @@ def sbatch(state, arguments):
     number = 100 + len(list(state.glob("*.job")))
     text = Path(arguments[-1]).read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
-    write(state, number, {"state": "PENDING", "script": text, "options": options, "starts": 0})
+    if (state / "refuses").is_file():
+        sys.exit("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+    write(state, number, {"script": text, "options": options, "starts": 0})
+    queue(state, number)
+    print(f"Submitted batch job {number}")
+
+
+def queue(state, number):
+    """Has a job wait for its start, also one that SLURM puts into the queue again."""
+    write(state, number, {**read(state, number), "state": "PENDING"})
     subprocess.Popen(
         [sys.executable, __file__, "_run", str(state), str(number)],
         start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    print(f"Submitted batch job {number}")
 
 
 def run(state, arguments):
@@ -56,7 +64,7 @@ def run(state, arguments):
             "SLURM_JOB_NUM_NODES": options.get("nodes", "1"),
         }
         with changing(state, number) as job:
-            if job["state"] == "CANCELLED":
+            if job["state"] != "PENDING" and job["state"] != "REQUEUED":
                 return
             process = subprocess.Popen(["bash", "-c", job["script"]], env=environment, start_new_session=True)
             job.update(state="RUNNING", starts=job["starts"] + 1, group=process.pid)
@@ -64,11 +72,10 @@ def run(state, arguments):
         while process.poll() is None:
             if time.monotonic() > limit:
                 limit = float("inf")
-                # The script itself gets no signal, all processes of its steps do.
-                for child in descendants(process.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGUSR2)
-            if read(state, number)["state"] in ("REQUEUED", "CANCELLED"):
+                tell(process.pid, signal.SIGUSR2)
+            if read(state, number)["state"] not in ("RUNNING", "SUSPENDED"):
+                time.sleep(0.2)  # `scontrol` comes back before it is told itself
+                tell(process.pid, signal.SIGTERM)
                 time.sleep(0.2)
                 kill_group(process.pid)
             time.sleep(0.02)
@@ -76,6 +83,13 @@ def run(state, arguments):
             again = job["state"] == "REQUEUED"
             if job["state"] == "RUNNING":
                 job["state"] = "COMPLETED" if process.returncode == 0 else "FAILED"
+
+
+def tell(script, number):
+    """Sends a signal: the script itself gets none, all processes of its steps do."""
+    for child in descendants(script):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
 
 
 def srun(state, arguments):
@@ -108,6 +122,8 @@ def srun(state, arguments):
 
 
 def sacct(state, arguments):
+    if (state / "silent").is_file():
+        sys.exit("sacct: error: Problem talking to the database: Connection refused")
     print("JobID|State|NodeList")
     for number in (arguments[i + 1] for i, word in enumerate(arguments) if word == "-j"):
         if (state / f"{number}.job").is_file():
@@ -115,7 +131,9 @@ def sacct(state, arguments):
 
 
 def scancel(state, arguments):
-    mark(state, int(arguments[0]), "CANCELLED")
+    if (state / "silent").is_file():
+        sys.exit("scancel: error: Unable to contact slurm controller")
+    mark(state, int(arguments[0]), "CANCELLED by 0")
 
 
 def scontrol(state, arguments):
@@ -125,7 +143,7 @@ def scontrol(state, arguments):
 
 def mark(state, number, what):
     with changing(state, number) as job:
-        if job["state"] in ("PENDING", "RUNNING"):
+        if job["state"] in ("PENDING", "RUNNING", "SUSPENDED"):
             job["state"] = what
 
 

@@ -174,6 +174,16 @@ def test_fully_supervised_and_zero_shot_share_a_training():
     assert stages[2].configs == ("msta.yaml", "small.yaml", "data/k.yaml", "v/4x3.yaml")
 
 
+def test_trainings_that_keep_other_epochs_are_two():
+    """One that keeps the last epoch alone leaves no `best.ckpt` for the other's test."""
+    entries = [
+        ProtocolConfig("fully_supervised@1", ["data/k.yaml"]),
+        ProtocolConfig("zero_shot@1", ["data/a.yaml"], train="data/k.yaml", selection="heldout"),
+    ]
+    fits = [stage for stage in plan(Suite(entries, {"msta": METHODS["msta"]})) if stage.action == "fit"]
+    assert [fit.checkpoints for fit in fits] == [("last.ckpt",), ("last.ckpt", "best.ckpt")]
+
+
 def test_the_defaults_are_those_of_the_field():
     def fits(protocol, **options):
         return [stage for stage in plan(suite(protocol, ["data/a.yaml"], **options)) if stage.action == "fit"]
@@ -210,12 +220,69 @@ def test_a_method_of_a_protocol_replaces_the_suites_of_that_name():
         ),
         (suite("zero_shot@1"), "train is missing"),
         (suite("zero_shot@1", train="data/a.yaml"), r"data/a.yaml is trained on and tested on"),
+        (suite("zero_shot@1", [["data/a.yaml", "data/k.yaml"]], train="data/k.yaml"), "is trained on and tested on"),
         (suite("zero_shot@1", train="data/k.yaml", selection="best_on_test"), "allowed: last, heldout"),
+        (suite("base_to_novel@1", sweep=True), r"base_to_novel@1 has no option sweep; .* one of few_shot@1\)"),
+        (suite("fully_supervised@1", shots=[4]), r"fully_supervised@1 has no option shots"),
+        (suite("few_shot@1", methods={"a/b": METHODS["zero"]}), "the name of a method of the suite is 'a/b'"),
+        (
+            Suite([ProtocolConfig("few_shot@1", ["data/a.yaml"], {"a/b": METHODS["zero"]})]),
+            "the name of a method of the suite is 'a/b'",
+        ),
+        (suite("few_shot@1", [f"data/{'a' * 200}.yaml"]), "the name of a stage, made of protocol, dataset and method,"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(refused, message):
     with pytest.raises(ConfigError, match=message):
         plan(refused)
+
+
+def test_a_number_of_seeds_counts_from_zero_and_a_list_names_them():
+    def seeds(value):
+        stages = plan(suite("fully_supervised@1", ["data/a.yaml"], {"msta": METHODS["msta"]}, seeds=value))
+        return [stage.seed for stage in stages if stage.action == "test"]
+
+    assert (seeds(3), seeds([5, 0]), seeds(None)) == ([0, 1, 2], [5, 0], [0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"datasets": [[]]}, r"datasets are \[\[\]\]; allowed: names, and lists of one or more names"),
+        ({"shots": [2, 0]}, "shots is 0; allowed: 1 to"),
+        ({"seeds": 0}, "seeds is 0; allowed: 1 to"),
+        ({"seeds": [-1]}, "seeds is -1; allowed: 0 to"),
+        ({"splits": [0]}, "splits is 0; allowed: 1 to 1,000"),
+        ({"splits": [1001]}, "splits is 1001; allowed: 1 to 1,000"),
+    ],
+)
+def test_numbers_of_a_protocol_are_checked_when_it_is_read(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ProtocolConfig(**{"protocol": "zero_shot@1", "datasets": ["data/a.yaml"], **options})
+
+
+def test_a_sweep_is_one_stage_for_all_draws():
+    head = {"tip": MethodConfig(["tip.yaml"], pretrained_from="start.ckpt")}
+    (stage,) = plan(suite("few_shot@1", ["data/a.yaml"], head, shots=[2, 4], seeds=2, sweep=True))
+    assert (stage.name, stage.action, stage.seed) == ("few_shot-a-tip", "sweep", 0)
+    assert stage.configs == ("tip.yaml", "data/a.yaml", "cpu.yaml")
+    assert (stage.train, stage.test) == (Subset(), (Subset(),))
+    assert stage.draws == ((2, 0), (2, 1), (4, 0), (4, 1))
+    assert stage.files == ("start.ckpt",)
+    assert len(stage.records) == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ({"grid": {"lr": [0.1]}}, {}, "sweep is true with a grid; leave one of them out"),
+        ({}, {"views": ["v/1x1.yaml"]}, "sweep is true with views or a selection of epochs"),
+        ({}, {"selection": "heldout"}, "sweep is true with views or a selection of epochs"),
+    ],
+)
+def test_what_a_sweep_cannot_do_is_refused(method, options, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(suite("few_shot@1", ["data/a.yaml"], {"tip": MethodConfig(["tip.yaml"], **method)}, sweep=True, **options))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -256,13 +323,15 @@ def test_a_grid_is_trainings_that_hold_videos_out_and_one_choice_that_is_tested(
         options["shots"] = [4]
     grid = {"lr": [0.1, 0.2], "bottleneck": [8]}
     *fits, choice, test = plan(suite(protocol, ["data/a.yaml"], with_grid(**grid), **options))
-    (plain, _) = plan(suite(protocol, ["data/a.yaml"], {"msta": MethodConfig(["msta.yaml"])}, **options))
+    plain, tested = plan(suite(protocol, ["data/a.yaml"], {"msta": MethodConfig(["msta.yaml"])}, **options))
     stem = plain.name.removesuffix("-fit")
     assert [fit.name for fit in fits] == [f"{stem}-lr{rate}-bottleneck8-fit" for rate in (0.1, 0.2)]
     assert {(fit.configs, fit.train, fit.seed) for fit in fits} == {(plain.configs, plain.train, plain.seed)}
     assert (choice.action, choice.candidates, choice.test) == ("choose", tuple(fit.name for fit in fits), ())
     assert choice.needs == choice.candidates
     assert (test.weights_from, test.selection, test.options) == (choice.name, "last", ())
+    assert (choice.train, choice.seed) == (plain.train, plain.seed)
+    assert (test.train, test.seed) == (tested.train, tested.seed)
     for fit, rate in zip(fits, (0.1, 0.2), strict=True):
         made = fit.overlay(tmp_path, "d")
         assert made["model"]["init_args"] == {"lr": rate, "bottleneck": 8}
@@ -292,6 +361,7 @@ def test_values_of_a_grid_are_compared_after_the_last_epoch(selection):
     [
         ({"grid": {"lr": []}}, r"the grid of lr is \[\]; allowed: one or more values, each once"),
         ({"grid": {"lr": [0.1, 0.1]}}, r"the grid of lr is \[0.1, 0.1\]"),
+        ({"grid": {"lr": [1, 1.0]}}, r"the grid of lr is \[1, 1.0\]"),  # one training under two names
         ({"grid": {"lr": [0.1]}, "trains": False}, "with trains: false; a grid is of trainings"),
     ],
 )

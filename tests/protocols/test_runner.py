@@ -1,5 +1,6 @@
 """The runner, with a stand-in for `vlbench` that takes no time."""
 
+import errno
 import signal
 
 import pytest
@@ -38,6 +39,8 @@ def test_a_failure_costs_its_own_stages_only_and_is_tried_again(lab):
     lab.behave("one")
     assert lab.runner().run() == []
     assert lab.calls[3:] == ["fit", "test"]
+    # Whatever failed before is no cause of what may fail now.
+    assert (lab.out / "logs/few_shot-data-one-2shot-seed0-fit.log").read_text() == ""
 
 
 def test_the_page_of_trainings_is_written_after_each_and_costs_no_stage(lab):
@@ -239,6 +242,17 @@ def test_two_runners_do_not_share_a_folder(lab):
     first, second = lab.runner(["one"]), lab.runner(["one"])
     with first._locked(), pytest.raises(ConfigError, match="another `vlbench run`"):
         second.run()
+
+
+def test_a_file_system_without_locks_is_said_and_used(lab, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("vlbench.protocols.runner.fcntl.flock", refuse)
+    lab.behave("one")
+    assert lab.runner(["one"]).run() == []
+    assert "cannot be locked (Function not implemented): see to it that no other `vlbench run` works there" in lab.said
+    assert lab.calls == ["fit", "test"]
 
 
 def test_a_runner_that_torchrun_started_refuses(lab, monkeypatch):

@@ -89,30 +89,24 @@ def test_of_no_readable_video_there_are_no_scores_of_the_same_templates_and_clas
     assert (kept.scores.shape, kept.scores.dtype, kept.ids, kept.epoch) == ((0, 2, 1, 5), np.float32, (), None)
 
 
-def test_epochs_that_a_training_did_not_come_to_are_removed(tmp_path):
-    """Of this training alone; what its checkpoint names stays."""
+def test_a_training_that_goes_on_has_the_epochs_of_its_checkpoint(tmp_path):
+    """Later ones are those of an earlier start that came farther, whose records name them: they stay until replaced."""
     method = trained()
-    folder = folder_of_epochs(method, tmp_path)
-    other = folder_of_epochs(trained(name="mote"), tmp_path)
-    for place in (folder, other):
-        place.mkdir(parents=True)
-        for epoch in (1, 2, 3, 10, 10_000):
-            (place / f"epoch-{epoch:04}-all-split1.safetensors").touch()
-    kept = {f"{folder.name}/epoch-{epoch:04}-all-split1.safetensors": f"digest {epoch}" for epoch in (1, 2)}
+    written = write_epoch(method, 2, tmp_path, ZERO) | write_epoch(method, 3, tmp_path, ZERO)
+    before = {path: path.read_bytes() for path in folder_of_epochs(method, tmp_path).iterdir()}
+    kept = dict(list(written.items())[:1])
     method.provenance = replace(TRAINING, kept_epochs=kept)
-    assert begin_epochs(method, 2, tmp_path, OTHER) == kept
-    assert len([*folder.iterdir()]) == 5
-    assert begin_epochs(method, 2, tmp_path, ZERO) == kept
-    assert sorted(path.name[6:10] for path in folder.iterdir()) == ["0001", "0002"]
-    assert len([*other.iterdir()]) == 5
-    assert begin_epochs(method, 0, tmp_path, ZERO) == {}
-    assert not list(folder.iterdir())
+    assert begin_epochs(method, 2) == kept
+    assert begin_epochs(method, 0) == {}
+    assert {path: path.read_bytes() for path in before} == before
+    assert kept | write_epoch(method, 3, tmp_path, ZERO) == written
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("provenance", [None, TRAINING])
-def test_a_training_that_kept_no_epochs_does_not_begin_to_in_the_middle(tmp_path, provenance):
+def test_a_training_that_kept_no_epochs_does_not_begin_to_in_the_middle(provenance):
     method = trained()
     method.provenance = provenance
     with pytest.raises(ConfigError, match="goes on after 2 epochs that were not kept"):
-        begin_epochs(method, 2, tmp_path, ZERO)
-    assert begin_epochs(method, 0, tmp_path, ZERO) == {}
+        begin_epochs(method, 2)
+    assert begin_epochs(method, 0) == {}

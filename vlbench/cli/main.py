@@ -54,13 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return find_command(arguments).run(arguments)
     except (KeyboardInterrupt, SystemExit) as end:
-        # Lightning answers an interruption of its own commands by leaving with exit code 1, without a word.
-        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+        # Lightning answers an interruption of its own commands by leaving with exit code 1, without a word, and SIGTERM
+        # with exit code 0, as if all was done.
+        terminated = type(end).__name__ == "SIGTERMException"
+        if isinstance(end, SystemExit) and not terminated and not isinstance(end.__context__, KeyboardInterrupt):
             return end.code if isinstance(end.code, int) else int(bool(end.code))  # a parser has said why
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one has nothing left to interrupt
         if os.environ.get("LOCAL_RANK", "0") == "0":  # one process of several speaks
-            print(f"vlbench: interrupted{_WAY_ON.get(arguments[0], '')}", file=sys.stderr)  # noqa: T201
-        return 130
+            what = "ended by SIGTERM" if terminated else "interrupted"
+            print(f"vlbench: {what}{_WAY_ON.get(arguments[0], '')}", file=sys.stderr)  # noqa: T201
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except Exception as error:
         mendable = _mendable(error, arguments[0])
         if mendable is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,6 +25,15 @@ from vlbench.protocols.launchers import Job
 _MOST_TIMEOUTS = 10
 """How often a job that ran out of time is put into the queue again."""
 
+_MOST_IN_VAIN = 3
+"""Starts of a job in a row that may end, for lack of time or for another job, before they have left anything."""
+
+_UNTIL_KILLED = 600.0
+"""Seconds within which SLURM kills a job that it has told to end."""
+
+_UNTIL_SEEN = 60.0
+"""Seconds after which a machine of the cluster sees the file that another one has written."""
+
 _JOB_ID = re.compile(r"\d+(_\d+)?")
 
 
@@ -31,6 +42,9 @@ class SubmititLauncher:
 
     A runner that starts again takes over the jobs that an earlier one, killed meanwhile, has left in the queue. A job
     that runs out of time is put into the queue again and goes on from its last checkpoint, ten times at most.
+
+    A stage has a ticket, which names its job, until the runner knows how the job ended; a job that no ticket names does
+    nothing. SLURM may start one that its runner has given up, and a killed runner may have submitted one unseen.
 
     submitit hands jobs and their results over in pickles, which execute what they say when they are read. They lie in a
     folder of the user's alone (mode 0700, below `vlbench.files.cache_folder`), never in the results folder, which may
@@ -59,9 +73,10 @@ class SubmititLauncher:
         except ImportError as error:
             raise ConfigError("the slurm launcher needs submitit: pip install 'vlbench[slurm]'") from error
         self.interval = 5.0 if cluster == "slurm" else 0.1
+        self.patience = 60.0 if cluster == "slurm" else 0.0
         self.cluster = cluster
         self.tickets = out / "jobs"
-        self.folder = _private_folder(out)
+        self.folder = _private_folder(out, shared=cluster == "slurm")
         self.program = program
         try:
             self._executor = submitit.AutoExecutor(
@@ -70,19 +85,40 @@ class SubmititLauncher:
             self._executor.update_parameters(**_with_cores(parameters))
         except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
             raise ConfigError(f"slurm is {dict(parameters)}: {error}") from error
+        if cluster == "slurm":
+            from vlbench.protocols.slurm_job import PatientJob
+
+            self._executor._executor.job_class = PatientJob
         tasks = parameters.get("tasks_per_node", parameters.get("slurm_ntasks_per_node", 1))
         self._tasks = range(tasks * parameters.get("nodes", 1))
         self._jobs: list[_SubmittedJob] = []
 
     def start(self, name: str, digest: str, arguments: Sequence[str], log: Path) -> Job:
-        """Submits the stage, unless it still runs or waits."""
+        """Submits the stage, unless its job still runs or waits, or has ended well."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
         ticket = self.tickets / f"{name}-{digest}.json"
-        job = self._unfinished(ticket)
+        # What the stage was before its configuration has changed would write the same checkpoints.
+        for other in self.tickets.glob(f"{glob.escape(name)}-{'[0-9a-f]' * len(digest)}.json"):
+            if other != ticket and (job := self._job_of(other)) is not None:
+                self._submitted(job, other, log).cancel()
+        if (job := self._job_of(ticket)) is not None:
+            submitted = self._submitted(job, ticket, log)
+            if submitted.wanted():
+                self._jobs.append(submitted)
+                return submitted
+        log.write_bytes(b"")
         with _interrupted_afterwards():
-            if job is None:
-                job = self._executor.submit(_Stage(), [*self.program, *arguments], str(log.absolute()))
-                write_atomically(ticket, json.dumps({"job": job.job_id}).encode())
-            submitted = _SubmittedJob(job, ticket, log)
+            try:
+                stage = _Stage(str(self.tickets.parent.absolute()), name)
+                job = self._executor.submit(
+                    stage, [*self.program, *arguments], str(log.absolute()), str(ticket.absolute())
+                )
+            except (FailedJobError, FailedSubmissionError) as error:
+                log.write_text(f"vlbench: error: the job was not submitted: {error}; the same command tries it again\n")
+                return _Refused()
+            write_atomically(ticket, json.dumps({"job": job.job_id}).encode())
+            submitted = self._submitted(job, ticket, log)
             self._jobs.append(submitted)
         return submitted
 
@@ -91,20 +127,26 @@ class SubmititLauncher:
         for job in self._jobs:
             job.cancel()
 
-    def _unfinished(self, ticket: Path) -> Any | None:
-        """The job that a ticket names, if it is one of this user's for this results folder and has not ended."""
-        try:
-            number = json.loads(ticket.read_bytes())["job"]
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        if self.cluster != "slurm" or not isinstance(number, str) or not _JOB_ID.fullmatch(number):
-            return None
-        if not (self.folder / f"{number}_submitted.pkl").is_file():
-            return None
-        from submitit import SlurmJob
+    def _submitted(self, job: Any, ticket: Path, log: Path) -> _SubmittedJob:
+        return _SubmittedJob(job, ticket, log, self.patience)
 
-        job: Any = SlurmJob(folder=self.folder, job_id=number, tasks=list(self._tasks))
-        return None if job.done(force_check=True) else job
+    def _job_of(self, ticket: Path) -> Any | None:
+        """The job that a ticket names, if it is one of this user's for this results folder."""
+        number = _job_id(ticket)
+        if self.cluster != "slurm" or number is None or not (self.folder / f"{number}_submitted.pkl").is_file():
+            return None
+        from vlbench.protocols.slurm_job import PatientJob
+
+        return PatientJob(folder=self.folder, job_id=number, tasks=list(self._tasks))
+
+
+def _job_id(ticket: Path) -> str | None:
+    """The number of the job that a ticket names; `None` if there is none, or the file says something else."""
+    try:
+        number = json.loads(ticket.read_bytes())["job"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return number if isinstance(number, str) and _JOB_ID.fullmatch(number) else None
 
 
 @contextmanager
@@ -120,56 +162,142 @@ def _interrupted_afterwards() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-class _SubmittedJob:
-    """A job of submitit with the file that remembers it."""
+class _Refused:
+    """A job that SLURM has not taken."""
 
-    def __init__(self, job: Any, ticket: Path, log: Path) -> None:
+    def poll(self) -> int:
+        return 1
+
+
+class _SubmittedJob:
+    """A job of submitit with the file that remembers it.
+
+    Args:
+        job: Job as submitit has it.
+        ticket: File that names the job.
+        log: Log of the stage's output.
+        patience: Seconds that a job without a result is waited for: SLURM may put it into the queue again, when a node
+            has died or another job goes first.
+    """
+
+    def __init__(self, job: Any, ticket: Path, log: Path, patience: float) -> None:
         self.job = job
         self.ticket = ticket
         self.log = log
+        self.patience = patience
+        self._ended: float | None = None
 
     def poll(self) -> int | None:
-        from submitit.core.utils import FailedJobError, UncompletedJobError
-
         if not self.job.done():
+            self._ended = None
             return None
+        if self.patience and not self._has_results():
+            self._ended = self._ended or time.monotonic()
+            if time.monotonic() < self._ended + self.patience:
+                self.job.watcher.clear()  # which asks no more after a job that it takes for ended
+                return None
         self.ticket.unlink(missing_ok=True)
-        try:
-            return next((code for code in self.job.results() if code), 0)
-        except (FailedJobError, UncompletedJobError) as error:
-            with self.log.open("a") as log:
-                log.write(f"job {self.job.job_id} is {self.job.state}\n{error}\n")
-            return 1
+        return self._code()
+
+    def wanted(self) -> bool:
+        """Whether the job runs, waits or has ended well: there is nothing to submit again."""
+        return not self.job.done() or (self._has_results() and self._code() == 0)
 
     def cancel(self) -> None:
         if self.ticket.exists():
-            # It may have ended just now.
-            with suppress(subprocess.CalledProcessError, OSError):
-                self.job.cancel(check=False)
+            try:
+                self.job.cancel()
+            except (subprocess.CalledProcessError, OSError):
+                return  # the next runner takes it over, unless it has ended just now
         self.ticket.unlink(missing_ok=True)
+
+    def _has_results(self) -> bool:
+        return all(self.job.task(task).paths.result_pickle.exists() for task in range(self.job.num_tasks))
+
+    def _code(self) -> int:
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        try:
+            return next((code for code in self.job.results() if code), 0)
+        except (FailedJobError, UncompletedJobError) as error:
+            lines = [f"job {self.job.job_id} is {self.job.state}", str(error)]
+            if not isinstance(error, FailedJobError):  # which says why itself
+                lines.append(
+                    f"vlbench: error: job {self.job.job_id} ended as {self.job.state} without a result; the same "
+                    "command submits it again"
+                )
+            with suppress(OSError), self.log.open("a") as log:
+                log.write("\n".join([*lines, ""]))
+            return 1
 
 
 class _Stage:
-    """A stage inside its job: every task of the job is a process of the stage."""
+    """A stage inside its job: every task of the job is a process of the stage.
 
-    def __call__(self, command: Sequence[str], log: str) -> int:
+    Args:
+        out: Results folder of the run.
+        name: Name of the stage.
+    """
+
+    def __init__(self, out: str, name: str) -> None:
+        self.out = out
+        self.name = name
+        self.before: dict[str, int] = {}
+        self.in_vain = 0
+
+    def __call__(self, command: Sequence[str], log: str, ticket: str) -> int:
         """Runs the stage; returns its exit code."""
         import submitit
 
+        ending: list[int] = []
         if "SUBMITIT_FOLDER" in os.environ:  # which submitit's debug executor has none of
+            job = submitit.JobEnvironment()
             # Of a task that ended before the job was put into the queue again.
-            submitit.JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
+            job.paths.result_pickle.unlink(missing_ok=True)
+            if not _named(Path(ticket), job.job_id):
+                return 1
+            signal.signal(signal.SIGTERM, lambda number, _: ending.append(number))
+        self.before = self._left()
         with Path(log).open("ab") as file:
-            return subprocess.run(
+            code = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False,
                 preexec_fn=partial(_leave_to_submitit, os.getpid()), env={"PYTHONFAULTHANDLER": "1", **os.environ},
             ).returncode  # fmt: skip
+        if ending and code:
+            # SLURM ends the job, and may put it into the queue again: how the stage ended now is no result.
+            time.sleep(_UNTIL_KILLED)
+        return code
 
-    def checkpoint(self, command: Sequence[str], log: str) -> Any:
+    def checkpoint(self, command: Sequence[str], log: str, ticket: str) -> Any:
         """What is to be run when the job ran out of time: the same, which goes on from its last checkpoint."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, command, log)
+        self.in_vain = 0 if self._left() != self.before else self.in_vain + 1
+        if self.in_vain >= _MOST_IN_VAIN:
+            raise ConfigError(
+                f"the job was ended {self.in_vain} times before the stage had left anything to go on from; give "
+                "--slurm a longer timeout_min, or a training a smaller checkpoint_minutes"
+            )
+        return DelayedSubmission(self, command, log, ticket)
+
+    def _left(self) -> dict[str, int]:
+        """When each of the checkpoints and records of the stage was written."""
+        left: dict[str, int] = {}
+        for pattern in ("checkpoints/{}/[!.]*", "records/{}*"):
+            for path in Path(self.out).glob(pattern.format(glob.escape(self.name))):
+                with suppress(OSError):  # removed just now, as `running.ckpt` is at the end of an epoch
+                    left[str(path)] = path.stat().st_mtime_ns
+        return left
+
+
+def _named(ticket: Path, job: str) -> bool:
+    """Whether the ticket names the job, which may start before its ticket is written."""
+    deadline = time.monotonic() + _UNTIL_SEEN
+    while _job_id(ticket) != job:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _leave_to_submitit(parent: int) -> None:
@@ -190,14 +318,20 @@ def _with_cores(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**parameters, "slurm_srun_args": [f"--cpus-per-task={cores}", *arguments]}
 
 
-def _private_folder(out: Path) -> Path:
+def _private_folder(out: Path, *, shared: bool) -> Path:
     """The folder for submitit's pickles of the jobs of a results folder, which nobody else can write to.
 
     Raises:
-        ConfigError: If it is somebody else's, or inside the results folder.
+        ConfigError: If it is somebody else's, inside the results folder, or `shared` and on this machine alone.
     """
     digest = hashlib.blake2b(os.fsencode(out.absolute()), digest_size=8).hexdigest()
     folder = cache_folder() / "jobs" / digest
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    if shared and home not in folder.parents:
+        raise ConfigError(
+            f"nothing can be written to {home}, where the jobs would lie; set XDG_CACHE_HOME to a folder that all "
+            "machines of the cluster see"
+        )
     if out.resolve() in folder.resolve().parents:
         raise ConfigError(f"{folder}, for the jobs, is inside {out}; set XDG_CACHE_HOME to a folder outside it")
     for private in (folder.parent, folder):

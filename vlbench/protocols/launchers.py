@@ -48,7 +48,7 @@ class Launcher(Protocol):
             name: Name of the stage.
             digest: Digest of what the stage does.
             arguments: Arguments of the `vlbench` command.
-            log: File its output is added to.
+            log: File its output is written to, emptied unless the stage runs already.
         """
 
     def close(self) -> None:
@@ -92,6 +92,7 @@ class LocalLauncher:
 
     def start(self, name: str, digest: str, arguments: Sequence[str], log: Path) -> Job:  # noqa: ARG002 - interface
         """Gives the stage to a server that has nothing to do, or to a new one."""
+        log.write_bytes(b"")
         slot = next(slot for slot, server in enumerate(self._servers) if server is None or not server.busy)
         server = self._servers[slot]
         if server is None or not server.alive:

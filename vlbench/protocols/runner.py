@@ -170,7 +170,6 @@ class Runner:
             write_atomically(self._overlay(stage), yaml.safe_dump(overlay, sort_keys=False).encode())
         log = self._log(stage)
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
         return self.launcher.start(stage.name, self.digests[stage.name], self.command(stage), log)
 
     def _finish(self, item: _Running, code: int) -> bool:
@@ -212,7 +211,9 @@ class Runner:
             self._say(f"[yellow]no training.html:[/] {escape(str(error))}")
 
     def _sweep(self) -> None:
-        """Removes what a killed process was writing, and nothing that anybody else left there."""
+        """Removes what a killed process was writing, and nothing that anybody else left there or a job is writing."""
+        if any(self.out.glob("jobs/[!.]*.json")):
+            return
         for folder in (".", "checkpoints/*", "records", "predictions", "stages", "jobs"):
             for path in self.out.glob(f"{folder}/{TEMPORARY}*"):
                 if path.is_file():
@@ -252,6 +253,11 @@ class Runner:
                 raise ConfigError(
                     f"another `vlbench run` works in {self.out}; wait for it or give another --out"
                 ) from error
+            except OSError as error:  # as on some file systems of clusters
+                self._say(
+                    f"[yellow]{escape(str(self.out))} cannot be locked ({error.strerror}): see to it that no other "
+                    "`vlbench run` works there[/]"
+                )
             yield
 
 

@@ -45,7 +45,7 @@ class MethodConfig:
                 f"grid is {self.grid} with trains: false; a grid is of trainings: leave it out, or let the method train"
             )
         for option, values in self.grid.items():
-            if not values or len(set(map(repr, values))) < len(values):
+            if not values or len(set(values)) < len(values):
                 raise ConfigError(f"the grid of {option} is {values}; allowed: one or more values, each once")
         if self.checkpoint is not None and self.trains:
             raise ConfigError(

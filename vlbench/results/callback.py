@@ -138,9 +138,7 @@ class RecordWriter(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "epochs" in self.keep and self.folder is not None:
-            self._kept_epochs = begin_epochs(
-                recorded(pl_module), self._used().epochs_done(trainer), self.folder, trainer
-            )
+            self._kept_epochs = begin_epochs(recorded(pl_module), self._used().epochs_done(trainer))
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

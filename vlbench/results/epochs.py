@@ -83,14 +83,15 @@ def check_epochs(trainer: Trainer, folder: Path | None, *, on_test: bool) -> Non
         check_writable(folder / "epochs", "record.folder")
 
 
-def begin_epochs(method: RecordedMethod, epochs: int, folder: Path, trainer: Trainer) -> dict[str, str]:
-    """The epochs that a training has kept; those of an earlier start that came farther may have other weights and go.
+def begin_epochs(method: RecordedMethod, epochs: int) -> dict[str, str]:
+    """The epochs that a training has kept; files of later ones, of an earlier start that came farther, stay.
+
+    The records of that start name them, and each is replaced when the training comes to its epoch again: by the same
+    bytes if it is the same training.
 
     Args:
         method: Method whose training begins or goes on.
         epochs: Number of epochs that the weights were trained for.
-        folder: Results folder that the epochs go below.
-        trainer: Trainer of the run; rank zero removes.
 
     Returns:
         Files of the epochs, below `epochs` in the results folder, and the digest of each.
@@ -104,12 +105,7 @@ def begin_epochs(method: RecordedMethod, epochs: int, folder: Path, trainer: Tra
             f"record.keep has epochs, and this training goes on after {epochs} epochs that were not kept, so that the"
             " best of all would not be known; leave epochs out, or begin the training anew"
         )
-    named = dict(before or {}) if epochs else {}
-    place = folder_of_epochs(method, folder) if trainer.is_global_zero else None
-    for path in () if place is None else place.glob("epoch-*.safetensors"):
-        if f"{path.parent.name}/{path.name}" not in named:
-            path.unlink(missing_ok=True)
-    return named
+    return dict(before or {}) if epochs else {}
 
 
 def write_epoch(method: RecordedMethod, epoch: int, folder: Path, trainer: Trainer) -> dict[str, str]:
