@@ -1,5 +1,6 @@
 """`vlbench classify`: what it prints for files, folders and lists, and what it refuses."""
 
+import contextlib
 import csv
 import io
 import json
@@ -119,6 +120,7 @@ def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
         "\r\n".join(files),
         "\0".join([*files, ""]),
         "\n".join(map(json.dumps, files)),
+        "\ufeff" + "\r\n".join(files),
         f"{files[0]}\n{shapes}/deeper\n{files[0]}\n",  # a folder, and a name twice
     )
     for form in forms:
@@ -224,6 +226,79 @@ def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatc
     monkeypatch.setattr(sys, "stdout", Watched())
     assert main(["classify", str(shapes), "--classes", "a", "b", *TINY, "--device", "cpu", "--format", "jsonl"]) == 0
     assert told == [0, 1, 2]
+
+
+@pytest.fixture
+def results(monkeypatch):
+    """Has the command print made-up results; gives the function that takes them."""
+    from vlbench.inference import Classification
+
+    def use(*made, end=None):
+        def classified(*_, **__):
+            for video, failure in made:
+                scores = np.array([] if failure else [1, 0], np.float32)
+                yield Classification(video, ("a", "b"), scores, None, failure=failure)
+            if end is not None:
+                raise end
+
+        monkeypatch.setattr("vlbench.inference.Model.classify_videos", classified)
+
+    return use
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), DataError("scores are not finite")])
+@pytest.mark.parametrize("count", [0, 2])
+def test_what_was_read_is_told_where_something_ends_it(run, results, tmp_path, monkeypatch, end, count):
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process may be interrupted afterwards
+    results(*((f"{number}.mp4", "") for number in range(count)), end=end)
+    (tmp_path / "page.html").write_text("an older page")
+    result = run("a.mp4", "--classes", "a", "b", "--html", "page.html")
+    assert result.code == {KeyboardInterrupt: 130, DataError: 1}[type(end)]
+    page = (tmp_path / "page.html").read_text()
+    assert (page == "an older page") == (result.out == "") == (count == 0)
+    for number in range(count):
+        assert f"{number}.mp4" in result.out
+        assert f"<h2>{number}.mp4</h2>" in page
+
+
+def test_a_page_is_written_though_nobody_reads_the_output(run, results, tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def flush(self):
+            if self.getvalue().count("\n") == 2:
+                raise BrokenPipeError
+
+    results(("0.mp4", ""), ("1.mp4", ""))
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert run("a.mp4", "--classes", "a", "b", "--format", "jsonl", "--html", "page.html").code == 1
+    assert "<h2>0.mp4</h2>" in (tmp_path / "page.html").read_text()
+
+
+def test_a_video_that_fails_more_than_once_is_one_with_the_first_cause(run, results):
+    results(("0.mp4", "the first"), ("0.mp4", "the second"), ("1.mp4", ""))
+    result = run("0.mp4", "1.mp4", "--classes", "a", "b", "--window", "2s", "--format", "csv")
+    assert result.err.splitlines() == [
+        "unreadable: 0.mp4: the first",
+        "vlbench: error: 1 of 2 videos cannot be read as a whole",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "terminal", "shown"), [("table", True, True), ("jsonl", True, False), ("jsonl", False, True)]
+)
+def test_progress_is_not_between_lines(run, results, monkeypatch, form, terminal, shown):
+    """A table comes after it, and lines in a file are elsewhere."""
+    asked = []
+
+    @contextlib.contextmanager
+    def progress(total, *, shown):
+        asked.append(shown)
+        yield lambda video: None
+
+    monkeypatch.setattr(command, "_progress", progress)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    results(("0.mp4", ""))
+    run("0.mp4", "--classes", "a", "b", "--format", form)
+    assert asked == [shown]
 
 
 @pytest.mark.parametrize(("terminal", "total", "shown"), [(True, 3, True), (False, 3, False), (True, 1, False)])
@@ -409,6 +484,12 @@ def test_initial_weights_are_said_to_be_initial(run, shapes):
         (["a.mp4", "--classes", "a", "b", "--window", "0s"], "window is 0.0; allowed: 0.01 to 1,000,000"),
         (["a.mp4", "--classes", "a", "b", "--stride", "1s"], "stride is 1s and there are no windows; give --window"),
         (["a.mp4", "--classes", "a", "b", "--html", "."], ". is a folder, and the name of the page"),
+        (
+            ["a.mp4", "--classes", "a", "b", "--html", "b.MP4"],
+            "html is b.MP4; allowed: a name of a page, which ends in .html or .htm",
+        ),
+        (["a.mp4", "--classes", "a", "b", "--html", "/dev/null/a.html"], "--html: cannot write into /dev/null"),
+        (["a.mp4", "--classes", "a", "b", "--top", "0"], "top is 0; allowed: 1"),
         (["a.mp4", "--classes", "a", "b", "--format", "xml"], "--format is 'xml'; allowed: table, jsonl, csv"),
         (["a.mp4", "--classes", "a", "b", "--record", "none"], "no record 'none'"),
     ],

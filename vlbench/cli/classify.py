@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import ConfigError, DataError
-from vlbench.files import check_writable, write_atomically
+from vlbench.files import check_writable
 from vlbench.names import one_line, quoted
 from vlbench.ranges import COUNTS, SECONDS
 
@@ -71,6 +72,8 @@ def classify(
     if html is not None:
         if html.is_dir():
             raise ConfigError(f"{html} is a folder, and the name of the page that is written; give another")
+        if html.suffix.lower() not in (".html", ".htm"):  # `--html *.mp4` would replace the first of the videos
+            raise ConfigError(f"html is {html}; allowed: a name of a page, which ends in .html or .htm")
         check_writable(html.parent, "--html")
     from vlbench.cli.process import importing
 
@@ -90,19 +93,20 @@ def classify(
     output, page = OUTPUTS[format](model, top), ClassifiedPage(model, top) if html is not None else None
     failures: dict[str, str] = {}
     try:
-        with _progress(len(paths), shown=format == "table" or not sys.stdout.isatty()) as advance:
-            for result in results:
-                output.add(result)
-                if page is not None:
-                    page.add(result)
-                if result.failure:
-                    failures.setdefault(result.video, result.failure)
-                advance(result.video)
-        output.end()
+        with ExitStack() as at_the_end:  # what was read is told, also where an error or Ctrl-C ends the reading
+            if page is not None and html is not None:
+                at_the_end.callback(page.write, html)
+            at_the_end.callback(output.end)
+            with _progress(len(paths), shown=format == "table" or not sys.stdout.isatty()) as advance:
+                for result in results:
+                    output.add(result)
+                    if page is not None:
+                        page.add(result)
+                    if result.failure:
+                        failures.setdefault(result.video, result.failure)
+                    advance(result.video)
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does
         return 1
-    if page is not None and html is not None:
-        write_atomically(html, page.html().encode())
     for video, cause in failures.items():
         print(f"unreadable: {quoted(video)}: {one_line(cause)}", file=sys.stderr)  # noqa: T201
     if failures:
@@ -186,6 +190,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _listed(content: bytes) -> list[str]:
+    content = content.removeprefix(codecs.BOM_UTF8)  # with which Windows begins a text
     separator = b"\0" if b"\0" in content else b"\n"
     names = []
     for line in content.split(separator):
