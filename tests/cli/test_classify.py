@@ -533,9 +533,10 @@ def test_what_is_no_model_is_one_sentence(run, tmp_path):
 
 def test_names_beside_a_file_of_names_and_empty_ones_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "classes.txt").write_text("a\nb\n")
-    with pytest.raises(ConfigError, match=r"classes are 2 names, of which classes\.txt is a file; give the file alone"):
-        command.class_names(["classes.txt", "a"])
+    for name in ("classes.txt", "classes.csv"):
+        (tmp_path / name).write_text("a\nb\n")
+        with pytest.raises(ConfigError, match=rf"classes are 2 names, of which {name} is a file; give the file alone"):
+            command.class_names([name, "a"])
     (tmp_path / "running").touch()
     assert command.class_names(["running", "jumping"]) == ["running", "jumping"]
     with pytest.raises(ConfigError, match="a name of a video is empty"):
@@ -550,6 +551,11 @@ def test_a_record_goes_with_nothing_else(trained, run, monkeypatch):
         assert "a record says which configurations and checkpoint it is of; give either it or them" in result.err
     folder = run("a.mp4", "--classes", "a", "b", "--folder", "elsewhere")
     assert "folder is elsewhere, where a record is looked up, and there is none; give --record, too" in folder.err
+
+
+def test_videos_stay_in_the_order_in_which_they_are_given():
+    assert command.video_paths(["b.mp4", "a.mp4", "b.mp4"]) == ["b.mp4", "a.mp4"]
+    assert command.video_paths(["x" * 300, "a\0"]) == ["x" * 300, "a\0"]  # which no file can have as its name
 
 
 def test_places_without_videos_are_named(tmp_path, monkeypatch):

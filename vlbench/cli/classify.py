@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from os.path import isdir, isfile  # no error at names that no file can have, unlike those of `Path`
 from pathlib import Path
 from typing import Literal
 
@@ -127,22 +128,15 @@ def class_names(given: Sequence[str]) -> list[str] | None:
         DataError: If the file cannot be read.
     """
     if len(given) != 1:
-        listed = next((name for name in given if name.endswith((".txt", ".csv")) and _is_file(name)), None)
+        listed = next((name for name in given if name.endswith((".txt", ".csv")) and isfile(name)), None)  # noqa: PTH113
         if listed is not None:
             raise ConfigError(f"classes are {len(given)} names, of which {listed} is a file; give the file alone")
         return list(given) or None
-    if not _is_file(given[0]):
+    if not isfile(given[0]):  # noqa: PTH113
         raise ConfigError(
             f"classes is {given[0]!r}, one name and no file; allowed: two names or more, or a file with a name a line"
         )
     return listed_class_names(Path(given[0]))
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # no file can have such a name
-        return False
 
 
 def video_paths(given: Sequence[str]) -> list[str]:
@@ -166,15 +160,8 @@ def video_paths(given: Sequence[str]) -> list[str]:
         if not listed:
             raise DataError("the list on standard input is empty; allowed: a name of a video or a folder a line")
         for each in listed:
-            names += _in_folder(Path(each)) if _is_folder(each) else [each]
+            names += _in_folder(Path(each)) if isdir(each) else [each]  # noqa: PTH112
     return list(dict.fromkeys(names))
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _in_folder(folder: Path) -> list[str]:
