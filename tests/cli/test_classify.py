@@ -207,7 +207,8 @@ def test_names_are_text_on_the_page(run, shapes, tmp_path):
     assert "<i>" not in page
 
 
-def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatch):
+@pytest.mark.parametrize(("form", "expected"), [("jsonl", [0, 1, 2]), ("csv", [1, 3, 5])])
+def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatch, form, expected):
     """Whoever reads the lines sees each as soon as it is there."""
     printed, told = [], []
 
@@ -224,8 +225,8 @@ def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatc
 
     monkeypatch.setattr("vlbench.inference.Model.classify_videos", results)
     monkeypatch.setattr(sys, "stdout", Watched())
-    assert main(["classify", str(shapes), "--classes", "a", "b", *TINY, "--device", "cpu", "--format", "jsonl"]) == 0
-    assert told == [0, 1, 2]
+    assert main(["classify", str(shapes), "--classes", "a", "b", *TINY, "--device", "cpu", "--format", form]) == 0
+    assert told == expected
 
 
 @pytest.fixture
