@@ -68,17 +68,19 @@ class OfParts(ZeroShot):
     """The state of its classes is of every kind that a method may make, and part of the method."""
 
     def encode_classes(self, class_names):
-        self.kept = super().encode_classes(class_names)
-        return Parts((self.kept, self.kept), {"more": [State(self.kept, 2)]})
+        self.kept = super().encode_classes(class_names) + 0 * self.backbone.logit_scale
+        return Parts((self.kept, 3 * self.kept), {"more": [State(5 * self.kept, 2)]})
 
     def score(self, video, classes):
         (state,) = classes.named["more"]
         assert state.count == 2
-        return super().score(video, sum((*classes.pairs, state.features)) / 3)
+        first, second = classes.pairs
+        return super().score(video, state.features - second - first)
 
 
 def test_a_state_of_many_parts_is_kept_once_and_is_the_modules_own():
     method = moved(OfParts)
+    method.requires_grad_(True)
     module = FixedClasses(method, NAMES, FRAMES)
     assert not any(buffer.requires_grad for buffer in module.buffers())
     pixels = example(module, 2, 3)
