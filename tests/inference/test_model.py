@@ -237,6 +237,7 @@ def test_scores_that_are_not_finite_end_it(videos):
     [
         ({"window": 0}, r"window is 0; allowed: 0\.01 to 1,000,000"),
         ({"stride": 1.0}, r"stride is 1\.0 and window is null"),
+        ({"window": 1.0, "stride": 0}, r"stride is 0; allowed: 0\.01 to 1,000,000"),
         ({"batch_size": 0}, r"batch_size is 0; allowed: 1 to 256"),
         ({"num_workers": -1}, r"num_workers is -1; allowed: 0 to 1,024"),
     ],
@@ -397,6 +398,15 @@ def test_random_numbers_of_the_process_stay_where_they_are(videos):
     torch.manual_seed(5)
     model.classify(videos / "test" / CLASSES[0] / "0.mp4", CLASSES)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"frames": 0}, r"frames is 0; allowed: 1 to 4,096"), ({"device": "gpu"}, r"device is 'gpu'; allowed: 'auto', ")],
+)
+def test_what_no_model_can_be_of_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(method_of("zero_shot"), **options)
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
