@@ -143,10 +143,29 @@ def test_features_that_depend_on_classes_need_them(videos):
         Model(method_of("mote"), device="cpu").encode_videos([videos / "test" / CLASSES[0] / "0.mp4"])
 
 
+class OfItsClasses(ZeroShot):
+    """Its features are those of a frame, and the mean of the classes'."""
+
+    features_depend_on_classes = True
+
+    def pool_frames(self, frames, classes=None):
+        return super().pool_frames(frames, classes) + classes.mean(dim=0)
+
+
+def test_features_are_of_the_classes_that_are_given(videos):
+    path = videos / "test" / CLASSES[0] / "0.mp4"
+    model, plain = Model(OfItsClasses(TinyCLIP()), device="cpu"), Model(ZeroShot(TinyCLIP()), device="cpu")
+    for classes in (CLASSES, CLASSES[:2]):
+        expected = plain.encode_videos(path) + model.method.encode_classes(classes).mean(dim=0)
+        torch.testing.assert_close(model.encode_videos(path, classes), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_features_of_a_video_that_cannot_be_read_are_refused(videos):
-    paths = [videos / "test" / CLASSES[0] / name for name in ("0.mp4", "damaged.mp4", "1.mp4")]
+    """By the first of them."""
+    good, damaged, gone = (videos / "test" / CLASSES[0] / name for name in ("0.mp4", "damaged.mp4", "gone.mp4"))
+    paths = [good, good, damaged, *[good] * 7, gone]
     with pytest.raises(DecodeError, match=r"cannot decode .*damaged\.mp4: "):
-        Model(method_of("zero_shot"), device="cpu").encode_videos(paths, batch_size=3)
+        Model(method_of("zero_shot"), device="cpu").encode_videos(paths, batch_size=len(paths))
 
 
 # What may be asked ---------------------------------------------------------------------------------------------------
