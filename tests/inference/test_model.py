@@ -247,8 +247,9 @@ def test_scores_that_are_not_finite_end_it(videos):
     method = method_of("zero_shot")
     with torch.no_grad():
         method.backbone.logit_scale.fill_(float("nan"))
+    paths = [videos / "test" / CLASSES[0] / name for name in ("damaged.mp4", "0.mp4")]
     with pytest.raises(DataError, match=r"0\.mp4 has scores that are not finite numbers; give weights"):
-        Model(method, device="cpu").classify(videos / "test" / CLASSES[0] / "0.mp4", CLASSES)
+        [*Model(method, device="cpu").classify_videos(paths, CLASSES, batch_size=2)]
 
 
 @pytest.mark.parametrize(
@@ -321,12 +322,61 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, videos):
         results = [*model.classify_videos(paths, CLASSES, **options)]
         failures = {result.video: result.failure for result in results if result.failure}
         assert list(failures) == [str(paths[0]), str(paths[2]), str(paths[3])]
-        assert "No such file" in failures[str(paths[2])]
+        assert failures[str(paths[2])].startswith("No such file")
         assert "holds no frames" in failures[str(paths[3])]
         assert {result.video for result in results if not result.failure} == {str(good)}
         assert all(result.scores.size == 0 for result in results if result.failure)
     with pytest.raises(DecodeError, match=r"cannot decode .*gone\.mp4: No such file"):
         model.classify(paths[2], CLASSES)
+
+
+def test_whatever_a_decoder_raises_is_the_failure_of_one_video(tmp_path, monkeypatch):
+    path, original = write_video(tmp_path / "a.mp4", 20, fps=10), readers.open_video
+
+    def opening(path, **options):
+        if path.name == "bad.mp4":
+            raise AssertionError("broken")
+        return original(path, **options)
+
+    monkeypatch.setattr(readers, "open_video", opening)
+    model = Model(method_of("zero_shot"), FRAMES, device="cpu")
+    for options in ({}, {"window": 5.0}):
+        results = [*model.classify_videos([tmp_path / "bad.mp4", path], CLASSES, **options)]
+        assert [result.failure for result in results] == ["AssertionError: broken", ""]
+
+
+def test_a_window_without_a_frame_fails_alone_and_has_its_times(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 2, fps=10)
+    model = Model(method_of("zero_shot"), FRAMES, device="cpu")
+    results = [*model.classify_videos([path], CLASSES, window=0.05)]
+    np.testing.assert_allclose([result.span for result in results], [(0, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2)])
+    none = "none of its 2 frames begins between"
+    failures = [result.failure.split(";")[0] for result in results]
+    assert failures == ["", f"{none} 0.05 and 0.1 s", "", f"{none} 0.15 and 0.2 s"]
+
+
+def test_files_are_closed(tmp_path, monkeypatch):
+    """One may be open for its windows while the next is asked how long it is."""
+    still, original = [], readers.open_video
+
+    def opening(path, **options):
+        reader = original(path, **options)
+        still.append(reader)
+        assert len(still) <= 2
+        close = reader.close
+
+        def closing():
+            still[:] = [each for each in still if each is not reader]
+            close()
+
+        reader.close = closing
+        return reader
+
+    monkeypatch.setattr(readers, "open_video", opening)
+    paths = [write_video(tmp_path / f"{number}.mp4", 20, fps=10) for number in range(4)]
+    results = Model(method_of("zero_shot"), FRAMES, device="cpu").classify_videos(paths, CLASSES, window=1)
+    assert len([*results]) == 8
+    assert still == []
 
 
 def test_workers_end_with_the_process_that_reads(videos, tmp_path, monkeypatch):
