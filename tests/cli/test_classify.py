@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -17,9 +18,11 @@ from safetensors.torch import load_file
 from tests.fakes import cut, moving_frames, write_video
 from tests.pages import assert_loads_nothing
 from vlbench.cli import classify as command
+from vlbench.cli.classify_model import decoders, notes, wanted_model
 from vlbench.cli.main import main
 from vlbench.cli.weights import class_names as of_weights
 from vlbench.errors import CheckpointError, ConfigError, DataError
+from vlbench.evaluation.measures import Probability
 from vlbench.synthetic.generate import write_clip
 from vlbench.synthetic.render import render_clip
 
@@ -130,6 +133,19 @@ def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
         assert videos[:2] == files
         assert len(set(videos)) == len(videos)
         assert result.code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a\xff.mp4\n b .mp4 \n\n", ["a\udcff.mp4", " b .mp4 "]),
+        (b'"a".mp4\0b\n.mp4\r\0', ['"a".mp4', "b\n.mp4"]),
+        (b'"a\\nb.mp4"\n"\xc3\xa9"\r\n', ["a\nb.mp4", "é"]),
+    ],
+)
+def test_names_in_a_list_are_what_their_bytes_say(monkeypatch, content, names):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert command.video_paths(["-"]) == names
 
 
 def test_names_that_are_no_text_stay_in_their_line(run, shapes, tmp_path, monkeypatch):
@@ -458,7 +474,37 @@ def test_without_weights_the_way_to_the_small_clip_is_named(run, monkeypatch):
     monkeypatch.setattr("vlbench.backbones.openclip.create_clip", offline)
     result = run("a.mp4", "--classes", "a", "b", model=[])
     assert result.code == 2
-    assert "add --config zero_shot.yaml backbone/tiny.yaml, a small CLIP" in result.err
+    assert "no network. For a first try without them add --config zero_shot.yaml backbone/tiny.yaml, a" in result.err
+
+
+def test_the_model_is_on_the_device_that_is_asked_for(trained, monkeypatch):
+    def made(config, ckpt_path, record=None, device="auto"):
+        return config, ckpt_path, record, device
+
+    monkeypatch.setattr("vlbench.cli.classify_model.model_of", made)
+    ckpt, record, folder = Path("a.ckpt"), trained / "results" / "records" / "mine.json", trained / "results"
+    assert wanted_model([], None, None, folder, "cuda") == (["zero_shot.yaml"], None, None, "cuda")
+    assert wanted_model(["a.yaml"], None, None, folder, "cuda") == (["a.yaml"], None, None, "cuda")
+    assert wanted_model([], ckpt, None, folder, "cuda") == ([], ckpt, None, "cuda")
+    assert wanted_model([], None, "mine", folder, "cuda") == ([], None, record, "cuda")
+
+
+def test_as_many_processes_decode_as_there_are_cores_and_videos(monkeypatch):
+    monkeypatch.setattr("vlbench.cli.classify_model.cores_of_a_process", lambda processes: 8)
+    model = SimpleNamespace(device=torch.device("cuda"))
+    assert [decoders(model, videos) for videos in (1, 8, 9)] == [1, 8, 8]
+    model.device = torch.device("cpu")
+    assert decoders(model, 9) == 0
+
+
+def test_scores_in_place_of_probabilities_are_said_to_be_scores():
+    method = SimpleNamespace(
+        name="mine", trained_keys=lambda: set(), probability=Probability(None, reason="votes are none")
+    )
+    for trained in (False, True):
+        assert [*notes(SimpleNamespace(method=method), trained=trained)] == [
+            "scores in place of probabilities: votes are none"
+        ]
 
 
 def test_initial_weights_are_said_to_be_initial(run, shapes):
@@ -567,6 +613,21 @@ def test_places_without_videos_are_named(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
         with pytest.raises(DataError, match=message):
             command.video_paths(["-"])
+
+
+def test_a_folder_that_cannot_be_searched_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "deeper")
+
+    monkeypatch.setattr("vlbench.datasets.lists.index.FileIndex.named", refuse)
+    with pytest.raises(DataError, match=r"^deeper: Permission denied; its videos would be missing, mend it$"):
+        command.video_paths([str(tmp_path)])
+
+
+def test_a_time_has_a_fraction_a_unit_and_a_range():
+    assert [command.seconds("window", text) for text in (" .5 s ", "1.25", "20ms")] == [0.5, 1.25, 0.02]
+    with pytest.raises(ConfigError, match=r"^window is 0\.009; allowed: 0\.01 to"):
+        command.seconds("window", "9ms")
 
 
 @pytest.mark.parametrize("text", ["", "s", "2 m", "-1s", "1e3", "nan", "inf"])

@@ -187,8 +187,6 @@ def _listed(content: bytes) -> list[str]:
                 name = json.loads(name)
             except ValueError as error:
                 raise DataError(f"the line {one_line(name)} on standard input is no JSON string: {error}") from error
-            if not isinstance(name, str):
-                raise DataError(f"the line {name!r} on standard input is no name")
         if name.strip():
             names.append(name)
     return names
