@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -141,6 +142,26 @@ def test_features_are_those_that_a_test_stores(name, videos):
 def test_features_that_depend_on_classes_need_them(videos):
     with pytest.raises(ConfigError, match=r"the features of mote depend on the classes; allowed: classes"):
         Model(method_of("mote"), device="cpu").encode_videos([videos / "test" / CLASSES[0] / "0.mp4"])
+
+
+def test_data_are_prepared_and_checked_before_an_evaluation(videos, monkeypatch):
+    done = []
+    for name in ("prepare", "check"):
+        original = getattr(FolderVideos, name)
+        monkeypatch.setattr(
+            FolderVideos,
+            name,
+            lambda self, *given, name=name, original=original: done.append((name, *given)) or original(self, *given),
+        )
+    model = Model(method_of("zero_shot"), FRAMES, device="cpu")
+    for data in (FolderVideos(str(videos)), FolderVideosDataModule(str(videos), frames=FRAMES, num_workers=0)):
+        done.clear()
+        model.evaluate(data)
+        assert done[0] == ("prepare",)
+        assert ("check", "test") in done
+    bank = SimpleNamespace(holds_videos=False, label="a bank")
+    with pytest.raises(ConfigError, match=r"^a bank holds features and no videos; give its DataModule"):
+        model.evaluate(bank)
 
 
 class OfItsClasses(ZeroShot):
