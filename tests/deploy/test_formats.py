@@ -164,6 +164,14 @@ def test_tensors_of_safetensors_are_all_that_a_module_needs(programs):
         torch.testing.assert_close(outputs, module(pixels), rtol=0, atol=0)
 
 
+def test_a_constant_that_no_output_needs_is_left_out():
+    method = small()
+    method.register_buffer("spare", torch.ones(3), persistent=False)
+    constants = formats.exported(FixedClasses(method, NAMES, FRAMES)).constants
+    assert "method.backbone.mean" in constants
+    assert "method.spare" not in constants
+
+
 # Errors ----------------------------------------------------------------------------------------------------------
 
 
