@@ -248,6 +248,14 @@ def test_a_head_is_not_replaced_by_one_of_the_training_classes_of_a_dataset(vide
     assert torch.equal(model.method.head.weight, weight)
 
 
+def test_a_head_is_not_evaluated_on_some_of_its_classes(videos):
+    model = Model(method_of("vision_only"), device="cpu")
+    dataset = FolderVideos(str(videos), test=Subset(classes="novel"))
+    assert dataset.train_classes.names == model.classes
+    with pytest.raises(ConfigError, match="scores its 3 training classes and no others, and shapes has other classes"):
+        model.evaluate(dataset)
+
+
 def test_a_method_that_states_no_probability_gives_scores(videos):
     method = NearestNeighbours(TinyCLIP(), neighbours=2)
     features = torch.nn.functional.normalize(torch.randn(6, 1, 128, generator=torch.Generator().manual_seed(0)), dim=-1)
