@@ -1,10 +1,12 @@
 """`vlbench classify`: what it prints for files, folders and lists, and what it refuses."""
 
+import contextlib
 import csv
 import io
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -16,9 +18,11 @@ from safetensors.torch import load_file
 from tests.fakes import cut, moving_frames, write_video
 from tests.pages import assert_loads_nothing
 from vlbench.cli import classify as command
+from vlbench.cli.classify_model import decoders, notes, wanted_model
 from vlbench.cli.main import main
 from vlbench.cli.weights import class_names as of_weights
 from vlbench.errors import CheckpointError, ConfigError, DataError
+from vlbench.evaluation.measures import Probability
 from vlbench.synthetic.generate import write_clip
 from vlbench.synthetic.render import render_clip
 
@@ -119,6 +123,7 @@ def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
         "\r\n".join(files),
         "\0".join([*files, ""]),
         "\n".join(map(json.dumps, files)),
+        "\ufeff" + "\r\n".join(files),
         f"{files[0]}\n{shapes}/deeper\n{files[0]}\n",  # a folder, and a name twice
     )
     for form in forms:
@@ -128,6 +133,19 @@ def test_a_list_comes_on_standard_input(run, shapes, monkeypatch):
         assert videos[:2] == files
         assert len(set(videos)) == len(videos)
         assert result.code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a\xff.mp4\n b .mp4 \n\n", ["a\udcff.mp4", " b .mp4 "]),
+        (b'"a".mp4\0b\n.mp4\r\0', ['"a".mp4', "b\n.mp4"]),
+        (b'"a\\nb.mp4"\n"\xc3\xa9"\r\n', ["a\nb.mp4", "é"]),
+    ],
+)
+def test_names_in_a_list_are_what_their_bytes_say(monkeypatch, content, names):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert command.video_paths(["-"]) == names
 
 
 def test_names_that_are_no_text_stay_in_their_line(run, shapes, tmp_path, monkeypatch):
@@ -205,7 +223,8 @@ def test_names_are_text_on_the_page(run, shapes, tmp_path):
     assert "<i>" not in page
 
 
-def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatch):
+@pytest.mark.parametrize(("form", "expected"), [("jsonl", [0, 1, 2]), ("csv", [1, 3, 5])])
+def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatch, form, expected):
     """Whoever reads the lines sees each as soon as it is there."""
     printed, told = [], []
 
@@ -222,8 +241,81 @@ def test_a_line_is_printed_before_the_next_video_is_read(run, shapes, monkeypatc
 
     monkeypatch.setattr("vlbench.inference.Model.classify_videos", results)
     monkeypatch.setattr(sys, "stdout", Watched())
-    assert main(["classify", str(shapes), "--classes", "a", "b", *TINY, "--device", "cpu", "--format", "jsonl"]) == 0
-    assert told == [0, 1, 2]
+    assert main(["classify", str(shapes), "--classes", "a", "b", *TINY, "--device", "cpu", "--format", form]) == 0
+    assert told == expected
+
+
+@pytest.fixture
+def results(monkeypatch):
+    """Has the command print made-up results; gives the function that takes them."""
+    from vlbench.inference import Classification
+
+    def use(*made, end=None):
+        def classified(*_, **__):
+            for video, failure in made:
+                scores = np.array([] if failure else [1, 0], np.float32)
+                yield Classification(video, ("a", "b"), scores, None, failure=failure)
+            if end is not None:
+                raise end
+
+        monkeypatch.setattr("vlbench.inference.Model.classify_videos", classified)
+
+    return use
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), DataError("scores are not finite")])
+@pytest.mark.parametrize("count", [0, 2])
+def test_what_was_read_is_told_where_something_ends_it(run, results, tmp_path, monkeypatch, end, count):
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process may be interrupted afterwards
+    results(*((f"{number}.mp4", "") for number in range(count)), end=end)
+    (tmp_path / "page.html").write_text("an older page")
+    result = run("a.mp4", "--classes", "a", "b", "--html", "page.html")
+    assert result.code == {KeyboardInterrupt: 130, DataError: 1}[type(end)]
+    page = (tmp_path / "page.html").read_text()
+    assert (page == "an older page") == (result.out == "") == (count == 0)
+    for number in range(count):
+        assert f"{number}.mp4" in result.out
+        assert f"<h2>{number}.mp4</h2>" in page
+
+
+def test_a_page_is_written_though_nobody_reads_the_output(run, results, tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def flush(self):
+            if self.getvalue().count("\n") == 2:
+                raise BrokenPipeError
+
+    results(("0.mp4", ""), ("1.mp4", ""))
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert run("a.mp4", "--classes", "a", "b", "--format", "jsonl", "--html", "page.html").code == 1
+    assert "<h2>0.mp4</h2>" in (tmp_path / "page.html").read_text()
+
+
+def test_a_video_that_fails_more_than_once_is_one_with_the_first_cause(run, results):
+    results(("0.mp4", "the first"), ("0.mp4", "the second"), ("1.mp4", ""))
+    result = run("0.mp4", "1.mp4", "--classes", "a", "b", "--window", "2s", "--format", "csv")
+    assert result.err.splitlines() == [
+        "unreadable: 0.mp4: the first",
+        "vlbench: error: 1 of 2 videos cannot be read as a whole",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "terminal", "shown"), [("table", True, True), ("jsonl", True, False), ("jsonl", False, True)]
+)
+def test_progress_is_not_between_lines(run, results, monkeypatch, form, terminal, shown):
+    """A table comes after it, and lines in a file are elsewhere."""
+    asked = []
+
+    @contextlib.contextmanager
+    def progress(total, *, shown):
+        asked.append(shown)
+        yield lambda video: None
+
+    monkeypatch.setattr(command, "_progress", progress)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    results(("0.mp4", ""))
+    run("0.mp4", "--classes", "a", "b", "--format", form)
+    assert asked == [shown]
 
 
 @pytest.mark.parametrize(("terminal", "total", "shown"), [(True, 3, True), (False, 3, False), (True, 1, False)])
@@ -382,7 +474,37 @@ def test_without_weights_the_way_to_the_small_clip_is_named(run, monkeypatch):
     monkeypatch.setattr("vlbench.backbones.openclip.create_clip", offline)
     result = run("a.mp4", "--classes", "a", "b", model=[])
     assert result.code == 2
-    assert "add --config zero_shot.yaml backbone/tiny.yaml, a small CLIP" in result.err
+    assert "no network. For a first try without them add --config zero_shot.yaml backbone/tiny.yaml, a" in result.err
+
+
+def test_the_model_is_on_the_device_that_is_asked_for(trained, monkeypatch):
+    def made(config, ckpt_path, record=None, device="auto"):
+        return config, ckpt_path, record, device
+
+    monkeypatch.setattr("vlbench.cli.classify_model.model_of", made)
+    ckpt, record, folder = Path("a.ckpt"), trained / "results" / "records" / "mine.json", trained / "results"
+    assert wanted_model([], None, None, folder, "cuda") == (["zero_shot.yaml"], None, None, "cuda")
+    assert wanted_model(["a.yaml"], None, None, folder, "cuda") == (["a.yaml"], None, None, "cuda")
+    assert wanted_model([], ckpt, None, folder, "cuda") == ([], ckpt, None, "cuda")
+    assert wanted_model([], None, "mine", folder, "cuda") == ([], None, record, "cuda")
+
+
+def test_as_many_processes_decode_as_there_are_cores_and_videos(monkeypatch):
+    monkeypatch.setattr("vlbench.cli.classify_model.cores_of_a_process", lambda processes: 8)
+    model = SimpleNamespace(device=torch.device("cuda"))
+    assert [decoders(model, videos) for videos in (1, 8, 9)] == [1, 8, 8]
+    model.device = torch.device("cpu")
+    assert decoders(model, 9) == 0
+
+
+def test_scores_in_place_of_probabilities_are_said_to_be_scores():
+    method = SimpleNamespace(
+        name="mine", trained_keys=lambda: set(), probability=Probability(None, reason="votes are none")
+    )
+    for trained in (False, True):
+        assert [*notes(SimpleNamespace(method=method), trained=trained)] == [
+            "scores in place of probabilities: votes are none"
+        ]
 
 
 def test_initial_weights_are_said_to_be_initial(run, shapes):
@@ -409,6 +531,12 @@ def test_initial_weights_are_said_to_be_initial(run, shapes):
         (["a.mp4", "--classes", "a", "b", "--window", "0s"], "window is 0.0; allowed: 0.01 to 1,000,000"),
         (["a.mp4", "--classes", "a", "b", "--stride", "1s"], "stride is 1s and there are no windows; give --window"),
         (["a.mp4", "--classes", "a", "b", "--html", "."], ". is a folder, and the name of the page"),
+        (
+            ["a.mp4", "--classes", "a", "b", "--html", "b.MP4"],
+            "html is b.MP4; allowed: a name of a page, which ends in .html or .htm",
+        ),
+        (["a.mp4", "--classes", "a", "b", "--html", "/dev/null/a.html"], "--html: cannot write into /dev/null"),
+        (["a.mp4", "--classes", "a", "b", "--top", "0"], "top is 0; allowed: 1"),
         (["a.mp4", "--classes", "a", "b", "--format", "xml"], "--format is 'xml'; allowed: table, jsonl, csv"),
         (["a.mp4", "--classes", "a", "b", "--record", "none"], "no record 'none'"),
     ],
@@ -452,9 +580,10 @@ def test_what_is_no_model_is_one_sentence(run, tmp_path):
 
 def test_names_beside_a_file_of_names_and_empty_ones_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "classes.txt").write_text("a\nb\n")
-    with pytest.raises(ConfigError, match=r"classes are 2 names, of which classes\.txt is a file; give the file alone"):
-        command.class_names(["classes.txt", "a"])
+    for name in ("classes.txt", "classes.csv"):
+        (tmp_path / name).write_text("a\nb\n")
+        with pytest.raises(ConfigError, match=rf"classes are 2 names, of which {name} is a file; give the file alone"):
+            command.class_names([name, "a"])
     (tmp_path / "running").touch()
     assert command.class_names(["running", "jumping"]) == ["running", "jumping"]
     with pytest.raises(ConfigError, match="a name of a video is empty"):
@@ -471,6 +600,11 @@ def test_a_record_goes_with_nothing_else(trained, run, monkeypatch):
     assert "folder is elsewhere, where a record is looked up, and there is none; give --record, too" in folder.err
 
 
+def test_videos_stay_in_the_order_in_which_they_are_given():
+    assert command.video_paths(["b.mp4", "a.mp4", "b.mp4"]) == ["b.mp4", "a.mp4"]
+    assert command.video_paths(["x" * 300, "a\0"]) == ["x" * 300, "a\0"]  # which no file can have as its name
+
+
 def test_places_without_videos_are_named(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty holds no video; looked for \.avi, "):
@@ -479,6 +613,21 @@ def test_places_without_videos_are_named(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
         with pytest.raises(DataError, match=message):
             command.video_paths(["-"])
+
+
+def test_a_folder_that_cannot_be_searched_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "deeper")
+
+    monkeypatch.setattr("vlbench.datasets.lists.index.FileIndex.named", refuse)
+    with pytest.raises(DataError, match=r"^deeper: Permission denied; its videos would be missing, mend it$"):
+        command.video_paths([str(tmp_path)])
+
+
+def test_a_time_has_a_fraction_a_unit_and_a_range():
+    assert [command.seconds("window", text) for text in (" .5 s ", "1.25", "20ms")] == [0.5, 1.25, 0.02]
+    with pytest.raises(ConfigError, match=r"^window is 0\.009; allowed: 0\.01 to"):
+        command.seconds("window", "9ms")
 
 
 @pytest.mark.parametrize("text", ["", "s", "2 m", "-1s", "1e3", "nan", "inf"])

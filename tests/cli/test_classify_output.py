@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from tests.pages import assert_loads_nothing
 from vlbench.cli.classify_output import OUTPUTS
 from vlbench.cli.classify_page import ClassifiedPage
-from vlbench.clips.options import ClipOptions
+from vlbench.clips.options import ClipOptions, Views
 from vlbench.evaluation.measures import Probability
 from vlbench.inference import Classification
 
@@ -110,6 +111,36 @@ def test_a_table(capsys, monkeypatch):
     assert [row[-2:] for row in cells(text)] == [["run", "3.000"], ["jump", "2.000"], ["sit", "1.000"]]
 
 
+def test_numbers_have_six_digits_in_lines_and_three_in_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    results = [result("a.mp4", [11.0625, 3.125, 0], [0.12345649, 0.0000016, 0.5])]
+    line = json.loads(printed(capsys, "jsonl", results))
+    assert [(each["probability"], each["score"]) for each in line["best"]] == [(0.123456, 11.0625), (2e-6, 3.125)]
+    (first, second) = csv.DictReader(io.StringIO(printed(capsys, "csv", results)))
+    assert (first["probability"], first["score"], second["score"]) == ("0.123456", "11.0625", "3.125")
+    text = printed(capsys, "table", results, probability=VOTES)
+    assert [row[-1] for row in cells(text)] == ["0.123", "0.000"]
+    text = printed(capsys, "table", [replace(results[0], probabilities=None)], probability=VOTES)
+    assert "│ 11.062 │" in text
+    assert "│  3.125 │" in text  # numbers end below each other
+
+
+def test_names_are_text_and_stay_in_their_line_of_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    mine = model()
+    mine.method.name, mine.method.backbone.identity.name = "[b]mine", "[i]tower\n2"
+    output = OUTPUTS["table"](mine, 1)
+    output.add(replace(result("[red]\t.mp4", [1.0, 0, 0], [1.0, 0, 0]), classes=("[u]run\nfast", "sit", "jump")))
+    output.add(result("lost.mp4", [], failure="[s]no\nframes"))
+    output.end()
+    text = capsys.readouterr().out
+    assert "[b]mine on [i]tower\\n2" in text
+    assert cells(text) == [
+        ['"[red]\\t.mp4"', "[u]run\\nfast", "1.000"],
+        ["lost.mp4", "cannot be read: [s]no\\nframes", ""],
+    ]
+
+
 def test_a_page():
     page = ClassifiedPage(model(), 2)
     frames = torch.zeros(2, 3, 3, 32, 32, dtype=torch.uint8)
@@ -123,3 +154,28 @@ def test_a_page():
     assert len(content.all("img")) == 2
     assert [content.text.count(name) for name in ("jump", "run", "sit")] == [3, 3, 0]
     assert "votes are no probabilities" in ClassifiedPage(model(VOTES), 1).html()
+
+
+def test_a_page_says_what_was_looked_at_and_every_name_is_text():
+    mine = model(Probability(None, reason="<u>votes</u>"))
+    mine.method.name, mine.frames, mine.clip = "<b>mine</b>", 3, ClipOptions(views=Views(clips=2, crops=1))
+    page = ClassifiedPage(mine, 2)
+    page.add(result("<i>a</i>\n.mp4", [0.25, 3.03125, 2.0], frames=torch.zeros(2, 3, 3, 32, 32, dtype=torch.uint8)))
+    page.add(result("b.mp4", [], failure="<s>gone</s>"))
+    html = page.html()
+    for tag in ("<b>", "<i>", "<u>", "<s>"):
+        assert tag not in html
+    content = assert_loads_nothing(html)
+    facts = (
+        "<b>mine</b> on a backbone. Clips of each video, or of each window: 2; frames of a clip: 3; crops of a frame: 1"
+    )
+    assert facts in content.text
+    for said in ("<i>a</i>\\n.mp4", "It cannot be read: <s>gone</s>", "There are no probabilities: <u>votes</u>"):
+        assert said in content.text
+    assert [picture["alt"] for picture in content.all("img")] == [
+        f"The 3 frames of clip {number} of <i>a</i>\\n.mp4" for number in (1, 2)
+    ]
+    assert [content.text.count(number) for number in ("3.0312", "2.0000", "0.2500")] == [1, 1, 0]
+    page = ClassifiedPage(model(), 1)
+    page.add(WHOLE[0])
+    assert "0.6250" in page.html()

@@ -52,3 +52,18 @@ def test_a_default_run_says_what_it_is_and_no_more(workplace):
             met.add(kind)
         assert met >= kinds[action]
     assert Path("results/records").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["classify", "-", "--classes", "a", "b"], 1, "the list on standard input is empty"),
+        (["completion", "configs"], 0, ""),
+        (["data", "list"], 0, ""),
+    ],
+)
+def test_a_process_may_have_no_standard_streams(words, code, said):
+    command = ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-m", "vlbench", *words]
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, "Traceback" in result.stderr) == (code, False)
+    assert said in result.stderr

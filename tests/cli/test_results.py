@@ -86,6 +86,28 @@ def test_report(results, capsys):
     assert Path("confusion.csv").read_text().count("\n") == 5
 
 
+def test_names_of_files_are_text_in_titles(results, capsys):
+    store(results, "[b]mine", torch.eye(4)[[0, 1, 2, 3]], [0, 1, 2, 3], seed=5)
+    for words, title in (
+        (["leaderboard", "results", "--csv", "[/b].csv"], "[/b].csv"),
+        (["report", "[b]mine"], "[b]mine"),
+        (["rescore", "[b]mine", "--half"], "[b]mine"),
+    ):
+        assert main(words) == 0
+        assert title in capsys.readouterr().out
+
+
+def test_a_report_in_a_file_has_whole_names_and_numbers(results, monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS")
+    names = [f"{'a' * 32}_{label}" for label in range(4)]
+    store(results, "long", torch.eye(4)[[1, 0, 3, 2]], [0, 1, 2, 3], classes=names, seed=6)
+    assert main(["report", "long"]) == 0
+    out = capsys.readouterr().out
+    for name, other in zip(names, (names[1], names[0], names[3], names[2]), strict=True):
+        (line,) = [line for line in out.splitlines() if line.startswith(f"│ {name} ")]
+        assert f"0.0 │       0.0 │ {other} (1)" in line
+
+
 def test_frames_of_videos_need_a_page_and_a_folder(results, capsys):
     assert main(["report", "good", "--videos", "."]) == 2
     assert "videos is . and there is no page to show frames on; give --html FILE" in capsys.readouterr().err

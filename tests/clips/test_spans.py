@@ -67,8 +67,8 @@ def test_uneven_frames_are_found_by_their_times(clips: dict[str, Path]) -> None:
         assert reader.frames_between(0.0, 0.09) == range(3)
         assert reader.frames_between(0.085, 0.5) == range(3, 8)
         assert reader.frames_between(0.0, float("inf")) == range(10)
-        with pytest.raises(DecodeError, match=r"uneven\.mp4: none of its 10 frames is shown from 0\.5 to 0\.6 s"):
-            reader.frames_between(0.5, 0.6)
+        with pytest.raises(DecodeError, match=r"uneven\.mp4: none of its 10 frames begins between 0\.5 and 0\.6 s; a "):
+            reader.frames_between(0.1 + 0.4, 0.2 + 0.4000000000000001)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "avi"])
@@ -105,4 +105,4 @@ def test_a_span_beyond_the_end_is_a_failure(clips: dict[str, Path]) -> None:
     item = VideoItem(clips["mp4"], 3, "a", (9.0, 10.0))
     clip = read(item)
     assert clip.video is None
-    assert "from 9.0 to 10.0 s" in (clip.failure or "")
+    assert "between 9 and 10 s" in (clip.failure or "")

@@ -1,5 +1,8 @@
 """A method on fixed classes computes what an evaluation does, and what is folded computes the same with less."""
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -48,6 +51,45 @@ def test_views_are_fused_as_in_a_test(fusion):
     pixels = example(module, 2, 3)
     with torch.no_grad():
         torch.testing.assert_close(module(pixels), evaluated(method, pixels), rtol=0, atol=1e-6)
+
+
+class State(NamedTuple):
+    features: torch.Tensor
+    count: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    pairs: tuple[torch.Tensor, ...]
+    named: dict[str, list[torch.Tensor]]
+
+
+class OfParts(ZeroShot):
+    """The state of its classes is of every kind that a method may make, and part of the method."""
+
+    def encode_classes(self, class_names):
+        self.kept = super().encode_classes(class_names) + 0 * self.backbone.logit_scale
+        return Parts((self.kept, 3 * self.kept), {"more": [State(5 * self.kept, 2)]})
+
+    def score(self, video, classes):
+        (state,) = classes.named["more"]
+        assert state.count == 2
+        first, second = classes.pairs
+        return super().score(video, state.features - second - first)
+
+
+def test_a_state_of_many_parts_is_kept_once_and_is_the_modules_own():
+    method = moved(OfParts)
+    method.requires_grad_(True)
+    module = FixedClasses(method, NAMES, FRAMES)
+    assert not any(buffer.requires_grad for buffer in module.buffers())
+    pixels = example(module, 2, 3)
+    with torch.no_grad():
+        expected = FixedClasses(moved(ZeroShot), NAMES, FRAMES)(pixels)
+        method.kept.zero_()
+        torch.testing.assert_close(module(pixels), expected, rtol=0, atol=1e-6)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert module(pixels).dtype == torch.float32
 
 
 def test_only_a_method_without_a_probability_gives_scores():
@@ -123,6 +165,7 @@ def test_a_text_tower_that_no_score_needs_is_left_out():
         (torch.zeros(1, 1, 5, 3, 32, 32, dtype=torch.uint8), "uint8 (1, 1, 5, 3, 32, 32)"),
         (torch.zeros(1, 1, FRAMES, 3, 48, 48, dtype=torch.uint8), "uint8 (1, 1, 2, 3, 48, 48)"),
         (torch.zeros(FRAMES, 3, 32, 32, dtype=torch.uint8), "uint8 (2, 3, 32, 32)"),
+        (torch.zeros(1, 1, 1, FRAMES, 3, 32, 32, dtype=torch.uint8), "uint8 (1, 1, 1, 2, 3, 32, 32)"),
         (torch.zeros(1, FRAMES, 32, 32, 3, dtype=torch.uint8), "uint8 (1, 2, 32, 32, 3)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -143,10 +144,49 @@ def test_features_that_depend_on_classes_need_them(videos):
         Model(method_of("mote"), device="cpu").encode_videos([videos / "test" / CLASSES[0] / "0.mp4"])
 
 
+def test_data_are_prepared_and_checked_before_an_evaluation(videos, monkeypatch):
+    done = []
+    for name in ("prepare", "check"):
+        original = getattr(FolderVideos, name)
+        monkeypatch.setattr(
+            FolderVideos,
+            name,
+            lambda self, *given, name=name, original=original: done.append((name, *given)) or original(self, *given),
+        )
+    model = Model(method_of("zero_shot"), FRAMES, device="cpu")
+    for data in (FolderVideos(str(videos)), FolderVideosDataModule(str(videos), frames=FRAMES, num_workers=0)):
+        done.clear()
+        model.evaluate(data)
+        assert done[0] == ("prepare",)
+        assert ("check", "test") in done
+    bank = SimpleNamespace(holds_videos=False, label="a bank")
+    with pytest.raises(ConfigError, match=r"^a bank holds features and no videos; give its DataModule"):
+        model.evaluate(bank)
+
+
+class OfItsClasses(ZeroShot):
+    """Its features are those of a frame, and the mean of the classes'."""
+
+    features_depend_on_classes = True
+
+    def pool_frames(self, frames, classes=None):
+        return super().pool_frames(frames, classes) + classes.mean(dim=0)
+
+
+def test_features_are_of_the_classes_that_are_given(videos):
+    path = videos / "test" / CLASSES[0] / "0.mp4"
+    model, plain = Model(OfItsClasses(TinyCLIP()), device="cpu"), Model(ZeroShot(TinyCLIP()), device="cpu")
+    for classes in (CLASSES, CLASSES[:2]):
+        expected = plain.encode_videos(path) + model.method.encode_classes(classes).mean(dim=0)
+        torch.testing.assert_close(model.encode_videos(path, classes), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_features_of_a_video_that_cannot_be_read_are_refused(videos):
-    paths = [videos / "test" / CLASSES[0] / name for name in ("0.mp4", "damaged.mp4", "1.mp4")]
+    """By the first of them."""
+    good, damaged, gone = (videos / "test" / CLASSES[0] / name for name in ("0.mp4", "damaged.mp4", "gone.mp4"))
+    paths = [good, good, damaged, *[good] * 7, gone]
     with pytest.raises(DecodeError, match=r"cannot decode .*damaged\.mp4: "):
-        Model(method_of("zero_shot"), device="cpu").encode_videos(paths, batch_size=3)
+        Model(method_of("zero_shot"), device="cpu").encode_videos(paths, batch_size=len(paths))
 
 
 # What may be asked ---------------------------------------------------------------------------------------------------
@@ -208,6 +248,14 @@ def test_a_head_is_not_replaced_by_one_of_the_training_classes_of_a_dataset(vide
     assert torch.equal(model.method.head.weight, weight)
 
 
+def test_a_head_is_not_evaluated_on_some_of_its_classes(videos):
+    model = Model(method_of("vision_only"), device="cpu")
+    dataset = FolderVideos(str(videos), test=Subset(classes="novel"))
+    assert dataset.train_classes.names == model.classes
+    with pytest.raises(ConfigError, match="scores its 3 training classes and no others, and shapes has other classes"):
+        model.evaluate(dataset)
+
+
 def test_a_method_that_states_no_probability_gives_scores(videos):
     method = NearestNeighbours(TinyCLIP(), neighbours=2)
     features = torch.nn.functional.normalize(torch.randn(6, 1, 128, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -228,8 +276,9 @@ def test_scores_that_are_not_finite_end_it(videos):
     method = method_of("zero_shot")
     with torch.no_grad():
         method.backbone.logit_scale.fill_(float("nan"))
+    paths = [videos / "test" / CLASSES[0] / name for name in ("damaged.mp4", "0.mp4")]
     with pytest.raises(DataError, match=r"0\.mp4 has scores that are not finite numbers; give weights"):
-        Model(method, device="cpu").classify(videos / "test" / CLASSES[0] / "0.mp4", CLASSES)
+        [*Model(method, device="cpu").classify_videos(paths, CLASSES, batch_size=2)]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +286,7 @@ def test_scores_that_are_not_finite_end_it(videos):
     [
         ({"window": 0}, r"window is 0; allowed: 0\.01 to 1,000,000"),
         ({"stride": 1.0}, r"stride is 1\.0 and window is null"),
+        ({"window": 1.0, "stride": 0}, r"stride is 0; allowed: 0\.01 to 1,000,000"),
         ({"batch_size": 0}, r"batch_size is 0; allowed: 1 to 256"),
         ({"num_workers": -1}, r"num_workers is -1; allowed: 0 to 1,024"),
     ],
@@ -301,12 +351,61 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, videos):
         results = [*model.classify_videos(paths, CLASSES, **options)]
         failures = {result.video: result.failure for result in results if result.failure}
         assert list(failures) == [str(paths[0]), str(paths[2]), str(paths[3])]
-        assert "No such file" in failures[str(paths[2])]
+        assert failures[str(paths[2])].startswith("No such file")
         assert "holds no frames" in failures[str(paths[3])]
         assert {result.video for result in results if not result.failure} == {str(good)}
         assert all(result.scores.size == 0 for result in results if result.failure)
     with pytest.raises(DecodeError, match=r"cannot decode .*gone\.mp4: No such file"):
         model.classify(paths[2], CLASSES)
+
+
+def test_whatever_a_decoder_raises_is_the_failure_of_one_video(tmp_path, monkeypatch):
+    path, original = write_video(tmp_path / "a.mp4", 20, fps=10), readers.open_video
+
+    def opening(path, **options):
+        if path.name == "bad.mp4":
+            raise AssertionError("broken")
+        return original(path, **options)
+
+    monkeypatch.setattr(readers, "open_video", opening)
+    model = Model(method_of("zero_shot"), FRAMES, device="cpu")
+    for options in ({}, {"window": 5.0}):
+        results = [*model.classify_videos([tmp_path / "bad.mp4", path], CLASSES, **options)]
+        assert [result.failure for result in results] == ["AssertionError: broken", ""]
+
+
+def test_a_window_without_a_frame_fails_alone_and_has_its_times(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 2, fps=10)
+    model = Model(method_of("zero_shot"), FRAMES, device="cpu")
+    results = [*model.classify_videos([path], CLASSES, window=0.05)]
+    np.testing.assert_allclose([result.span for result in results], [(0, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2)])
+    none = "none of its 2 frames begins between"
+    failures = [result.failure.split(";")[0] for result in results]
+    assert failures == ["", f"{none} 0.05 and 0.1 s", "", f"{none} 0.15 and 0.2 s"]
+
+
+def test_files_are_closed(tmp_path, monkeypatch):
+    """One may be open for its windows while the next is asked how long it is."""
+    still, original = [], readers.open_video
+
+    def opening(path, **options):
+        reader = original(path, **options)
+        still.append(reader)
+        assert len(still) <= 2
+        close = reader.close
+
+        def closing():
+            still[:] = [each for each in still if each is not reader]
+            close()
+
+        reader.close = closing
+        return reader
+
+    monkeypatch.setattr(readers, "open_video", opening)
+    paths = [write_video(tmp_path / f"{number}.mp4", 20, fps=10) for number in range(4)]
+    results = Model(method_of("zero_shot"), FRAMES, device="cpu").classify_videos(paths, CLASSES, window=1)
+    assert len([*results]) == 8
+    assert still == []
 
 
 def test_workers_end_with_the_process_that_reads(videos, tmp_path, monkeypatch):
@@ -397,6 +496,15 @@ def test_random_numbers_of_the_process_stay_where_they_are(videos):
     torch.manual_seed(5)
     model.classify(videos / "test" / CLASSES[0] / "0.mp4", CLASSES)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"frames": 0}, r"frames is 0; allowed: 1 to 4,096"), ({"device": "gpu"}, r"device is 'gpu'; allowed: 'auto', ")],
+)
+def test_what_no_model_can_be_of_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(method_of("zero_shot"), **options)
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):

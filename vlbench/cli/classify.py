@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from os.path import isdir, isfile  # no error at names that no file can have, unlike those of `Path`
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +20,7 @@ from vlbench.datasets.lists.class_names import listed_class_names
 from vlbench.datasets.lists.index import FileIndex
 from vlbench.datasets.specs import VIDEO_EXTENSIONS
 from vlbench.errors import ConfigError, DataError
-from vlbench.files import check_writable, write_atomically
+from vlbench.files import check_writable
 from vlbench.names import one_line, quoted
 from vlbench.ranges import COUNTS, SECONDS
 
@@ -71,6 +73,8 @@ def classify(
     if html is not None:
         if html.is_dir():
             raise ConfigError(f"{html} is a folder, and the name of the page that is written; give another")
+        if html.suffix.lower() not in (".html", ".htm"):  # `--html *.mp4` would replace the first of the videos
+            raise ConfigError(f"html is {html}; allowed: a name of a page, which ends in .html or .htm")
         check_writable(html.parent, "--html")
     from vlbench.cli.process import importing
 
@@ -90,19 +94,20 @@ def classify(
     output, page = OUTPUTS[format](model, top), ClassifiedPage(model, top) if html is not None else None
     failures: dict[str, str] = {}
     try:
-        with _progress(len(paths), shown=format == "table" or not sys.stdout.isatty()) as advance:
-            for result in results:
-                output.add(result)
-                if page is not None:
-                    page.add(result)
-                if result.failure:
-                    failures.setdefault(result.video, result.failure)
-                advance(result.video)
-        output.end()
+        with ExitStack() as at_the_end:  # what was read is told, also where an error or Ctrl-C ends the reading
+            if page is not None and html is not None:
+                at_the_end.callback(page.write, html)
+            at_the_end.callback(output.end)
+            with _progress(len(paths), shown=format == "table" or not sys.stdout.isatty()) as advance:
+                for result in results:
+                    output.add(result)
+                    if page is not None:
+                        page.add(result)
+                    if result.failure:
+                        failures.setdefault(result.video, result.failure)
+                    advance(result.video)
     except BrokenPipeError:  # whoever read the output has gone, as `| head` does
         return 1
-    if page is not None and html is not None:
-        write_atomically(html, page.html().encode())
     for video, cause in failures.items():
         print(f"unreadable: {quoted(video)}: {one_line(cause)}", file=sys.stderr)  # noqa: T201
     if failures:
@@ -123,22 +128,15 @@ def class_names(given: Sequence[str]) -> list[str] | None:
         DataError: If the file cannot be read.
     """
     if len(given) != 1:
-        listed = next((name for name in given if name.endswith((".txt", ".csv")) and _is_file(name)), None)
+        listed = next((name for name in given if name.endswith((".txt", ".csv")) and isfile(name)), None)  # noqa: PTH113
         if listed is not None:
             raise ConfigError(f"classes are {len(given)} names, of which {listed} is a file; give the file alone")
         return list(given) or None
-    if not _is_file(given[0]):
+    if not isfile(given[0]):  # noqa: PTH113
         raise ConfigError(
             f"classes is {given[0]!r}, one name and no file; allowed: two names or more, or a file with a name a line"
         )
     return listed_class_names(Path(given[0]))
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # no file can have such a name
-        return False
 
 
 def video_paths(given: Sequence[str]) -> list[str]:
@@ -162,15 +160,8 @@ def video_paths(given: Sequence[str]) -> list[str]:
         if not listed:
             raise DataError("the list on standard input is empty; allowed: a name of a video or a folder a line")
         for each in listed:
-            names += _in_folder(Path(each)) if _is_folder(each) else [each]
+            names += _in_folder(Path(each)) if isdir(each) else [each]  # noqa: PTH112
     return list(dict.fromkeys(names))
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _in_folder(folder: Path) -> list[str]:
@@ -186,6 +177,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _listed(content: bytes) -> list[str]:
+    content = content.removeprefix(codecs.BOM_UTF8)  # with which Windows begins a text
     separator = b"\0" if b"\0" in content else b"\n"
     names = []
     for line in content.split(separator):
@@ -195,8 +187,6 @@ def _listed(content: bytes) -> list[str]:
                 name = json.loads(name)
             except ValueError as error:
                 raise DataError(f"the line {one_line(name)} on standard input is no JSON string: {error}") from error
-            if not isinstance(name, str):
-                raise DataError(f"the line {name!r} on standard input is no name")
         if name.strip():
             names.append(name)
     return names

@@ -34,7 +34,7 @@ class Output(Protocol):
         """
 
     def end(self) -> None:
-        """Ends after the last result."""
+        """Ends after the last result, or where the reading was interrupted."""
 
 
 class JSONLines:
@@ -107,7 +107,9 @@ class PrintedTable:
         self._results.append(replace(result, frames=None))
 
     def end(self) -> None:
-        """Prints the table."""
+        """Prints the table, if it has a result."""
+        if not self._results:
+            return
         parts = any(result.span is not None for result in self._results)
         method = self.model.method
         number = "score" if method.probability.source is None else "probability"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from vlbench.files import write_atomically
 from vlbench.inference import Classification, Model
 from vlbench.pages import head, picture, text
 from vlbench.results.page_parts import STYLE_OF_TABLES, asset, table
@@ -58,6 +61,18 @@ class ClassifiedPage:
             for name, probability, score in result.best(self.top)
         ]
         self._parts.append(table(("class", "probability", "score"), rows, words=1))
+
+    def write(self, path: Path) -> None:
+        """Writes the page with what was added so far; nothing before the first result.
+
+        Args:
+            path: File of the page, which is replaced.
+
+        Raises:
+            WriteError: If the file system refuses.
+        """
+        if self._parts:
+            write_atomically(path, self.html().encode())
 
     def html(self) -> str:
         """The page with what was added so far."""

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import vlbench
 from vlbench.cli.process import leave
@@ -105,8 +106,20 @@ def _mendable(error: Exception, command: str) -> VlbenchError | None:
     return None
 
 
+def _open_closed_streams() -> None:
+    """Opens the standard streams that the process was started without, as `>&-` does, to nothing.
+
+    Otherwise `sys` has `None` for them, and the next file that is opened takes their place: what a library written in C
+    says on its errors would be in that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - stays open, as the stream would
+
+
 def entry() -> None:
     """The console script."""
+    _open_closed_streams()
     die_with_announced_parent()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files leave as the bytes that they are

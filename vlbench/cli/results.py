@@ -80,7 +80,7 @@ def print_leaderboard(
 
         write_atomically(svg, to_svg(table).encode())
     shown = filled(table, _SHOWN)
-    view = Table(*shown, title="leaderboard" if csv is None else str(csv))
+    view = Table(*shown, title="leaderboard" if csv is None else escape(str(csv)))
     for row in table:
         view.add_row(*(escape(cell(row, column)) for column in shown))
     console_of_tables().print(view)
@@ -192,9 +192,8 @@ def report(
 
             pictures = middle_frames(pictured_videos(confused_pairs(stored)), videos)
         write_atomically(html, to_html(stored, pictures).encode())
-    table = Table(
-        "class", "videos", "right", "unreadable", "accuracy", "precision", "mostly taken for", title=stored.name
-    )
+    columns = ("class", "videos", "right", "unreadable", "accuracy", "precision", "mostly taken for")
+    table = Table(*columns, title=escape(stored.name))
     for entry in sorted(reports, key=lambda entry: (entry.accuracy is None, entry.accuracy or 0.0, entry.name)):
         taken = f"{entry.confused_with} ({entry.confusions})" if entry.confusions else ""
         shares = ("" if share is None else f"{share:.1f}" for share in (entry.accuracy, entry.precision))
@@ -202,7 +201,7 @@ def report(
         table.add_row(*map(escape, (entry.name, *counts, *shares, taken)))
     for column in table.columns[1:6]:
         column.justify = "right"
-    Console(highlight=False).print(table)
+    console_of_tables().print(table)
     return 0
 
 
@@ -253,7 +252,7 @@ def rescore(
         names = stored.classes if classes is None else read_class_names(classes, stored.classes, stored.name)
         metrics = restricted(stored, names)
         label = f"{len(names)} classes" + (f", prompts {prompts}" if prompts is not None else "")
-    table = Table("scored against", *metrics, title=stored.name)
+    table = Table("scored against", *metrics, title=escape(stored.name))
     for scored, values in (("as recorded", recorded), (label, metrics)):
         table.add_row(escape(scored), *(f"{values[key]:.2f}" if key in values else "" for key in metrics))
     console = Console(highlight=False)

@@ -51,7 +51,7 @@ class FixedClasses(nn.Module):
     def _kept(self, value: Tensor) -> _Buffer:
         """Registers a tensor of the state of the classes as a buffer."""
         name = f"classes_{len(self._buffers)}"
-        self.register_buffer(name, value.detach().clone())
+        self.register_buffer(name, value.clone())
         return _Buffer(name)
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -93,7 +94,7 @@ def write(module: FixedClasses, interface: Interface, path: Path, kind: Format) 
             raise ConfigError(
                 f"{module.method.name} cannot be written with the format {kind}: {_cause(error)}; try another format"
             ) from error
-        pixels = [example(module, *batch, seed=seed) for seed, batch in enumerate(_BATCHES)]
+        pixels = [example(module, *batch) for batch in _BATCHES]
         with torch.no_grad():
             expected = torch.cat([module(each) for each in pixels])
             outputs = torch.cat([_computed(computed, each) for each in pixels])
@@ -214,7 +215,9 @@ def _cause(error: Exception) -> str:
 
 
 def _write_torch(program: ExportedProgram, path: Path, interface: Interface) -> None:
-    torch.export.save(program, path, extra_files={KEY: interface.json()})
+    content = io.BytesIO()  # of a file that it opens itself torch ends the process where the disk is full
+    torch.export.save(program, content, extra_files={KEY: interface.json()})
+    path.write_bytes(content.getbuffer())
 
 
 def _read_torch(path: Path, module: FixedClasses) -> Program:  # noqa: ARG001 - as the others
@@ -250,7 +253,7 @@ def _read_onnx(path: Path, module: FixedClasses) -> Program:  # noqa: ARG001 - a
 
 def _write_safetensors(program: ExportedProgram, path: Path, interface: Interface) -> None:
     tensors = {name: value.clone().contiguous() for name, value in _tensors(program).items()}
-    save_file(tensors, path, metadata={KEY: interface.json()})
+    path.write_bytes(save(tensors, metadata={KEY: interface.json()}))
 
 
 def _read_safetensors(path: Path, module: FixedClasses) -> Program:

@@ -160,7 +160,10 @@ class PyAVReader:
         else:
             raise DecodeError(self.path, f"its container states no frame rate to find {start} to {end} s by")
         if first >= stop:
-            raise DecodeError(self.path, f"none of its {count} frames is shown from {start} to {end} s")
+            raise DecodeError(
+                self.path,
+                f"none of its {count} frames begins between {start:.10g} and {end:.10g} s; a longer part may hold one",
+            )
         return range(first, stop)
 
     def can_seek(self) -> bool:
