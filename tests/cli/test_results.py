@@ -141,6 +141,13 @@ def test_rescore(results, capsys):
         assert reason in capsys.readouterr().err
 
 
+def test_no_accuracy_of_classes_without_videos(results, capsys):
+    store(Path("results"), "narrow", torch.eye(4)[[0, 1]], [0, 1])
+    Path("list.txt").write_text("\n".join(CLASSES[2:]) + "\n")
+    assert main(["rescore", "narrow", "--classes", "list.txt"]) == 1
+    assert "narrow has no video of these 2 classes" in capsys.readouterr().err
+
+
 QUIET = """
 import sys
 from vlbench.cli.main import main

@@ -99,8 +99,8 @@ def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
         names: Names of the classes that are kept.
 
     Raises:
-        DataError: If a class was not in the evaluation or is named twice, or if the method's video features depend on
-            which classes there are.
+        DataError: If a class was not in the evaluation or is named twice, if no video is of one of them, or if the
+            method's video features depend on which classes there are.
     """
     check_fixed_features(stored)
     position = {name: index for index, name in enumerate(stored.classes)}
@@ -113,7 +113,12 @@ def rescore(stored: StoredEvaluation, names: Sequence[str]) -> dict[str, float]:
         raise DataError(
             f"the list has {len(names)} classes, {len(set(names))} of them different; name two or more, each once"
         )
-    return classification_metrics(stored.restricted([position[name] for name in names]))
+    restricted = stored.restricted([position[name] for name in names])
+    if not restricted.ids and not restricted.failures:
+        raise DataError(
+            f"{stored.name} has no video of these {len(names)} classes; name one that has videos among them"
+        )
+    return classification_metrics(restricted)
 
 
 def check_fixed_features(stored: StoredEvaluation) -> None:
