@@ -217,7 +217,7 @@ def _cause(error: Exception) -> str:
 def _write_torch(program: ExportedProgram, path: Path, interface: Interface) -> None:
     content = io.BytesIO()  # of a file that it opens itself torch ends the process where the disk is full
     torch.export.save(program, content, extra_files={KEY: interface.json()})
-    path.write_bytes(content.getbuffer())
+    path.write_bytes(content.getvalue())  # not a view of it: collected after an error, that ends Python 3.12.1
 
 
 def _read_torch(path: Path, module: FixedClasses) -> Program:  # noqa: ARG001 - as the others
