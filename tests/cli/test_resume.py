@@ -234,6 +234,24 @@ def test_a_training_starts_anew_where_there_is_nothing_to_continue(workplace, ca
     assert load("folder")["global_step"] == 2
 
 
+def test_a_selection_compares_validations_of_the_same_videos(workplace, capsys):
+    """The same number of batches is of other videos where each holds fewer: no epoch before would compare."""
+
+    def run(size, *options):
+        sized = [
+            "--selection=best_on_test",
+            "--trainer.limit_val_batches=0.2",
+            f"--data.loading.eval_batch_size={size}",
+        ]
+        quick = ["--data.num_workers=0", "--trainer.max_epochs=1"]
+        assert main(fit("msta", "folder", *quick, *sized, *options)) == 0
+        return capsys.readouterr().out
+
+    run(8)
+    assert "training continues" in run(8, "--resume=auto")
+    assert "another configuration; training starts anew" in run(16, "--resume=auto")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -40,7 +40,7 @@ from vlbench.clips.datamodule import VideoDataModule
 from vlbench.methods.base import VideoTextMethod
 from vlbench.names import name_bytes, one_line, quoted
 from vlbench.processes import announce_parent
-from vlbench.results.run_settings import batch_settings
+from vlbench.results.run_settings import batch_settings, validation_batch_settings
 from vlbench.temporary import temporary_folder
 from vlbench.yaml_files import check_yaml
 
@@ -142,8 +142,11 @@ class VlbenchCLI(LightningCLI):
             "data": {"frames": data.frames, "clip": asdict(data.clip)},
         }
         processes, weights = trainer.world_size, self.model.backbone.identity.digest
+        batch = batch_settings(trainer, data)
+        if config.selection != "last":
+            batch |= validation_batch_settings(trainer, data)
         continuation = Continuation(
-            training_digest(plain, batch_settings(trainer, self.datamodule), weights),
+            training_digest(plain, batch, weights),
             int(config.seed_everything),
             training_data(self.datamodule.dataset),
             (processes, self.datamodule.batch_of_process(processes)),

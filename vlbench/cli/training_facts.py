@@ -64,7 +64,8 @@ def training_digest(config: Mapping[str, Any], batch: Mapping[str, int], backbon
 
     Args:
         config: Configuration of `vlbench fit`, plain values.
-        batch: Which clips come together in a step, see `batch_settings`; with other processes a training may go on.
+        batch: Which clips come together in a step, see `batch_settings`, and what a selection compares, see
+            `validation_batch_settings`; with other processes a training may go on.
         backbone: Digest of the backbone's weights at the start, which says more than the path of a checkpoint.
     """
     model, data = config["model"], config["data"]

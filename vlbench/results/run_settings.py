@@ -99,11 +99,8 @@ def run_settings(trainer: Trainer, data: _Data, side: Side) -> dict[str, object]
     options = {name: read(trainer) for name, read in _READERS.items()}
     if data.loading.effective_batch is not None:
         del options["accumulate_grad_batches"]  # it follows from the batch and the number of processes
-    batch: dict[str, int] = {}
-    if side == "training":
-        batch = batch_settings(trainer, data)
-    if side == "validation":
-        batch = _validation_batch_settings(trainer, data)
+    of_batches = {"training": batch_settings, "validation": validation_batch_settings}.get(side)
+    batch = of_batches(trainer, data) if of_batches is not None else {}
     return {
         **{f"data.{name}": value for name, value in {**data.settings(side), **batch}.items()},
         **{f"trainer.{name}": value for name, value in of_side(options, TRAINER_SIDES, side).items()},
@@ -130,8 +127,13 @@ def batch_settings(trainer: Trainer, data: _Data) -> dict[str, int]:
     return batch
 
 
-def _validation_batch_settings(trainer: Trainer, data: _Data) -> dict[str, int]:
-    """What says which videos a validation is of, and after how many clips, where the Trainer counts batches."""
+def validation_batch_settings(trainer: Trainer, data: _Data) -> dict[str, int]:
+    """What says which videos a validation is of, and after how many clips, where the Trainer counts batches.
+
+    Args:
+        trainer: Trainer of the run.
+        data: DataModule of the run.
+    """
     batch, processes = {}, trainer.world_size
     if _READERS["limit_val_batches"](trainer) not in (0, 1.0):
         batch["validated_at_once"] = data.batch_of_evaluation() * processes
